@@ -1,0 +1,49 @@
+# make run [PORT=8000]   set up, and start the portal for this machine
+# make test              set up, and run every test on the real stack (as root)
+# make check             lint, format, types
+# make devcluster        start the one-machine site, and a portal for it on PORT; Ctrl-C ends both
+# make bench             launch times against ssh by hand, on the devcluster
+
+PORT ?= 8000
+STATE := var/embedded
+DEVCLUSTER_STATE ?= /var/tmp/ood-devcluster
+
+.PHONY: run test check devcluster bench
+
+run: .venv/installed
+	@embedded/prepare $(STATE)
+	@if [ -e $(STATE)/containers.conf ]; then export CONTAINERS_CONF="$$PWD/$(STATE)/containers.conf"; fi; \
+	PORT=$(PORT) PATH="$$PWD/ces/bin:$$PATH" exec .venv/bin/gunicorn app:app
+
+test: .venv/installed-dev
+	tests/setup
+	.venv/bin/pytest
+
+check: .venv/installed-dev
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+devcluster: .venv/installed
+	devcluster/up
+	@echo "Sign in as alice (alice-pw), bob (bob-pw) or carol (carol-pw) at http://127.0.0.1:$(PORT)/"
+	@trap 'devcluster/down' EXIT; trap : INT TERM; \
+	OOD_PORTAL_CONFIG=$(DEVCLUSTER_STATE)/portal.yml PORT=$(PORT) .venv/bin/gunicorn app:app
+
+bench: .venv/installed-dev
+	.venv/bin/python bench/launch.py
+
+# Debian's python3 comes without venv.
+.venv/bin/python:
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || { \
+	  test "$$(id -u)" = 0 || { echo 'Install python3-venv and start again.'; exit 1; }; \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends python3-venv; }
+	python3 -m venv .venv
+
+.venv/installed: .venv/bin/python requirements.txt
+	.venv/bin/pip install -q -r requirements.txt
+	touch $@
+
+.venv/installed-dev: .venv/bin/python requirements.txt requirements-dev.txt
+	.venv/bin/pip install -q -r requirements-dev.txt
+	touch $@ .venv/installed

@@ -1,0 +1,39 @@
+"""Wiring only: `gunicorn app:app`, `flask --app app run` and the tests start here."""
+
+from __future__ import annotations
+
+import secrets
+
+from flask import Flask
+from flask_wtf.csrf import CSRFProtect
+from htmx_flask import Htmx
+
+from ood.config import PortalSettings, load_settings
+from ood.portal import Portal
+from ood.web import apps, errors, filters, home, security, sessions, signin
+
+
+def create_app(settings: PortalSettings | None = None) -> Flask:
+    """Return the portal as a WSGI application. Raises `ConfigError` for a broken portal.yml."""
+    settings = settings or load_settings()
+    app = Flask(__name__)
+    app.config.update(
+        # Sign-ins are in memory, so a key that outlives the process would be of no use.
+        SECRET_KEY=secrets.token_bytes(32),
+        SESSION_COOKIE_NAME="ood_portal",
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_SECURE=settings.auth != "token" and settings.secure_cookies,
+        WTF_CSRF_TIME_LIMIT=None,  # a form may stay open as long as its user is signed in
+        MAX_CONTENT_LENGTH=1024 * 1024,
+    )
+    app.extensions["portal"] = Portal(settings)
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    CSRFProtect(app)
+    Htmx(app)
+    for room in (security, errors, filters, signin, home, apps, sessions):
+        room.init_app(app)
+    return app
+
+
+app = create_app()

@@ -1,0 +1,29 @@
+"""How gunicorn serves the portal: `gunicorn app:app` (it reads this file by itself).
+
+One process keeps the SSH connections and what was learnt in one place; threads serve its users.
+"""
+
+import os
+from typing import Any
+
+bind = f"127.0.0.1:{os.environ.get('PORT', '8000')}"
+workers = 1
+worker_class = "gthread"
+threads = 32
+timeout = 120  # seconds without a sign of life of the worker; single requests have their own limits
+graceful_timeout = 5
+control_socket_disable = True
+limit_request_line = 8190  # a poll names what its page shows
+worker_tmp_dir = "/dev/shm"  # noqa: S108 - gunicorn's own heartbeat file, which it unlinks at once
+accesslog = None
+loglevel = "warning"
+
+
+def post_worker_init(worker: Any) -> None:
+    """Print the one sign-in address, once the portal answers."""
+    portal = worker.wsgi.extensions["portal"]
+    if portal.settings.auth == "token":
+        with worker.wsgi.app_context():
+            from ood.web.signin import print_address
+
+            print_address(f"http://{bind}/")

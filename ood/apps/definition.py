@@ -1,0 +1,165 @@
+"""Reading `app_defs/<app>/`: manifest.yml, form.yml, submit.yml.j2 and the job's templates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import TemplateError
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field as Setting
+
+from ood.apps.fields import Field
+from ood.apps.templates import render
+from ood.config import Cluster, describe, read_yaml
+from ood.errors import ConfigError, InvalidForm
+
+APP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+CLUSTER_FIELD = "cluster"
+
+
+class Manifest(BaseModel):
+    """manifest.yml, with Open OnDemand's keys."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str
+    description: str = ""
+    category: str = "Apps"
+    icon: str = "box"
+
+
+class ScriptOptions(BaseModel):
+    """The `script` section of submit.yml, with Open OnDemand's keys plus `memory_gib`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    job_name: str | None = None
+    output_path: str = "output.log"
+    """Relative to the job context directory."""
+    wall_time: int | None = Setting(default=None, ge=60)  # seconds
+    queue_name: str | None = None
+    cores: int = Setting(default=1, ge=1)
+    memory_gib: int | None = Setting(default=None, ge=1)
+    gpus_per_node: int = Setting(default=0, ge=0)
+    native: list[str] = []
+
+
+@dataclass(frozen=True)
+class AppDefinition:
+    """One app. `fields` are in the order of the form; the cluster field, if any, is not in them:
+    its options are the back-ends the user may use."""
+
+    name: str
+    directory: Path
+    manifest: Manifest
+    fields: tuple[Field, ...]
+
+    @property
+    def token(self) -> str:
+        return f"sys/{self.name}"
+
+    def read_form(self, typed: Mapping[str, str]) -> dict[str, Any]:
+        """Return the values of what was typed, by field. Raises `InvalidForm` with all mistakes."""
+        values: dict[str, Any] = {}
+        mistakes: dict[str, str] = {}
+        for field in self.fields:
+            try:
+                values[field.name] = field.read(typed.get(field.name, ""))
+            except ValueError as mistake:
+                mistakes[field.name] = str(mistake)
+        if mistakes:
+            raise InvalidForm(mistakes)
+        return values
+
+    def script_options(self, values: Mapping[str, Any]) -> ScriptOptions:
+        """Render submit.yml.j2. Raises `ConfigError`: a mistake in it is the app author's."""
+        path = self.directory / "submit.yml.j2"
+        try:
+            found = yaml.safe_load(render(path, **values)) or {}
+            return ScriptOptions.model_validate(found.get("script", {}))
+        except (yaml.YAMLError, TemplateError, AttributeError) as error:
+            raise ConfigError(f"{path}: {error}") from error
+        except ValidationError as error:
+            raise ConfigError(describe(path, error)) from None
+
+    def job_files(self, values: Mapping[str, Any]) -> dict[str, bytes]:
+        """Render `template/`: relative file name -> content."""
+        root = self.directory / "template"
+        files: dict[str, bytes] = {}
+        for path in sorted(root.iterdir()):
+            if path.suffix != ".j2":
+                files[path.name] = path.read_bytes()
+                continue
+            try:
+                files[path.name.removesuffix(".j2")] = render(path, **values).encode()
+            except TemplateError as error:
+                raise ConfigError(f"{path}: {error}") from error
+        return files
+
+    def markdown(self, name: str, values: Mapping[str, Any]) -> str:
+        """Render `info.md.j2` or `completed.md.j2`; empty when the app has none."""
+        path = self.directory / f"{name}.md.j2"
+        return render(path, **values) if path.exists() else ""
+
+
+def load_apps(
+    directory: Path, site_values: Mapping[str, Mapping[str, Any]]
+) -> tuple[dict[str, AppDefinition], list[ConfigError]]:
+    """Read all apps. A broken one is left out and told in the second value."""
+    apps: dict[str, AppDefinition] = {}
+    problems: list[ConfigError] = []
+    for path in sorted(directory.iterdir()):
+        if not APP_NAME.fullmatch(path.name) or not (path / "manifest.yml").exists():
+            continue
+        try:
+            apps[path.name] = _load(path, site_values.get(path.name, {}))
+        except ConfigError as error:
+            problems.append(error)
+    return apps, problems
+
+
+def _load(directory: Path, site_values: Mapping[str, Any]) -> AppDefinition:
+    path = directory / "manifest.yml"
+    try:
+        manifest = Manifest.model_validate(read_yaml(path))
+        path = directory / "form.yml"
+        form = read_yaml(path)
+        attributes = form.get("attributes", {})
+        fields = []
+        for name in form.get("form", []):
+            if name == CLUSTER_FIELD:
+                continue
+            given = {"label": name.replace("_", " ").capitalize(), **(attributes.get(name) or {})}
+            if name in site_values:
+                given["value"] = site_values[name]
+            fields.append(Field.model_validate({**given, "name": name}))
+    except ValidationError as error:
+        raise ConfigError(describe(path, error)) from None
+    except (AttributeError, TypeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return AppDefinition(directory.name, directory, manifest, tuple(fields))
+
+
+def check_limits(options: ScriptOptions, cluster: Cluster) -> None:
+    """Raise `InvalidForm` when a job asks for more than its back-end has."""
+    mistakes: dict[str, str] = {}
+    if cluster.max_cores is not None and options.cores > cluster.max_cores:
+        mistakes["cores"] = f"{cluster.label} has {cluster.max_cores} cores. Ask for no more."
+    memory = options.memory_gib
+    if cluster.max_memory_gib is not None and memory and memory > cluster.max_memory_gib:
+        mistakes["memory"] = (
+            f"{cluster.label} has {cluster.max_memory_gib} GiB of memory. Ask for no more."
+        )
+    if options.gpus_per_node > cluster.gpus:
+        mistakes["gpu"] = (
+            f"{cluster.label} has no GPU. Switch this off, or choose another cluster."
+            if not cluster.gpus
+            else f"{cluster.label} has {cluster.gpus} GPUs. Ask for no more."
+        )
+    if mistakes:
+        raise InvalidForm(mistakes)

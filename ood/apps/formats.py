@@ -1,0 +1,75 @@
+"""How the text of a field is read where it is more than text.
+
+Each reader takes what was typed and returns the value that templates see, or raises ValueError
+with one sentence for the user.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from typing import Any
+
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+# What container registries accept (the grammar of distribution's reference package), less strict
+# about case, which the registry will judge.
+IMAGE = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?(/[A-Za-z0-9][A-Za-z0-9._-]*)+"
+    r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?",
+    re.ASCII,
+)
+
+
+def shell_words(text: str) -> list[str]:
+    """Words as a shell would split them: by spaces and lines, quotes keep a word together.
+
+    Nothing is expanded: `$HOME` and `*` stay as they are.
+    """
+    try:
+        return shlex.split(text)
+    except ValueError:
+        raise ValueError(
+            "A quote or backslash is not closed. To use one as an ordinary character, put a "
+            "backslash before it."
+        ) from None
+
+
+def environment(text: str) -> list[str]:
+    """`NAME=value`, one a line; the value is all of the line after the first `=`, as it is."""
+    lines = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        name, equals, value = line.partition("=")
+        name = name.strip()
+        if not equals:
+            raise ValueError(f"Line {number} has no “=”. Write NAME=value.")
+        if not VARIABLE.fullmatch(name):
+            raise ValueError(
+                f"Line {number}: “{name}” cannot be the name of a variable. Use letters, digits "
+                "and _, and do not start with a digit."
+            )
+        lines.append(f"{name}={value}")
+    return lines
+
+
+def image(text: str) -> str:
+    """`registry/path/name:tag`, with an optional port and digest."""
+    if text.startswith(("http://", "https://", "docker://")):
+        raise ValueError(
+            f"Leave out “{text.partition('//')[0]}//”: start with the registry's name, "
+            "as in registry.example/group/image:1.0."
+        )
+    if not IMAGE.fullmatch(text):
+        raise ValueError(
+            "This is not the address of an image. Write it as registry.example/group/image:1.0."
+        )
+    return text
+
+
+FORMATS: dict[str, Callable[[str], Any]] = {
+    "shell_words": shell_words,
+    "environment": environment,
+    "image": image,
+}

@@ -1,0 +1,92 @@
+"""Jinja2 for the files of an app, where Open OnDemand has ERB.
+
+In `*.sh.j2` every `{{ value }}` comes out as one shell word, in `*.yml.j2` as one YAML scalar: a
+value can become neither code nor structure. Text that must expand on the back-end says so with
+the filter `expands_on_the_back_end`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import mistune
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Undefined
+from markupsafe import Markup
+
+from ood.quoting import shell_word
+
+
+class _Expands(str):
+    """Text for the back-end's shell to expand."""
+
+
+def _to_shell(value: Any) -> str:
+    if isinstance(value, Undefined):
+        return str(value)  # raises, naming the variable
+    return value if isinstance(value, _Expands) else shell_word(value)
+
+
+def _to_yaml(value: Any) -> str:
+    if isinstance(value, Undefined):
+        return str(value)
+    return json.dumps(value)  # JSON is YAML, with every string quoted
+
+
+def words_file(words: list[str]) -> str:
+    """The text of a file of shell words (as ces-run reads them), one a line."""
+    return "".join(f"{shlex.quote(word)}\n" for word in words)
+
+
+def lines_file(lines: list[str]) -> str:
+    """The text of a file of lines."""
+    return "".join(f"{line}\n" for line in lines)
+
+
+def image_name(image: str) -> str:
+    """The last part of an image's address: `hello-tre` of `registry/group/hello-tre:1.0`."""
+    return re.split(r"[:@]", image.rpartition("/")[2])[0]
+
+
+@cache
+def _environment(directory: Path, kind: str) -> Environment:
+    finalize = {"sh": _to_shell, "yml": _to_yaml}.get(kind)
+    # `{#` stands in every `${#name}` of a shell script.
+    comments = ("{%--", "--%}") if kind == "sh" else ("{#", "#}")
+    environment = Environment(
+        comment_start_string=comments[0],
+        comment_end_string=comments[1],
+        loader=FileSystemLoader(directory),
+        undefined=StrictUndefined,
+        autoescape=kind == "html",
+        finalize=finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        expands_on_the_back_end=_Expands,
+        words_file=words_file,
+        lines_file=lines_file,
+        image_name=image_name,
+    )
+    return environment
+
+
+def render(path: Path, **values: Any) -> str:
+    """Render `<name>.<kind>.j2`. Raises jinja2's errors: they are the app author's."""
+    kind = path.name.split(".")[-2]
+    return _environment(path.parent, kind).get_template(path.name).render(**values)
+
+
+_to_html = mistune.create_markdown(escape=True, plugins=["table", "strikethrough"])
+
+
+def markdown(text: str) -> Markup:
+    """HTML of markdown; HTML within it is escaped, and links can only be links."""
+    # The one place where HTML is made outside the templates: mistune escapes all that it is given.
+    return Markup(_to_html(text))  # noqa: S704

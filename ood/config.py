@@ -1,0 +1,172 @@
+"""portal.yml and clusters.d/*.yml, as frozen, validated settings.
+
+Clusters follow Open OnDemand's v2 schema
+(https://osc.github.io/ood-documentation/latest/reference/files/cluster-yaml.html); what the portal
+adds lives under `v2.custom.portal`. Unknown keys there are ignored, as Open OnDemand does.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    AliasPath,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from ood.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent
+EMBEDDED = ROOT / "embedded" / "portal.yml"
+CLUSTER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+Text = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class PortalSettings(_Settings):
+    """portal.yml. Relative paths are relative to the file; a misspelt key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str = "Open OnDemand"
+    auth: Literal["token", "ssh"] = "token"
+    portal_host: str | None = None
+    """`name` or `name:port` of the machine with the users' homes; absent: this machine."""
+    known_hosts: Path | None = None
+    clusters: Path = Path("clusters.d")
+    app_defs: Path = ROOT / "app_defs"
+    secure_cookies: bool = True
+    """Set to false only where the portal is reached without TLS, on one's own machine."""
+    form_values: dict[str, dict[str, Any]] = {}
+    """App name -> field name -> the site's own value to prefill that field with."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> PortalSettings:
+        if self.auth == "ssh" and (self.portal_host is None or self.known_hosts is None):
+            raise ValueError("`auth: ssh` needs `portal_host` and `known_hosts`")
+        if self.auth == "token" and self.portal_host is not None:
+            raise ValueError("`auth: token` serves this machine only: remove `portal_host`")
+        return self
+
+
+class JobSettings(_Settings):
+    """`v2.job` of a cluster."""
+
+    adapter: Literal["slurm", "local"]
+    cluster: str | None = None
+    conf: str | None = None
+    bin: str | None = None
+    bin_overrides: dict[str, str] = {}
+    submit_host: str | None = None
+
+
+class Cluster(_Settings):
+    """One file of clusters.d: a back-end. `job` is None where one can only log in."""
+
+    id: str
+    title: Text = Field(default="", validation_alias=AliasPath("v2", "metadata", "title"))
+    hidden: bool = Field(default=False, validation_alias=AliasPath("v2", "metadata", "hidden"))
+    login_host: str | None = Field(default=None, validation_alias=AliasPath("v2", "login", "host"))
+    job: JobSettings | None = Field(default=None, validation_alias=AliasPath("v2", "job"))
+    script_wrapper: str = Field(
+        default="%s",
+        validation_alias=AliasPath("v2", "batch_connect", "basic", "script_wrapper"),
+    )
+    set_host: str = Field(
+        default="host=$(hostname)",
+        validation_alias=AliasPath("v2", "batch_connect", "basic", "set_host"),
+    )
+    home: Literal["synched", "unsynched"] = Field(
+        default="synched", validation_alias=AliasPath("v2", "custom", "portal", "home")
+    )
+    partition: str | None = Field(
+        default=None, validation_alias=AliasPath("v2", "custom", "portal", "partition")
+    )
+    max_cores: int | None = Field(
+        default=None, ge=1, validation_alias=AliasPath("v2", "custom", "portal", "max_cores")
+    )
+    max_memory_gib: int | None = Field(
+        default=None, ge=1, validation_alias=AliasPath("v2", "custom", "portal", "max_memory_gib")
+    )
+    gpus: int = Field(
+        default=0, ge=0, validation_alias=AliasPath("v2", "custom", "portal", "gpus")
+    )
+
+    @property
+    def label(self) -> str:
+        return self.title or self.id
+
+
+def load_settings(path: Path | None = None) -> PortalSettings:
+    """Read portal.yml: `path`, else `$OOD_PORTAL_CONFIG`, else the embedded default.
+
+    Raises `ConfigError` naming the file and the key.
+    """
+    path = path or Path(os.environ.get("OOD_PORTAL_CONFIG", EMBEDDED))
+    found = read_yaml(path)
+    try:
+        settings = PortalSettings.model_validate(found)
+    except ValidationError as error:
+        raise ConfigError(describe(path, error)) from None
+    beside = {
+        key: path.parent / value
+        for key in ("known_hosts", "clusters", "app_defs")
+        if (value := getattr(settings, key)) is not None
+    }
+    return settings.model_copy(update=beside)
+
+
+def load_clusters(directory: Path) -> tuple[dict[str, Cluster], list[ConfigError]]:
+    """Read clusters.d. A broken file disables that one cluster and is told in the second value."""
+    clusters: dict[str, Cluster] = {}
+    problems: list[ConfigError] = []
+    for path in sorted([*directory.glob("*.yml"), *directory.glob("*.yaml")]):
+        try:
+            if not CLUSTER_ID.fullmatch(path.stem):
+                raise ConfigError(f"{path}: a cluster's file name holds letters, digits, _ and -")
+            found = read_yaml(path)
+            clusters[path.stem] = Cluster.model_validate({**found, "id": path.stem})
+        except ConfigError as error:
+            problems.append(error)
+        except ValidationError as error:
+            problems.append(ConfigError(describe(path, error)))
+    if not directory.is_dir():
+        problems.append(ConfigError(f"{directory}: there is no such directory"))
+    return clusters, problems
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping. Raises `ConfigError` naming the file and line."""
+    try:
+        found = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: holds a {type(found).__name__} where keys are expected")
+    return found
+
+
+def describe(path: Path, error: ValidationError) -> str:
+    """One line that names the file, the key and what is wrong with it."""
+    mistakes = (
+        f"{'.'.join(str(part) for part in mistake['loc']) or 'file'}: {mistake['msg']}"
+        for mistake in error.errors()
+    )
+    return f"{path}: {'; '.join(mistakes)}"

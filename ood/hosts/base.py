@@ -1,0 +1,192 @@
+"""The contract of a host: what may be done on a machine, as one user.
+
+Nothing else in the code base opens a connection, starts a process or touches a user's file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import stat as stat_bits
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from ood.errors import FileExists, FileFailed, FileMissing
+
+MAX_INPUT = 1024 * 1024
+"""Bytes that `Host.run` takes as standard input. Anything larger is a file: use `Host.files`."""
+
+MAX_OUTPUT = 64 * 1024 * 1024
+"""Bytes that `Host.run` keeps of a command's output; a command that prints more has failed."""
+
+LOGIN_SHELL_IN = 'cd -- "$1" 2>/dev/null || cd; exec "${SHELL:-/bin/sh}" -l'
+"""`sh -c` text that `Host.terminal` runs: its `$1` is the directory to start in."""
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """What a command printed, as bytes, and its exit code (negative for a signal)."""
+
+    stdout: bytes
+    stderr: bytes
+    exit_code: int
+
+    @property
+    def text(self) -> str:
+        return self.stdout.decode("utf-8", "replace")
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One name in a directory. Names that are not UTF-8 carry surrogate escapes."""
+
+    name: str
+    mode: int
+    size: int
+    modified: float  # seconds since the epoch
+    uid: int
+    gid: int
+
+    @property
+    def is_directory(self) -> bool:
+        return stat_bits.S_ISDIR(self.mode)
+
+    @property
+    def is_file(self) -> bool:
+        return stat_bits.S_ISREG(self.mode)
+
+
+class Files(ABC):
+    """The files of a host. Paths are absolute. Every method raises `FileFailed` or a sub-class,
+    and `HostUnreachable` when the host is gone."""
+
+    @abstractmethod
+    def list(self, path: str) -> list[FileEntry]:
+        """Return the entries of a directory, without `.` and `..`, in no order."""
+
+    @abstractmethod
+    def stat(self, path: str) -> FileEntry:
+        """Return what `path` is, following symbolic links."""
+
+    @abstractmethod
+    def open(self, path: str, mode: str) -> BinaryIO:
+        """Open a file: `rb`, `wb` or `xb` (fails when it exists). The caller closes it."""
+
+    @abstractmethod
+    def rename(self, old: str, new: str) -> None:
+        """Rename, replacing a file of the new name in one step."""
+
+    @abstractmethod
+    def remove(self, path: str) -> None:
+        """Remove a file (not a directory)."""
+
+    @abstractmethod
+    def mkdir(self, path: str, mode: int = 0o777) -> None:
+        """Make one directory, which must not exist."""
+
+    @abstractmethod
+    def chmod(self, path: str, mode: int) -> None:
+        """Set the permission bits."""
+
+    def make_directories(self, path: str, mode: int = 0o777) -> None:
+        """Make a directory and the missing ones above it, each with `mode` (less the umask)."""
+        try:
+            self.mkdir(path, mode)
+        except FileExists:
+            return
+        except FileMissing:
+            self.make_directories(path.rsplit("/", 1)[0] or "/", mode)
+            try:
+                self.mkdir(path, mode)
+            except FileExists:
+                return
+
+    def read(self, path: str, limit: int, offset: int = 0) -> bytes:
+        """Return at most `limit` bytes of a file from `offset`."""
+        with self.open(path, "rb") as file:
+            if offset:
+                file.seek(offset)
+            return file.read(limit)
+
+    def write(self, path: str, data: bytes, mode: int) -> None:
+        """Write a new file with these permission bits. Fails when it exists.
+
+        The bits are set while the file is still empty, so that nobody can read what follows.
+        """
+        with self.open(path, "xb") as file:
+            self.chmod(path, mode)
+            file.write(data)
+
+    def replace(self, path: str, data: bytes, mode: int) -> None:
+        """Write a file so that a reader sees the old one or the new one, never a part."""
+        aside = f"{path}.{secrets.token_hex(4)}.bak"
+        try:
+            self.write(aside, data, mode)
+            self.rename(aside, path)
+        except FileFailed:
+            with contextlib.suppress(FileFailed):
+                self.remove(aside)
+            raise
+
+
+class Terminal(Protocol):
+    """A shell in a pseudo-terminal."""
+
+    def fileno(self) -> int: ...
+    def read(self, limit: int) -> bytes: ...
+    def write(self, data: bytes) -> None: ...
+    def resize(self, columns: int, rows: int) -> None: ...
+    def close(self) -> None: ...
+
+
+class Stream(Protocol):
+    """The part of a socket that a dialled connection has."""
+
+    def recv(self, size: int, /) -> bytes: ...
+    def sendall(self, data: bytes, /) -> None: ...
+    def settimeout(self, seconds: float | None, /) -> None: ...
+    def fileno(self) -> int: ...
+    def shutdown(self, how: int, /) -> None: ...
+    def close(self) -> None: ...
+
+
+class Host(ABC):
+    """A machine seen as one user."""
+
+    name: str
+    """How the host is called in sentences for the user."""
+    user: str
+    files: Files
+
+    @property
+    @abstractmethod
+    def home(self) -> str:
+        """The user's home directory on this host, absolute."""
+
+    @abstractmethod
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        input: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        timeout: float = 30.0,
+        check: bool = True,
+    ) -> CommandResult:
+        """Run a command to its end, without a terminal.
+
+        `env` is added to the user's environment; `timeout` is in seconds. With `check`, an exit
+        code other than 0 raises `CommandFailed`. Raises `CommandTimedOut`, `HostUnreachable` and
+        `SignInExpired`.
+        """
+
+    @abstractmethod
+    def terminal(self, cwd: str, columns: int = 80, rows: int = 24) -> Terminal:
+        """Start the user's login shell in `cwd` (home when it cannot be entered)."""
+
+    @abstractmethod
+    def dial(self, host: str, port: int, timeout: float = 10.0) -> Stream:
+        """Open a TCP connection as seen from this host. Raises `HostUnreachable`."""

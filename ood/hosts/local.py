@@ -1,0 +1,224 @@
+"""This machine, as the user the portal runs as: the embedded default."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import pty
+import pwd
+import signal
+import socket
+import struct
+import subprocess
+import termios
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import BinaryIO, cast
+
+from ood.errors import (
+    CommandFailed,
+    CommandTimedOut,
+    FileExists,
+    FileFailed,
+    FileMissing,
+    FileRefused,
+    HostUnreachable,
+)
+from ood.hosts.base import LOGIN_SHELL_IN, MAX_INPUT, CommandResult, FileEntry, Files, Host
+
+
+class LocalHost(Host):
+    """This machine. Processes are started from argument lists; no shell is involved."""
+
+    name = "this machine"
+
+    def __init__(self) -> None:
+        account = pwd.getpwuid(os.getuid())
+        self.user = account.pw_name
+        self.files = LocalFiles()
+        self._home = os.environ.get("HOME", account.pw_dir)
+
+    @property
+    def home(self) -> str:
+        return self._home
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        input: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        timeout: float = 30.0,
+        check: bool = True,
+    ) -> CommandResult:
+        assert len(input) <= MAX_INPUT, "larger input goes through files"
+        try:
+            done = subprocess.run(
+                list(argv),
+                input=input,
+                env={**os.environ, **(env or {})},
+                cwd=cwd or self._home,
+                timeout=timeout,
+                capture_output=True,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise CommandTimedOut(f"{argv[0]} did not answer within {timeout:.0f} s.") from None
+        except OSError as error:
+            raise CommandFailed(
+                f"{argv[0]} could not be started: {error.strerror}.", 127, str(error)
+            ) from error
+        result = CommandResult(done.stdout, done.stderr, done.returncode)
+        if check and result.exit_code != 0:
+            stderr = result.stderr.decode("utf-8", "replace").strip()
+            raise CommandFailed(
+                f"{argv[0]} failed with exit code {result.exit_code}.", result.exit_code, stderr
+            )
+        return result
+
+    def terminal(self, cwd: str, columns: int = 80, rows: int = 24) -> LocalTerminal:
+        pid, fd = pty.fork()
+        if pid == 0:
+            try:
+                os.chdir(self._home)
+                os.environ["TERM"] = "xterm-256color"
+                os.execvp("sh", ["sh", "-c", LOGIN_SHELL_IN, "sh", cwd])
+            finally:
+                os._exit(127)
+        terminal = LocalTerminal(pid, fd)
+        terminal.resize(columns, rows)
+        return terminal
+
+    def dial(self, host: str, port: int, timeout: float = 10.0) -> socket.socket:
+        try:
+            connection = socket.create_connection((host, port), timeout)
+        except OSError as error:
+            raise HostUnreachable(
+                f"Nothing answers at port {port} of {host}.", str(error)
+            ) from error
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+
+class LocalTerminal:
+    """A shell in a pseudo-terminal of this machine; `close` hangs it up and reaps it."""
+
+    def __init__(self, pid: int, fd: int) -> None:
+        self._pid = pid
+        self._fd = fd
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def read(self, limit: int) -> bytes:
+        try:
+            return os.read(self._fd, limit)
+        except OSError as error:
+            if error.errno == errno.EIO:  # how Linux says that the shell has gone
+                return b""
+            raise
+
+    def write(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self._fd, data) :]
+
+    def resize(self, columns: int, rows: int) -> None:
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def close(self) -> None:
+        os.close(self._fd)
+        os.kill(self._pid, signal.SIGHUP)
+        os.waitpid(self._pid, 0)
+
+
+@contextmanager
+def _as_file_error(path: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileMissing(f"There is no {path}.", str(error)) from error
+    except FileExistsError as error:
+        raise FileExists(f"There is a {path} already.", str(error)) from error
+    except PermissionError as error:
+        raise FileRefused(f"You have no permission for {path}.", str(error)) from error
+    except OSError as error:
+        reason = error.strerror or "input/output error"
+        raise FileFailed(f"{path}: {reason}.", str(error)) from error
+
+
+class _LocalFile:
+    """A binary file whose failing writes (a full disk) are file errors of the portal."""
+
+    def __init__(self, path: str, mode: str) -> None:
+        self._path = path
+        with _as_file_error(path):
+            self._file = open(path, mode, buffering=0)  # noqa: SIM115 - closed by __exit__
+
+    def __enter__(self) -> _LocalFile:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def read(self, size: int = -1) -> bytes:
+        with _as_file_error(self._path):
+            return cast(bytes, self._file.read(size))
+
+    def write(self, data: bytes) -> int:
+        left = memoryview(data)
+        with _as_file_error(self._path):
+            while left:
+                left = left[self._file.write(left) :]
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def close(self) -> None:
+        with _as_file_error(self._path):
+            self._file.close()
+
+
+class LocalFiles(Files):
+    """The local file system."""
+
+    def list(self, path: str) -> list[FileEntry]:
+        with _as_file_error(path), os.scandir(path) as found:
+            entries = []
+            for item in found:
+                try:
+                    entries.append(_entry(item.name, item.stat(follow_symlinks=False)))
+                except FileNotFoundError:  # removed while we were listing
+                    continue
+            return entries
+
+    def stat(self, path: str) -> FileEntry:
+        with _as_file_error(path):
+            return _entry(os.path.basename(path), os.stat(path))
+
+    def open(self, path: str, mode: str) -> BinaryIO:
+        return cast(BinaryIO, _LocalFile(path, mode))
+
+    def rename(self, old: str, new: str) -> None:
+        with _as_file_error(old):
+            os.replace(old, new)
+
+    def remove(self, path: str) -> None:
+        with _as_file_error(path):
+            os.remove(path)
+
+    def mkdir(self, path: str, mode: int = 0o777) -> None:
+        with _as_file_error(path):
+            os.mkdir(path, mode)
+
+    def chmod(self, path: str, mode: int) -> None:
+        with _as_file_error(path):
+            os.chmod(path, mode)
+
+
+def _entry(name: str, found: os.stat_result) -> FileEntry:
+    return FileEntry(
+        name, found.st_mode, found.st_size, found.st_mtime, found.st_uid, found.st_gid
+    )

@@ -1,0 +1,215 @@
+"""The command line of the local scheduler: `local_job.py DIRECTORY submit|list|cancel ID`.
+
+Standard library only. `submit` reads a request (JSON of `JobRequest`) from standard input, starts
+a supervisor that is detached from the portal, and prints the job's id. The supervisor runs the
+script with bash in a session of its own, ends it at its time limit, and records how it ended.
+
+A job is a directory `DIRECTORY/<id>` with `script.sh` and `job.json`: `id` `name` `comment` `host`
+`state` (RUNNING COMPLETED FAILED CANCELLED TIMEOUT) `exit_code` `started` `ended` `time_limit`, and
+of both processes the pid with its start time, which together are never used twice between boots.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+GRACE = 10  # seconds between TERM and KILL
+KEPT = 30 * 24 * 3600.0  # seconds that an ended job is remembered
+
+
+def submit(directory: Path) -> str:
+    """Start a job and return its id, once the supervisor has recorded that it runs."""
+    request = json.load(sys.stdin)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    forget_old(directory)
+    job = new_job(directory)
+    (job / "script.sh").write_text(request["content"], "utf-8")
+    record = {
+        "id": job.name,
+        "name": request["job_name"],
+        "comment": request["comment"],
+        "host": socket.gethostname(),
+        "state": "RUNNING",
+        "exit_code": None,
+        "started": time.time(),
+        "ended": None,
+        "time_limit": request["wall_time"],
+        "boot": boot_id(),
+    }
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.close(reading)
+            supervise(job, record, request, writing)
+        os._exit(0)
+    os.close(writing)
+    os.wait()
+    with os.fdopen(reading, "rb") as ready:
+        if ready.read() != b"started":
+            raise SystemExit("the job could not be started")
+    return job.name
+
+
+def new_job(directory: Path) -> Path:
+    """Make the directory of the next free number."""
+    number = max((int(name) for name in os.listdir(directory) if name.isdigit()), default=0)
+    while True:
+        number += 1
+        job = directory / str(number)
+        try:
+            job.mkdir(mode=0o700)
+        except FileExistsError:
+            continue
+        return job
+
+
+def supervise(job: Path, record: dict[str, Any], request: dict[str, Any], ready: int) -> None:
+    """Run the script to its end. Does not return."""
+    why: list[str] = []
+    try:
+        with open(request["output_path"], "ab") as output, open(os.devnull, "r+b") as nothing:
+            for standard in (0, 1, 2):
+                os.dup2(nothing.fileno(), standard)
+            # Ignored signals would be handed down to the job.
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+            process = subprocess.Popen(
+                ["/bin/bash", str(job / "script.sh")],
+                stdout=output,
+                stderr=output,
+                cwd=request["workdir"],
+                env={**os.environ, "LOCAL_JOB_ID": job.name},
+                start_new_session=True,
+            )
+
+            def end(state: str, *, kill: bool = False) -> None:
+                """TERM to the script's whole group, and KILL to what is left of it after GRACE."""
+                why.append(state)
+                signal_group(process.pid, signal.SIGKILL if kill else signal.SIGTERM)
+                signal.alarm(GRACE)
+
+            def on_alarm(*_: object) -> None:
+                if not why:
+                    os.write(output.fileno(), b"The job reached its time limit and was ended.\n")
+                end("TIMEOUT", kill=bool(why))
+
+            signal.signal(signal.SIGTERM, lambda *_: end("CANCELLED"))
+            signal.signal(signal.SIGALRM, on_alarm)
+            signal.alarm(request["wall_time"])
+            record["supervisor"] = [os.getpid(), start_time(os.getpid())]
+            record["script"] = [process.pid, start_time(process.pid)]
+            write(job, record)
+            os.write(ready, b"started")
+            os.close(ready)
+            code = process.wait()
+            signal.alarm(0)
+            signal_group(process.pid, signal.SIGKILL)  # what the script left behind
+        record["state"] = why[0] if why else ("COMPLETED" if code == 0 else "FAILED")
+        record["exit_code"] = code if code >= 0 else None
+        record["ended"] = time.time()
+        write(job, record)
+    except OSError as error:
+        print(error, file=sys.stderr)
+    finally:
+        os._exit(0)
+
+
+def signal_group(group: int, number: int) -> None:
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        pass
+
+
+def list_jobs(directory: Path) -> list[dict[str, Any]]:
+    """The records of all jobs, with `time_left`; a job whose processes are gone is LOST."""
+    found = []
+    for name in os.listdir(directory) if directory.is_dir() else []:
+        record = read(directory / name)
+        if record is None:
+            continue
+        if record["state"] == "RUNNING" and not (
+            alive(record, "supervisor") or alive(record, "script")
+        ):
+            # The supervisor's last word may have come between our two looks.
+            record = read(directory / name) or record
+            if record["state"] == "RUNNING":
+                record["state"] = "LOST"
+        left = record["started"] + record["time_limit"] - time.time()
+        record["time_left"] = max(int(left), 0)
+        found.append(record)
+    return found
+
+
+def cancel(directory: Path, job_id: str) -> None:
+    """End a job: by its supervisor, or by hand when that is gone. Ended jobs are left alone."""
+    record = read(directory / job_id)
+    if record is None or record["state"] != "RUNNING":
+        return
+    if alive(record, "supervisor"):
+        os.kill(record["supervisor"][0], signal.SIGTERM)
+    elif alive(record, "script"):
+        signal_group(record["script"][0], signal.SIGTERM)
+
+
+def forget_old(directory: Path) -> None:
+    for record in list_jobs(directory):
+        if record["state"] != "RUNNING" and time.time() - record["started"] > KEPT:
+            shutil.rmtree(directory / record["id"], ignore_errors=True)
+
+
+def read(job: Path) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads((job / "job.json").read_text("utf-8")))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None  # being submitted right now, or not a job
+
+
+def write(job: Path, record: dict[str, Any]) -> None:
+    aside = job / "job.json.new"
+    aside.write_text(json.dumps(record), "utf-8")
+    aside.rename(job / "job.json")
+
+
+def alive(record: dict[str, Any], which: str) -> bool:
+    pid, started = record[which]
+    return record["boot"] == boot_id() and start_time(pid) == started
+
+
+def boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+
+
+def start_time(pid: int) -> int | None:
+    """When a process started, in ticks since boot (proc(5), field 22); None for none or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def main(arguments: list[str]) -> None:
+    directory = Path(arguments[0])
+    match arguments[1:]:
+        case ["submit"]:
+            print(submit(directory))
+        case ["list"]:
+            print(json.dumps(list_jobs(directory)))
+        case ["cancel", job_id]:
+            cancel(directory, job_id)
+        case _:
+            raise SystemExit("usage: local_job.py DIRECTORY submit|list|cancel ID")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

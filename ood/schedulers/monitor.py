@@ -1,0 +1,75 @@
+"""The one place that asks schedulers how jobs are.
+
+Whatever the number of cards, tabs and pages, a user's jobs on a cluster are asked for at most once
+in `SECONDS`; those who ask at the same time wait for the same answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ood.errors import PortalError
+from ood.schedulers.base import Job, Scheduler
+
+SECONDS = 5.0
+KEPT = 3600.0  # seconds after which a user who stopped looking is forgotten
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A user's jobs on a cluster. `asked_at` is on the monotonic clock, before the asking: a job
+    submitted later may be missing. With a `problem`, the jobs are unknown."""
+
+    asked_at: float
+    jobs: dict[str, Job]
+    problem: PortalError | None = None
+
+    def by_comment(self, comment: str) -> Job | None:
+        return next((job for job in self.jobs.values() if job.comment == comment), None)
+
+
+@dataclass
+class _Slot:
+    lock: threading.Lock = field(default_factory=threading.Lock)  # held while asking
+    snapshot: Snapshot | None = None
+    wanted_at: float = 0.0
+
+
+class JobMonitor:
+    """Snapshots of jobs, by user and cluster."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._slots: dict[tuple[str, str], _Slot] = {}
+
+    def look(self, user: str, cluster: str, scheduler: Callable[[], Scheduler]) -> Snapshot:
+        """Return the user's jobs on a cluster, at most `SECONDS` old (or this call's length)."""
+        slot = self._slot(user, cluster)
+        with slot.lock:
+            now = time.monotonic()
+            if slot.snapshot is None or now - slot.snapshot.asked_at >= SECONDS:
+                slot.snapshot = _ask(now, user, cluster, scheduler)
+            return slot.snapshot
+
+    def _slot(self, user: str, cluster: str) -> _Slot:
+        now = time.monotonic()
+        with self._lock:
+            for key in [k for k, slot in self._slots.items() if now - slot.wanted_at > KEPT]:
+                del self._slots[key]
+            slot = self._slots.setdefault((user, cluster), _Slot())
+            slot.wanted_at = now
+            return slot
+
+
+def _ask(now: float, user: str, cluster: str, scheduler: Callable[[], Scheduler]) -> Snapshot:
+    try:
+        return Snapshot(now, {job.id: job for job in scheduler().jobs()})
+    except PortalError as error:
+        log.warning("jobs of %s on %s: %s %s", user, cluster, error.message, error.detail)
+        return Snapshot(now, {}, error)

@@ -1,0 +1,167 @@
+"""Launching: from what was typed into a form to a job with a card.
+
+The record is written before the job is submitted, and the job carries the session id in its
+comment, so that a portal that dies at any moment leaves no job without a card.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ood.apps.definition import CLUSTER_FIELD, AppDefinition, ScriptOptions, check_limits
+from ood.apps.templates import render
+from ood.config import Cluster
+from ood.errors import FileFailed, HostError, InvalidForm, LaunchFailed, SchedulerError
+from ood.schedulers.base import JobRequest
+from ood.sessions.board import Board, secret_file
+from ood.sessions.facts import PORTAL, Facts
+from ood.sessions.record import SessionRecord
+
+JOB_SCRIPT = Path(__file__).with_name("job_script_content.sh.j2")
+
+log = logging.getLogger(__name__)
+
+
+def launch(board: Board, app: AppDefinition, cluster: Cluster, typed: Mapping[str, str]) -> str:
+    """Launch an app; return the id of its session.
+
+    Raises `InvalidForm` for what was typed, `LaunchFailed` when the files could not be written or
+    the scheduler refused the job (then nothing is left behind). When no answer came from the
+    scheduler the job may exist, so the card stays and finds out.
+    """
+    values = app.read_form(typed)
+    now = time.time()
+    record = SessionRecord(
+        id=str(uuid.uuid4()),
+        cluster_id=cluster.id,
+        job_id=None,
+        created_at=int(now),
+        token=app.token,
+        title=app.manifest.name,
+    )
+    directory = board.store.context_directory(record)
+    # Left empty, a secret is the site's own, which no page ever shows.
+    secrets = {f.name: values.pop(f.name) or f.value for f in app.fields if f.is_secret}
+    # A number that no other session of the user has: the time, to the millisecond.
+    run_id = datetime.fromtimestamp(now).strftime("%Y%m%d%H%M%S%f")[:17]
+    session = {
+        "id": record.id,
+        "run_id": run_id,
+        "log": "",
+        "secrets": {name: secret_file(name) for name in secrets},
+    }
+    known = {"context": values, "session": session, "cluster": cluster, "user": board.user}
+    options = app.script_options(known)
+    check_limits(options, cluster)
+    session["log"] = options.output_path
+
+    request = _job_request(app, cluster, record, options, directory, list(secrets))
+    facts = Facts(withheld=tuple(name for name in secrets if typed.get(name)))
+    files = {name: (data, 0o600) for name, data in app.job_files(known).items()}
+    files |= {
+        "user_defined_context.json": (_context_json(app, cluster, typed), 0o600),
+        "job_script_content.sh": (request.content.encode(), 0o600),
+        "job_script_options.json": (_options_json(request, options), 0o600),
+        PORTAL: (facts.to_json(), 0o600),
+    }
+    files |= {secret_file(n): (v.encode(), 0o600) for n, v in secrets.items() if v}
+    try:
+        board.store.write_context(record, files)
+        board.begin(record, facts)
+    except FileFailed as error:
+        raise LaunchFailed(
+            f"The job's files could not be written to your home directory: {error.message}",
+            error.detail,
+        ) from error
+    _submit(board, cluster, record, request)
+    return record.id
+
+
+def remember_form(board: Board, app: AppDefinition, typed: Mapping[str, str]) -> None:
+    """Keep what was typed for the next time, secrets and uncacheable fields left out."""
+    kept = {field.name for field in app.fields if field.cacheable and not field.is_secret}
+    values = {name: typed[name] for name in [CLUSTER_FIELD, *sorted(kept)] if name in typed}
+    try:
+        board.store.remember_values(app.token, values)
+    except FileFailed as error:  # a convenience: the launch matters more
+        log.warning("form of %s not kept for %s: %s", app.name, board.user, error.detail)
+
+
+def _submit(board: Board, cluster: Cluster, record: SessionRecord, request: JobRequest) -> None:
+    try:
+        job_id = board.scheduler(cluster).submit(request)
+    except LaunchFailed:
+        board.discard(record)
+        raise
+    except (SchedulerError, HostError) as error:
+        log.warning("launch of %s by %s: %s", record.id, board.user, error, exc_info=True)
+        board.submitted(record)
+        return
+    except BaseException:
+        board.submitted(record)
+        raise
+    board.submitted(replace(record, job_id=job_id))
+    log.info("%s launched %s as job %s on %s", board.user, record.id, job_id, cluster.id)
+
+
+def _job_request(
+    app: AppDefinition,
+    cluster: Cluster,
+    record: SessionRecord,
+    options: ScriptOptions,
+    directory: str,
+    secrets: list[str],
+) -> JobRequest:
+    script = render(
+        JOB_SCRIPT,
+        work_dir=directory,
+        set_host=cluster.set_host,
+        secrets=[secret_file(name) for name in secrets],
+    )
+    return JobRequest(
+        content=f"#!/bin/bash\n{cluster.script_wrapper.replace('%s', script)}\n",
+        workdir=directory,
+        output_path=f"{directory}/{options.output_path}",
+        # Open OnDemand's name for the jobs of an app, as it looks in a queue.
+        job_name=options.job_name or f"sys-dashboard-sys-{app.name}",
+        comment=record.comment,
+        cores=options.cores,
+        memory_gib=options.memory_gib,
+        gpus_per_node=options.gpus_per_node,
+        wall_time=options.wall_time,
+        queue_name=options.queue_name,
+        native=options.native,
+    )
+
+
+def _context_json(app: AppDefinition, cluster: Cluster, typed: Mapping[str, str]) -> bytes:
+    """What was typed, as Open OnDemand writes it down; secrets never."""
+    context = {CLUSTER_FIELD: cluster.id}
+    context |= {f.name: typed.get(f.name, "") for f in app.fields if not f.is_secret}
+    return json.dumps(context, indent=2, ensure_ascii=False).encode()
+
+
+def _options_json(request: JobRequest, options: ScriptOptions) -> bytes:
+    found: dict[str, Any] = {
+        "job_name": request.job_name,
+        "workdir": request.workdir,
+        "output_path": request.output_path,
+        **options.model_dump(exclude={"job_name", "output_path"}, exclude_none=True),
+    }
+    return json.dumps(found, indent=2).encode()
+
+
+def cluster_of(clusters: Mapping[str, Cluster], typed: Mapping[str, str]) -> Cluster:
+    """The back-end that was chosen. Raises `InvalidForm` when it is none of `clusters`."""
+    chosen = clusters.get(typed.get(CLUSTER_FIELD, ""))
+    if chosen is None:
+        raise InvalidForm({CLUSTER_FIELD: "Choose one of the options."})
+    return chosen

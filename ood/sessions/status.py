@@ -1,0 +1,92 @@
+"""From evidence to a status: what a session's card may say, and never more than is known.
+
+Pure: everything that was looked up comes in as `Evidence`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ood.schedulers.base import Job, JobStatus, Outcome
+
+NEVER_SUBMITTED_AFTER = 60.0
+"""Seconds after which a session without a job has none: no `sbatch` outlives its own time limit."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a session's job right now.
+
+    `job`: how the scheduler lists it. `silence`: why the scheduler gave no answer, if it did not.
+    `exit_code`: from the outcome file. `connected`: connection.yml is there. `submitted`: it has a
+    job id. `fresh`: it was submitted after the scheduler was asked. `age`: seconds since its
+    launch. `cancelled_here`: the user pressed Cancel on the card.
+    """
+
+    job: Job | None
+    silence: str
+    exit_code: int | None
+    connected: bool
+    submitted: bool
+    fresh: bool
+    age: float
+    cancelled_here: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    status: JobStatus
+    outcome: Outcome | None = None
+    exit_code: int | None = None
+    reason: str = ""
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Say how a session stands. Completed needs proof: a final state, or the outcome file."""
+    job = evidence.job
+    if job is not None:
+        if job.status is JobStatus.COMPLETED:
+            return _ended(job, evidence)
+        if job.status is JobStatus.RUNNING and not evidence.connected:
+            return Verdict(JobStatus.STARTING, reason=job.reason)
+        return Verdict(job.status, reason=job.reason)
+    if evidence.exit_code is not None:
+        return Verdict(
+            JobStatus.COMPLETED,
+            _outcome_of(evidence.exit_code, evidence.cancelled_here),
+            evidence.exit_code,
+        )
+    if evidence.fresh:
+        return Verdict(JobStatus.QUEUED)
+    if evidence.silence:
+        return Verdict(JobStatus.UNDETERMINED, reason=evidence.silence)
+    if evidence.submitted:
+        return Verdict(
+            JobStatus.UNDETERMINED,
+            reason="The scheduler no longer lists this job, and the job left no outcome.",
+        )
+    if evidence.age < NEVER_SUBMITTED_AFTER:
+        return Verdict(JobStatus.QUEUED, reason="Waiting for the scheduler to accept the job.")
+    return Verdict(
+        JobStatus.COMPLETED,
+        Outcome.CANCELLED if evidence.cancelled_here else Outcome.FAILED,
+        reason="The launch was interrupted before the scheduler had the job. Relaunch it.",
+    )
+
+
+def _ended(job: Job, evidence: Evidence) -> Verdict:
+    outcome = job.outcome or Outcome.UNKNOWN
+    exit_code = job.exit_code if job.exit_code is not None else evidence.exit_code
+    if outcome is Outcome.UNKNOWN and exit_code is not None:
+        outcome = _outcome_of(exit_code, evidence.cancelled_here)
+    if outcome in (Outcome.CANCELLED, Outcome.TIMED_OUT, Outcome.OUT_OF_MEMORY):
+        exit_code = None  # of whatever was ended, not of the work
+    # A job that was cancelled has no reason of its own but "None" or the user's id.
+    reason = job.reason if outcome is Outcome.FAILED else ""
+    return Verdict(JobStatus.COMPLETED, outcome, exit_code, reason)
+
+
+def _outcome_of(exit_code: int, cancelled_here: bool) -> Outcome:
+    if exit_code == 0:
+        return Outcome.SUCCEEDED
+    return Outcome.CANCELLED if cancelled_here and exit_code == 143 else Outcome.FAILED

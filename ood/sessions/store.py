@@ -1,0 +1,137 @@
+"""Where sessions are kept: the user's own `ondemand` directory, in Open OnDemand's layout."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from ood.errors import FileFailed, FileMissing
+from ood.hosts.base import FileEntry, Host
+from ood.sessions.record import SESSION_ID, SessionRecord, parse_record
+
+MAX_RECORD = 65_536  # bytes
+MAX_CONTEXT = 1024 * 1024  # bytes
+
+log = logging.getLogger(__name__)
+
+
+class SessionStore:
+    """The session files of one user, on the portal host.
+
+    Only what changed since the last look is read again. Not safe for two threads: its owner locks.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._files = host.files
+        self.root = f"{host.home}/ondemand/data/sys/dashboard/batch_connect"
+        self._read: dict[str, tuple[tuple[float, int], SessionRecord | None]] = {}
+
+    def context_directory(self, record: SessionRecord) -> str:
+        return f"{self.root}/{record.token}/output/{record.id}"
+
+    def records(self) -> list[SessionRecord]:
+        """All sessions of the user, newest first."""
+        try:
+            entries = self._files.list(f"{self.root}/db")
+        except FileMissing:
+            entries = []
+        names = {entry.name for entry in entries}
+        self._read = {name: known for name, known in self._read.items() if name in names}
+        for entry in entries:
+            self._look_at(entry)
+        found = [record for _, record in self._read.values() if record is not None]
+        return sorted(found, key=lambda record: (record.created_at, record.id), reverse=True)
+
+    def write(self, record: SessionRecord) -> None:
+        """Write a session's record in one step."""
+        directory = f"{self.root}/db"
+        try:
+            self._files.replace(f"{directory}/{record.id}", record.to_json(), 0o600)
+        except FileMissing:
+            self._files.make_directories(directory, 0o700)
+            self._files.replace(f"{directory}/{record.id}", record.to_json(), 0o600)
+        self._read.pop(record.id, None)
+
+    def remove(self, record: SessionRecord) -> None:
+        """Remove a session's record: its card goes, its job context directory stays."""
+        self._files.remove(f"{self.root}/db/{record.id}")
+
+    def write_context(self, record: SessionRecord, files: dict[str, tuple[bytes, int]]) -> None:
+        """Make the job context directory (0700) with these files: name -> (content, mode)."""
+        directory = self.context_directory(record)
+        self._files.make_directories(directory, 0o700)
+        self._files.chmod(directory, 0o700)
+        for name, (content, mode) in files.items():
+            self._files.write(f"{directory}/{name}", content, mode)
+
+    def discard_context(self, record: SessionRecord) -> None:
+        """Remove the job context directory of a session that never had a job."""
+        self._host.run(["rm", "-rf", "--", self.context_directory(record)])
+
+    def context_files(self, record: SessionRecord) -> dict[str, FileEntry]:
+        """What is in the job context directory, by name; empty when the user removed it."""
+        try:
+            return {
+                entry.name: entry for entry in self._files.list(self.context_directory(record))
+            }
+        except FileFailed:
+            return {}
+
+    def read(
+        self, record: SessionRecord, name: str, limit: int = MAX_RECORD, offset: int = 0
+    ) -> bytes | None:
+        """At most `limit` bytes of a file of the context directory; None when it cannot be read."""
+        try:
+            return self._files.read(f"{self.context_directory(record)}/{name}", limit, offset)
+        except FileFailed:
+            return None
+
+    def replace(self, record: SessionRecord, name: str, data: bytes) -> None:
+        self._files.replace(f"{self.context_directory(record)}/{name}", data, 0o600)
+
+    def remove_file(self, record: SessionRecord, name: str) -> None:
+        self._files.remove(f"{self.context_directory(record)}/{name}")
+
+    def read_json(self, record: SessionRecord, name: str) -> dict[str, Any]:
+        """A JSON mapping of the context directory; empty when there is none."""
+        try:
+            found = json.loads(self.read(record, name, MAX_CONTEXT) or b"{}")
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def last_values(self, token: str) -> dict[str, str]:
+        """What the user last typed into an app's form (Open OnDemand's cache file)."""
+        try:
+            data = self._files.read(self._cache_path(token), MAX_CONTEXT)
+            found = json.loads(data)
+        except (FileFailed, ValueError):
+            return {}
+        if not isinstance(found, dict):
+            return {}
+        return {str(name): str(value) for name, value in found.items()}
+
+    def remember_values(self, token: str, values: dict[str, str]) -> None:
+        path = self._cache_path(token)
+        self._files.make_directories(path.rpartition("/")[0], 0o700)
+        self._files.replace(path, json.dumps(values, indent=2).encode(), 0o600)
+
+    def _cache_path(self, token: str) -> str:
+        return f"{self.root}/cache/{token.replace('/', '_')}.json"
+
+    def _look_at(self, entry: FileEntry) -> None:
+        version = (entry.modified, entry.size)
+        if not SESSION_ID.fullmatch(entry.name) or not entry.is_file or entry.size > MAX_RECORD:
+            return
+        if entry.name in self._read and self._read[entry.name][0] == version:
+            return
+        try:
+            data = self._files.read(f"{self.root}/db/{entry.name}", MAX_RECORD)
+        except FileMissing:  # deleted in another tab
+            return
+        record = parse_record(entry.name, data)
+        if record is None:
+            log.warning("%s: %s/db/%s is no session record", self._host.user, self.root, entry.name)
+        self._read[entry.name] = (version, record)

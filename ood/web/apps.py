@@ -1,0 +1,89 @@
+"""An app's form, and launching from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from flask import Blueprint, Flask, redirect, render_template, request, url_for
+from flask_login import login_required
+from werkzeug.wrappers import Response
+
+from ood.apps.definition import CLUSTER_FIELD, AppDefinition
+from ood.apps.fields import CHECKED
+from ood.errors import InvalidForm, LaunchFailed
+from ood.sessions.launch import cluster_of, launch, remember_form
+from ood.web.here import board, portal
+
+bp = Blueprint("apps", __name__, url_prefix="/apps")
+
+
+def init_app(app: Flask) -> None:
+    app.register_blueprint(bp)
+
+
+@bp.get("")
+@login_required
+def index() -> str:
+    return render_template(
+        "apps/index.html", apps=portal().apps.values(), clusters=portal().job_clusters.values()
+    )
+
+
+@bp.get("/<name>")
+@login_required
+def form(name: str) -> str:
+    """The form, filled with a past session's values (`?from=`), else what was last entered."""
+    app = portal().app(name)
+    source = request.args.get("from")
+    if source:
+        known, again = board().typed(source), board().withheld(source)
+    else:
+        known, again = board().store.last_values(app.token), ()
+    values = {field.name: field.value for field in app.fields}
+    values |= {name: value for name, value in known.items() if name in (*values, CLUSTER_FIELD)}
+    mistakes = {name: "Type this again: it is never kept." for name in again}
+    return _page(app, values, mistakes, "")
+
+
+@bp.post("/<name>")
+@login_required
+def launch_app(name: str) -> Response | tuple[str, int]:
+    """Launch; on a mistake, the form again with all that was typed but the secrets."""
+    app = portal().app(name)
+    typed = read_typed(app, request.form)
+    mistakes: dict[str, str] = {}
+    problem = ""
+    remember_form(board(), app, typed)
+    try:
+        cluster = cluster_of(portal().job_clusters, typed)
+        launch(board(), app, cluster, typed)
+        return redirect(url_for("sessions.index"), 303)
+    except InvalidForm as error:
+        mistakes, problem = error.fields, error.message
+    except LaunchFailed as error:
+        problem = error.message
+    for field in app.fields:
+        if field.is_secret and typed.get(field.name) and field.name not in mistakes:
+            mistakes[field.name] = "Type this again: it is never kept."
+    return _page(app, typed, mistakes, problem), 422
+
+
+def read_typed(app: AppDefinition, given: Mapping[str, str]) -> dict[str, str]:
+    """What was typed into the fields of the form, and nothing else that was sent."""
+    names = [CLUSTER_FIELD, *(field.name for field in app.fields)]
+    typed = {name: given.get(name, "") for name in names}
+    for field in app.fields:
+        if field.widget == "check_box":
+            typed[field.name] = CHECKED if given.get(field.name) else "0"
+    return typed
+
+
+def _page(app: AppDefinition, values: Mapping[str, str], mistakes: dict[str, str], problem: str) -> str:
+    return render_template(
+        "apps/form.html",
+        app=app,
+        values=values,
+        mistakes=mistakes,
+        problem=problem,
+        clusters=portal().job_clusters.values(),
+    )

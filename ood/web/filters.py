@@ -1,0 +1,59 @@
+"""How templates write times, durations and sizes."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flask import Flask, url_for
+
+from ood.apps.templates import markdown
+from ood.web.here import portal
+
+
+def duration(seconds: int | None) -> str:
+    """`59 minutes`, `2 hours 5 minutes`, `1 day 3 hours`: two units, rounded up to a minute."""
+    if seconds is None:
+        return "no limit"
+    minutes = -(-seconds // 60)
+    days, minutes = divmod(minutes, 24 * 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [(days, "day"), (hours, "hour"), (minutes, "minute")]
+    words = [f"{number} {unit}{'s' if number != 1 else ''}" for number, unit in parts if number]
+    return " ".join(words[:2]) or "less than a minute"
+
+
+def iso_time(epoch: int) -> str:
+    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def plain_time(epoch: int) -> str:
+    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def fingerprint(text: str) -> str:
+    """A short word that changes when the text does."""
+    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=6).hexdigest()
+
+
+def init_app(app: Flask) -> None:
+    app.jinja_env.filters.update(
+        duration=duration,
+        iso_time=iso_time,
+        plain_time=plain_time,
+        fingerprint=fingerprint,
+        markdown=markdown,
+    )
+    versions: dict[str, str] = {}
+
+    def asset(name: str) -> str:
+        """The address of a static file, which changes with its content."""
+        if name not in versions:
+            data = Path(app.static_folder or "", name).read_bytes()
+            versions[name] = hashlib.blake2b(data, digest_size=6).hexdigest()
+        return url_for("static", filename=name, v=versions[name])
+
+    app.jinja_env.globals["asset"] = asset
+    app.context_processor(lambda: {"site": portal().settings})
+    app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 365 * 24 * 3600

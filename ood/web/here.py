@@ -1,0 +1,36 @@
+"""What a request stands on: the portal, its user, and what kind of answer is wanted."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from flask import current_app, request
+from flask_login import current_user
+
+from ood.auth.signins import SignIn
+from ood.portal import Portal
+from ood.sessions.board import Board
+
+
+def portal() -> Portal:
+    return cast(Portal, current_app.extensions["portal"])
+
+
+def user() -> str:
+    """The signed-in user's name. For pages that demand one."""
+    return cast(SignIn, current_user).user
+
+
+def board() -> Board:
+    """The signed-in user's job cards."""
+    return portal().board(user())
+
+
+def wants_json() -> bool:
+    return request.accept_mimetypes.best_match(["text/html", "application/json"]) == (
+        "application/json"
+    )
+
+
+def from_htmx() -> bool:
+    return request.headers.get("HX-Request") == "true"

@@ -1,0 +1,68 @@
+"""What holds for every request and response: sign-in, same origin, and the security headers."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, request
+from flask_login import LoginManager
+from werkzeug.exceptions import Forbidden
+
+from ood.auth.signins import SignIn
+from ood.web.here import portal
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "font-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def init_app(app: Flask) -> None:
+    manager = LoginManager(app)
+    manager.login_view = "signin.login"
+    manager.login_message = ""
+    manager.session_protection = None  # addresses of a remote desktop change; the id is enough
+
+    @manager.user_loader
+    def load(sign_in_id: str) -> SignIn | None:
+        return portal().sign_ins.find(sign_in_id)
+
+    app.before_request(_demand_same_origin)
+    app.after_request(_add_headers)
+
+
+def _demand_same_origin() -> None:
+    """Refuse to change anything for a page of another origin.
+
+    Browsers set Sec-Fetch-Site, or at least Origin, on every such request; what sends neither is
+    no browser, and has no cookies to abuse. The CSRF token is checked besides.
+    """
+    if request.method in SAFE_METHODS:
+        return
+    site = request.headers.get("Sec-Fetch-Site")
+    origin = request.headers.get("Origin")
+    if site is not None and site not in ("same-origin", "none"):
+        raise Forbidden("This request came from another site.")
+    if origin is not None and urlsplit(origin).netloc != request.host:
+        raise Forbidden("This request came from another site.")
+
+
+def _add_headers(response: Response) -> Response:
+    response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("Referrer-Policy", "same-origin")
+    response.headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
+    response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+    if request.endpoint != "static":
+        response.headers.setdefault("Cache-Control", "no-store")
+    return response

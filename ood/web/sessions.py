@@ -1,0 +1,163 @@
+"""My Interactive Sessions: the job cards, and what can be done with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Flask, Response, jsonify, make_response, redirect, render_template, request, url_for
+from flask_login import login_required
+from werkzeug.wrappers import Response as BaseResponse
+
+from ood.errors import InvalidForm, NotFound
+from ood.schedulers.base import JobStatus
+from ood.sessions.board import Card
+from ood.sessions.launch import cluster_of, launch
+from ood.web.filters import fingerprint
+from ood.web.here import board, from_htmx, portal, wants_json
+
+bp = Blueprint("sessions", __name__, url_prefix="/sessions")
+
+LOG_PAGE_BYTES = 1024 * 1024
+COPY_BYTES = 256 * 1024
+
+
+def init_app(app: Flask) -> None:
+    app.register_blueprint(bp)
+    app.jinja_env.filters["card_notes"] = card_notes
+
+
+@bp.get("")
+@login_required
+def index() -> str | Response:
+    """All cards. A page that polls says in `have` what it shows, and gets what is new."""
+    cards = board().look()
+    if wants_json():
+        return jsonify(sessions=[as_json(card) for card in cards])
+    if from_htmx():
+        return _changes(cards)
+    return render_template("sessions/index.html", cards=cards, poll=url_for("sessions.index"))
+
+
+@bp.get("/<session_id>")
+@login_required
+def show(session_id: str) -> str | Response:
+    card = board().find(session_id)
+    if wants_json():
+        return jsonify(as_json(card))
+    if from_htmx():
+        return _changes([card])
+    poll = url_for("sessions.show", session_id=session_id)
+    return render_template("sessions/show.html", cards=[card], poll=poll)
+
+
+@bp.post("/<session_id>/cancel")
+@login_required
+def cancel(session_id: str) -> BaseResponse:
+    board().cancel(session_id)
+    return _back()
+
+
+@bp.post("/<session_id>/delete")
+@login_required
+def delete(session_id: str) -> BaseResponse:
+    board().delete(session_id)
+    return _back()
+
+
+@bp.post("/<session_id>/relaunch")
+@login_required
+def relaunch(session_id: str) -> BaseResponse:
+    """Launch again with the same values; by way of the form when a secret has to be typed."""
+    card = board().find(session_id)
+    app = portal().app(card.record.app_name)
+    form = url_for("apps.form", name=app.name, **{"from": session_id})
+    if board().withheld(session_id):
+        return redirect(form, 303)
+    typed = board().typed(session_id)
+    try:
+        launch(board(), app, cluster_of(portal().job_clusters, typed), typed)
+    except InvalidForm:  # the site changed since: the form says what to choose instead
+        return redirect(form, 303)
+    return _back()
+
+
+@bp.get("/<session_id>/log")
+@login_required
+def log(session_id: str) -> str | Response:
+    """The log: all of it as text when text is asked for, else a page with its last part."""
+    card = board().find(session_id)
+    files = board().store.context_files(card.record)
+    entry = files.get(card.log_name)
+    if entry is None or not entry.is_file:
+        raise NotFound("There is no log yet. It appears when the job starts.")
+    path = f"{card.context_directory}/{card.log_name}"
+    best = request.accept_mimetypes.best_match(["text/html", "text/plain"])
+    if best == "text/plain":
+        return _as_text(path)
+    start = max(0, entry.size - LOG_PAGE_BYTES)
+    text = (board().store.read(card.record, card.log_name, LOG_PAGE_BYTES, start) or b"").decode(
+        "utf-8", "replace"
+    )
+    return render_template("sessions/log.html", card=card, text=text, cut=start > 0)
+
+
+def _as_text(path: str) -> Response:
+    file = portal().pool.portal_host(board().user).files.open(path, "rb")
+
+    def parts() -> Any:
+        with file:
+            while data := file.read(COPY_BYTES):
+                yield data
+
+    return Response(parts(), content_type="text/plain; charset=utf-8")
+
+
+def _changes(cards: list[Card]) -> Response:
+    """The parts of these cards that a page does not have yet; 204 when it has them all."""
+    have = set(request.values.getlist("have"))
+    order = fingerprint(" ".join(card.record.id for card in cards))
+    if order not in have:
+        response = make_response(render_template("sessions/_cards.html", cards=cards))
+        response.headers["HX-Retarget"] = "#cards"
+        response.headers["HX-Reswap"] = "outerHTML"
+        return response
+    parts = render_template("sessions/_changes.html", cards=cards, have=have).strip()
+    return make_response(parts, 200 if parts else 204)
+
+
+def _back() -> BaseResponse:
+    """After an action: the cards as they are now."""
+    if from_htmx():
+        return _changes(board().look())
+    return redirect(url_for("sessions.index"), 303)
+
+
+def card_notes(card: Card) -> str:
+    """What the app has to say about a card, as markdown; empty for an app that is gone."""
+    app = portal().apps.get(card.record.app_name)
+    if app is None:
+        return ""
+    name = "completed" if card.status is JobStatus.COMPLETED else "info"
+    return app.markdown(name, {"session": card}).strip()
+
+
+def as_json(card: Card) -> dict[str, Any]:
+    """The facts of a card, with the keys of DESIGN.md. Times are in seconds."""
+    record = card.record
+    return {
+        "id": record.id,
+        "app": record.app_name,
+        "title": record.title,
+        "cluster": record.cluster_id,
+        "job_id": record.job_id,
+        "status": card.status,
+        "outcome": card.outcome,
+        "exit_code": card.exit_code,
+        "reason": card.reason,
+        "host": card.host,
+        "created_at": record.created_at,
+        "time_limit": card.time_limit,
+        "time_remaining": card.time_left,
+        "context_directory": card.context_directory,
+        "connect_url": None,
+    }

@@ -1,0 +1,102 @@
+// What pages do beyond HTML and HTMX. Everything works without it, only less pleasantly.
+
+// One poll per page: an element with data-poll-seconds gets a "poll" event, which HTMX answers with
+// a request. It backs off while the portal does not answer, and pauses in a hidden tab.
+function startPolling(element) {
+  const usual = Number(element.dataset.pollSeconds) * 1000;
+  const stale = document.getElementById("stale");
+  let wait = usual;
+  let timer;
+  const plan = () => {
+    clearTimeout(timer);
+    if (!document.hidden) timer = setTimeout(poll, wait);
+  };
+  const poll = () => element.dispatchEvent(new Event("poll"));
+  element.addEventListener("htmx:afterRequest", (event) => {
+    const answered = event.detail.successful;
+    wait = answered ? usual : Math.min(wait * 2, 60000);
+    if (stale) stale.hidden = answered;
+    plan();
+  });
+  document.addEventListener("visibilitychange", () => {
+    wait = usual;
+    clearTimeout(timer);
+    if (!document.hidden) poll();
+  });
+  plan();
+}
+
+// An answer to a poll is about the page, not an error to show: the notice above says it.
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const polling = event.detail.elt.hasAttribute?.("data-poll-seconds");
+  if (polling && event.detail.xhr.status >= 400) event.detail.shouldSwap = false;
+  if (!polling && event.detail.successful) document.getElementById("problem").replaceChildren();
+});
+
+// Times in the reader's own zone, with the exact time on hover.
+function localTimes(root) {
+  for (const time of root.querySelectorAll("time[datetime]:not([title])")) {
+    const when = new Date(time.dateTime);
+    time.title = time.textContent;
+    time.textContent = when.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  }
+}
+
+// A log shows its end. Somebody who scrolled up to read is left there.
+const readers = new WeakMap();
+function followLogs(root) {
+  for (const log of root.querySelectorAll("[data-follow]")) {
+    if (readers.has(log)) continue;
+    readers.set(log, true);
+    const before = scrolled.get(log.parentElement.id);
+    log.scrollTop = before ?? log.scrollHeight;
+    log.addEventListener("scroll", () => {
+      const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 8;
+      if (atEnd) scrolled.delete(log.parentElement.id);
+      else scrolled.set(log.parentElement.id, log.scrollTop);
+    });
+  }
+}
+const scrolled = new Map();
+
+// Which <details> are open survives a swap of their card.
+const open = new Set();
+document.addEventListener(
+  "toggle",
+  (event) => {
+    if (event.target.open) open.add(event.target.id);
+    else if (event.target.isConnected) open.delete(event.target.id);
+  },
+  true,
+);
+function reopenDetails(root) {
+  for (const details of root.querySelectorAll("details[id]")) {
+    if (open.has(details.id)) details.open = true;
+  }
+}
+
+function dress(root) {
+  localTimes(root);
+  reopenDetails(root);
+  followLogs(root);
+}
+
+// A form that must not be sent twice.
+document.addEventListener("submit", (event) => {
+  const once = event.target.dataset.once;
+  if (!once) return;
+  if (event.target.dataset.sent) return event.preventDefault();
+  event.target.dataset.sent = "yes";
+  const button = event.target.querySelector("[type=submit]");
+  button.textContent = once;
+  button.setAttribute("aria-disabled", "true");
+});
+window.addEventListener("pageshow", (event) => {
+  if (event.persisted) location.reload();
+});
+
+document.addEventListener("htmx:afterSettle", () => dress(document));
+document.addEventListener("htmx:oobAfterSwap", () => dress(document));
+dress(document);
+for (const element of document.querySelectorAll("[data-poll-seconds]")) startPolling(element);
+document.querySelector("[aria-invalid=true]")?.focus();
