@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 
 from flask import Flask
@@ -36,4 +37,6 @@ def create_app(settings: PortalSettings | None = None) -> Flask:
     return app
 
 
+logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+logging.getLogger("paramiko").setLevel(logging.WARNING)  # at INFO it tells of every channel
 app = create_app()

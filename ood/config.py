@@ -29,7 +29,9 @@ ROOT = Path(__file__).resolve().parent.parent
 EMBEDDED = ROOT / "embedded" / "portal.yml"
 CLUSTER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
-Text = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
+Text = Annotated[
+    str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)
+]
 
 
 class _Settings(BaseModel):
@@ -101,9 +103,7 @@ class Cluster(_Settings):
     max_memory_gib: int | None = Field(
         default=None, ge=1, validation_alias=AliasPath("v2", "custom", "portal", "max_memory_gib")
     )
-    gpus: int = Field(
-        default=0, ge=0, validation_alias=AliasPath("v2", "custom", "portal", "gpus")
-    )
+    gpus: int = Field(default=0, ge=0, validation_alias=AliasPath("v2", "custom", "portal", "gpus"))
 
     @property
     def label(self) -> str:

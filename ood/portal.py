@@ -59,9 +59,7 @@ class Portal:
         if board is not None:
             return board
         store = SessionStore(self.pool.portal_host(user))
-        new = Board(
-            user, store, self.clusters, self.apps, self.monitor, self._scheduler_for(user)
-        )
+        new = Board(user, store, self.clusters, self.apps, self.monitor, self._scheduler_for(user))
         with self._lock:
             return self._boards.setdefault(user, new)
 

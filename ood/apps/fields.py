@@ -85,9 +85,7 @@ class Field(BaseModel):
 
         Raises ValueError with the one sentence to show beside the field.
         """
-        if self.widget == "text_area":
-            text = text.replace("\r\n", "\n")
-        else:
+        if self.widget != "text_area":
             text = text.strip()
         if len(text) > MAX_LENGTH:
             raise ValueError(f"Use at most {MAX_LENGTH:,} characters.")

@@ -62,7 +62,7 @@ def _environment(directory: Path, kind: str) -> Environment:
         comment_end_string=comments[1],
         loader=FileSystemLoader(directory),
         undefined=StrictUndefined,
-        autoescape=kind == "html",
+        autoescape=kind == "html",  # noqa: S701 - the other kinds have `finalize`, or are markdown
         finalize=finalize,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -20,7 +20,7 @@ ABSOLUTE_SECONDS = 24 * 3600.0
 
 
 @dataclass
-class SignIn(UserMixin):
+class SignIn(UserMixin):  # type: ignore[misc]  # Flask-Login has no types
     """One browser signed in as `user`. Times are monotonic seconds."""
 
     id: str

@@ -219,6 +219,4 @@ class LocalFiles(Files):
 
 
 def _entry(name: str, found: os.stat_result) -> FileEntry:
-    return FileEntry(
-        name, found.st_mode, found.st_size, found.st_mtime, found.st_uid, found.st_gid
-    )
+    return FileEntry(name, found.st_mode, found.st_size, found.st_mtime, found.st_uid, found.st_gid)

@@ -54,7 +54,8 @@ class HostPool:
 
         Raises `SignInExpired` when the password is wrong, `HostUnreachable` when nobody answers.
         """
-        assert self._portal_host is not None and self._known_hosts is not None
+        assert self._portal_host is not None
+        assert self._known_hosts is not None
         candidate = SSHHost(self._portal_host, user, lambda: password, self._known_hosts)
         candidate.connect()
         with self._lock:

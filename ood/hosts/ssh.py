@@ -53,7 +53,7 @@ class SSHHost(Host):
         host, _, port = address.partition(":")
         self.name = host
         self.user = user
-        self.files = SFTPFiles(self)
+        self.files = self._sftp = SFTPFiles(self)
         self.last_used = time.monotonic()
         self._port = int(port or 22)
         self._password = password
@@ -66,7 +66,7 @@ class SSHHost(Host):
     @property
     def home(self) -> str:
         if self._home is None:
-            self._home = self.files.resolve(".")  # sshd starts SFTP in the home directory
+            self._home = self._sftp.resolve(".")  # sshd starts SFTP in the home directory
         return self._home
 
     def run(
@@ -95,7 +95,9 @@ class SSHHost(Host):
                 self.close()  # a connection this silent is not to be trusted with the next command
                 raise CommandTimedOut(f"{self.name} did not answer in time.") from None
         if result.exit_code == 124:
-            raise CommandTimedOut(f"{argv[0]} on {self.name} did not answer within {timeout:.0f} s.")
+            raise CommandTimedOut(
+                f"{argv[0]} on {self.name} did not answer within {timeout:.0f} s."
+            )
         if check and result.exit_code != 0:
             raise CommandFailed(
                 f"{argv[0]} on {self.name} failed with exit code {result.exit_code}.",
@@ -143,7 +145,7 @@ class SSHHost(Host):
         """Close the connection and every channel on it. The next verb opens a new one."""
         with self._opening:
             connection, self._connection = self._connection, None
-        self.files.forget()
+        self._sftp.forget()
         if connection is not None:
             connection.close()
 
@@ -155,7 +157,7 @@ class SSHHost(Host):
         if transport is None:
             return False
         # _channels is paramiko's own table; it has no public way to count what is open.
-        return len(transport._channels) > 1  # type: ignore[attr-defined]
+        return len(transport._channels) > 1
 
     def open_sftp(self) -> paramiko.SFTPClient:
         """Return a new SFTP client. One thread at a time may use it; the caller closes it."""
@@ -196,10 +198,11 @@ class SSHHost(Host):
             if connection is None or not connection.transport.is_active():
                 if connection is not None:
                     connection.close()
-                    self.files.forget()
+                    self._sftp.forget()
                 self._connection = None
                 connection = self._connection = self._open()
-            return connection.transport
+            transport: paramiko.Transport = connection.transport
+            return transport
 
     def _open(self) -> Connection:
         connection = Connection(

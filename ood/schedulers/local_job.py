@@ -182,7 +182,7 @@ def write(job: Path, record: dict[str, Any]) -> None:
 
 def alive(record: dict[str, Any], which: str) -> bool:
     pid, started = record[which]
-    return record["boot"] == boot_id() and start_time(pid) == started
+    return bool(record["boot"] == boot_id() and start_time(pid) == started)
 
 
 def boot_id() -> str:
@@ -190,7 +190,7 @@ def boot_id() -> str:
 
 
 def start_time(pid: int) -> int | None:
-    """When a process started, in ticks since boot (proc(5), field 22); None for none or a zombie."""
+    """When a process started, in ticks since boot (proc(5), field 22); None: gone, or a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):

@@ -138,7 +138,8 @@ class Slurm(Scheduler):
             raise self._silent(error) from error
 
     def ended(self, job_id: str) -> Job | None:
-        assert JOB_ID.fullmatch(job_id)
+        if not JOB_ID.fullmatch(job_id):  # from a record that was written by hand
+            return None
         argv = ["--noheader", "--parsable2", "--allocations", "--duplicates", "-j", job_id]
         argv += [f"--delimiter={UNIT}", f"--format={','.join(SACCT_FIELDS)}"]
         try:
@@ -151,7 +152,8 @@ class Slurm(Scheduler):
         return jobs[-1] if jobs and jobs[-1].status is JobStatus.COMPLETED else None
 
     def cancel(self, job_id: str) -> None:
-        assert JOB_ID.fullmatch(job_id)
+        if not JOB_ID.fullmatch(job_id):
+            raise SchedulerError(f"“{job_id}” is not the number of a job.")
         try:
             self._run("scancel", [job_id])
         except CommandFailed as error:
@@ -278,7 +280,7 @@ def parse_sacct(printed: str) -> list[Job]:
 
 
 def parse_duration(text: str) -> int | None:
-    """Seconds of `[days-]hours:minutes:seconds` or `minutes:seconds`; None when there is no limit."""
+    """Seconds of `[days-]hours:minutes:seconds` or `minutes:seconds`; None: there is no limit."""
     found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text)
     if not found:
         return None

@@ -21,7 +21,8 @@ from ood.apps.templates import render
 from ood.config import Cluster
 from ood.errors import FileFailed, HostError, InvalidForm, LaunchFailed, SchedulerError
 from ood.schedulers.base import JobRequest
-from ood.sessions.board import Board, secret_file
+from ood.sessions.board import Board
+from ood.sessions.context import secret_file
 from ood.sessions.facts import PORTAL, Facts
 from ood.sessions.record import SessionRecord
 
@@ -75,7 +76,7 @@ def launch(board: Board, app: AppDefinition, cluster: Cluster, typed: Mapping[st
     files |= {secret_file(n): (v.encode(), 0o600) for n, v in secrets.items() if v}
     try:
         board.store.write_context(record, files)
-        board.begin(record, facts)
+        board.begin(record)
     except FileFailed as error:
         raise LaunchFailed(
             f"The job's files could not be written to your home directory: {error.message}",

@@ -18,7 +18,7 @@ class Evidence:
     """What is known of a session's job right now.
 
     `job`: how the scheduler lists it. `silence`: why the scheduler gave no answer, if it did not.
-    `exit_code`: from the outcome file. `connected`: connection.yml is there. `submitted`: it has a
+    `exit_code`: from the outcome file. `failure`: the job's own sentence about it. `connected`: connection.yml is there. `submitted`: it has a
     job id. `fresh`: it was submitted after the scheduler was asked. `age`: seconds since its
     launch. `cancelled_here`: the user pressed Cancel on the card.
     """
@@ -26,6 +26,7 @@ class Evidence:
     job: Job | None
     silence: str
     exit_code: int | None
+    failure: str
     connected: bool
     submitted: bool
     fresh: bool
@@ -51,11 +52,9 @@ def judge(evidence: Evidence) -> Verdict:
             return Verdict(JobStatus.STARTING, reason=job.reason)
         return Verdict(job.status, reason=job.reason)
     if evidence.exit_code is not None:
-        return Verdict(
-            JobStatus.COMPLETED,
-            _outcome_of(evidence.exit_code, evidence.cancelled_here),
-            evidence.exit_code,
-        )
+        outcome = _outcome_of(evidence.exit_code, evidence.cancelled_here)
+        reason = evidence.failure if outcome is Outcome.FAILED else ""
+        return Verdict(JobStatus.COMPLETED, outcome, evidence.exit_code, reason)
     if evidence.fresh:
         return Verdict(JobStatus.QUEUED)
     if evidence.silence:
@@ -81,8 +80,7 @@ def _ended(job: Job, evidence: Evidence) -> Verdict:
         outcome = _outcome_of(exit_code, evidence.cancelled_here)
     if outcome in (Outcome.CANCELLED, Outcome.TIMED_OUT, Outcome.OUT_OF_MEMORY):
         exit_code = None  # of whatever was ended, not of the work
-    # A job that was cancelled has no reason of its own but "None" or the user's id.
-    reason = job.reason if outcome is Outcome.FAILED else ""
+    reason = (evidence.failure or job.reason) if outcome is Outcome.FAILED else ""
     return Verdict(JobStatus.COMPLETED, outcome, exit_code, reason)
 
 

@@ -73,9 +73,7 @@ class SessionStore:
     def context_files(self, record: SessionRecord) -> dict[str, FileEntry]:
         """What is in the job context directory, by name; empty when the user removed it."""
         try:
-            return {
-                entry.name: entry for entry in self._files.list(self.context_directory(record))
-            }
+            return {entry.name: entry for entry in self._files.list(self.context_directory(record))}
         except FileFailed:
             return {}
 

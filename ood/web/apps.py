@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from flask import Blueprint, Flask, redirect, render_template, request, url_for
-from flask_login import login_required
 from werkzeug.wrappers import Response
 
 from ood.apps.definition import CLUSTER_FIELD, AppDefinition
@@ -22,7 +21,6 @@ def init_app(app: Flask) -> None:
 
 
 @bp.get("")
-@login_required
 def index() -> str:
     return render_template(
         "apps/index.html", apps=portal().apps.values(), clusters=portal().job_clusters.values()
@@ -30,33 +28,31 @@ def index() -> str:
 
 
 @bp.get("/<name>")
-@login_required
 def form(name: str) -> str:
     """The form, filled with a past session's values (`?from=`), else what was last entered."""
     app = portal().app(name)
     source = request.args.get("from")
     if source:
-        known, again = board().typed(source), board().withheld(source)
+        context = board().context(source)
+        known, again = context.typed, context.facts.withheld
     else:
         known, again = board().store.last_values(app.token), ()
     values = {field.name: field.value for field in app.fields}
     values |= {name: value for name, value in known.items() if name in (*values, CLUSTER_FIELD)}
-    mistakes = {name: "Type this again: it is never kept." for name in again}
+    mistakes = dict.fromkeys(again, "Type this again: it is never kept.")
     return _page(app, values, mistakes, "")
 
 
 @bp.post("/<name>")
-@login_required
 def launch_app(name: str) -> Response | tuple[str, int]:
     """Launch; on a mistake, the form again with all that was typed but the secrets."""
     app = portal().app(name)
     typed = read_typed(app, request.form)
     mistakes: dict[str, str] = {}
     problem = ""
-    remember_form(board(), app, typed)
     try:
-        cluster = cluster_of(portal().job_clusters, typed)
-        launch(board(), app, cluster, typed)
+        launch(board(), app, cluster_of(portal().job_clusters, typed), typed)
+        remember_form(board(), app, typed)
         return redirect(url_for("sessions.index"), 303)
     except InvalidForm as error:
         mistakes, problem = error.fields, error.message
@@ -71,14 +67,17 @@ def launch_app(name: str) -> Response | tuple[str, int]:
 def read_typed(app: AppDefinition, given: Mapping[str, str]) -> dict[str, str]:
     """What was typed into the fields of the form, and nothing else that was sent."""
     names = [CLUSTER_FIELD, *(field.name for field in app.fields)]
-    typed = {name: given.get(name, "") for name in names}
+    # Browsers send the line ends of a text area as CR LF.
+    typed = {name: given.get(name, "").replace("\r\n", "\n") for name in names}
     for field in app.fields:
         if field.widget == "check_box":
             typed[field.name] = CHECKED if given.get(field.name) else "0"
     return typed
 
 
-def _page(app: AppDefinition, values: Mapping[str, str], mistakes: dict[str, str], problem: str) -> str:
+def _page(
+    app: AppDefinition, values: Mapping[str, str], mistakes: dict[str, str], problem: str
+) -> str:
     return render_template(
         "apps/form.html",
         app=app,

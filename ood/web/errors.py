@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import logging
 
-from flask import Flask, Response, jsonify, make_response, redirect, render_template, request, url_for
+from flask import (
+    Flask,
+    Response,
+    jsonify,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
 from flask_login import current_user, logout_user
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException, InternalServerError
@@ -46,7 +55,7 @@ def _portal_error(error: PortalError) -> Response:
     return answer(error.message, error.code, error.http_status)
 
 
-def _stale_form(error: CSRFError) -> Response:
+def _stale_form(_error: CSRFError) -> Response:
     message = "This page is out of date. Reload it and try again."
     return answer(message, "stale-form", 400)
 
@@ -59,7 +68,7 @@ def _http_error(error: HTTPException) -> BaseResponse:
     return answer(message, error.name.lower().replace(" ", "-"), status)
 
 
-def _unexpected(error: Exception) -> Response:
+def _unexpected(_error: Exception) -> Response:
     log.exception("%s %s", request.method, request.path)
     message = (
         "Something went wrong in the portal. Your jobs are not affected. Try again; if it happens "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from flask import Blueprint, Flask, render_template
-from flask_login import login_required
 
 from ood.web.here import portal
 
@@ -15,7 +14,6 @@ def init_app(app: Flask) -> None:
 
 
 @bp.get("/")
-@login_required
 def index() -> str:
     return render_template("home/index.html", apps=portal().apps.values())
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
-from flask_login import LoginManager
+from flask_login import LoginManager, current_user
 from werkzeug.exceptions import Forbidden
+from werkzeug.wrappers import Response as BaseResponse
 
 from ood.auth.signins import SignIn
+from ood.web.errors import sign_in_again
 from ood.web.here import portal
 
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -25,20 +27,31 @@ CONTENT_SECURITY_POLICY = "; ".join(
     )
 )
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+PUBLIC_PAGES = frozenset(
+    {"static", "home.health"}
+    | {"signin.login", "signin.check_password", "signin.new_address", "signin.logout"}
+)
+"""All that somebody signed out may ask for. Any other address, known or not, leads to sign-in."""
 
 
 def init_app(app: Flask) -> None:
     manager = LoginManager(app)
-    manager.login_view = "signin.login"
-    manager.login_message = ""
     manager.session_protection = None  # addresses of a remote desktop change; the id is enough
 
-    @manager.user_loader
-    def load(sign_in_id: str) -> SignIn | None:
-        return portal().sign_ins.find(sign_in_id)
-
+    manager.user_loader(_sign_in)
     app.before_request(_demand_same_origin)
+    app.before_request(_demand_sign_in)
     app.after_request(_add_headers)
+
+
+def _sign_in(sign_in_id: str) -> SignIn | None:
+    return portal().sign_ins.find(sign_in_id)
+
+
+def _demand_sign_in() -> BaseResponse | None:
+    if request.endpoint in PUBLIC_PAGES or current_user.is_authenticated:
+        return None
+    return sign_in_again("You are signed out. Sign in again.")
 
 
 def _demand_same_origin() -> None:

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Flask, Response, jsonify, make_response, redirect, render_template, request, url_for
-from flask_login import login_required
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    jsonify,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
 from werkzeug.wrappers import Response as BaseResponse
 
 from ood.errors import InvalidForm, NotFound
@@ -27,7 +36,6 @@ def init_app(app: Flask) -> None:
 
 
 @bp.get("")
-@login_required
 def index() -> str | Response:
     """All cards. A page that polls says in `have` what it shows, and gets what is new."""
     cards = board().look()
@@ -39,7 +47,6 @@ def index() -> str | Response:
 
 
 @bp.get("/<session_id>")
-@login_required
 def show(session_id: str) -> str | Response:
     card = board().find(session_id)
     if wants_json():
@@ -51,29 +58,26 @@ def show(session_id: str) -> str | Response:
 
 
 @bp.post("/<session_id>/cancel")
-@login_required
 def cancel(session_id: str) -> BaseResponse:
     board().cancel(session_id)
     return _back()
 
 
 @bp.post("/<session_id>/delete")
-@login_required
 def delete(session_id: str) -> BaseResponse:
     board().delete(session_id)
     return _back()
 
 
 @bp.post("/<session_id>/relaunch")
-@login_required
 def relaunch(session_id: str) -> BaseResponse:
     """Launch again with the same values; by way of the form when a secret has to be typed."""
-    card = board().find(session_id)
-    app = portal().app(card.record.app_name)
-    form = url_for("apps.form", name=app.name, **{"from": session_id})
-    if board().withheld(session_id):
+    app = portal().app(board().find(session_id).record.app_name)
+    form = f"{url_for('apps.form', name=app.name)}?from={session_id}"
+    context = board().context(session_id)
+    if context.facts.withheld:
         return redirect(form, 303)
-    typed = board().typed(session_id)
+    typed = context.typed
     try:
         launch(board(), app, cluster_of(portal().job_clusters, typed), typed)
     except InvalidForm:  # the site changed since: the form says what to choose instead
@@ -82,7 +86,6 @@ def relaunch(session_id: str) -> BaseResponse:
 
 
 @bp.get("/<session_id>/log")
-@login_required
 def log(session_id: str) -> str | Response:
     """The log: all of it as text when text is asked for, else a page with its last part."""
     card = board().find(session_id)

@@ -1,0 +1,206 @@
+"""The real parts that tests stand on: the devcluster, running portals, and a browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parent.parent
+SCREENSHOTS = ROOT / "var" / "screenshots"
+
+
+class Devcluster:
+    """The one-machine site, with its own Slurm, sshd, registry and users."""
+
+    state = Path(os.environ.get("DEVCLUSTER_STATE", "/var/tmp/ood-devcluster"))
+
+    def host(self, host: str, *argv: str, check: bool = True) -> str:
+        """Run a command as root inside a host."""
+        return _output([ROOT / "devcluster/host", host, *argv], check)
+
+    def as_user(self, user: str, host: str, command: str, check: bool = True) -> str:
+        """Run a shell command over SSH, with the user's key."""
+        return _output([ROOT / "devcluster/as", user, host, command], check)
+
+
+def _output(argv: list[str | Path], check: bool) -> str:
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
+    assert not check or done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def devcluster() -> Iterator[Devcluster]:
+    was_up = subprocess.run([ROOT / "devcluster/host", "registry", "true"], capture_output=True)
+    subprocess.run([ROOT / "devcluster/up"], check=True, timeout=900)
+    yield Devcluster()
+    if was_up.returncode != 0:
+        subprocess.run([ROOT / "devcluster/down"], check=True, timeout=60)
+
+
+class RunningPortal:
+    """A portal under gunicorn, as it is run for users, on a port of its own."""
+
+    image = "localhost/hello-tre:1.0"
+    registry_username = ""
+
+    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
+        if "OOD_PORTAL_CONFIG" in environment:
+            self.image = "10.78.0.5:5000/lab/hello-tre:1.0"
+            self.registry_username = "alice"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = directory / "portal.log"
+        self._environment = {**os.environ, **environment, "PORT": str(self.port)}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "gunicorn", "app:app"],
+                cwd=ROOT,
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        wait_until(self.answers, 20, "the portal does not start: " + str(self.log))
+
+    def answers(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+        except OSError:
+            return False
+        return self.log.stat().st_size > 0 or "OOD_PORTAL_CONFIG" in self._environment
+
+    @property
+    def worker(self) -> int:
+        """The pid of the process that serves requests."""
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        return int(children.read_text().split()[0])
+
+    @property
+    def address(self) -> str:
+        """The newest one-time sign-in address printed in the terminal."""
+        wait_until(lambda: "Open this address: " in self.log.read_text(), 10)
+        return self.log.read_text().rpartition("Open this address: ")[2].split()[0]
+
+    def kill(self) -> None:
+        """kill -9 to all of it."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._process = None
+
+    def stop(self) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._process = None
+
+
+@pytest.fixture(scope="session")
+def embedded_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home directory of this machine's user, prepared as `make run` does."""
+    home = tmp_path_factory.mktemp("home")
+    subprocess.run(
+        [ROOT / "embedded/prepare", home / "state"],
+        env={**os.environ, "HOME": str(home)},
+        check=True,
+        timeout=600,
+    )
+    return home
+
+
+@pytest.fixture(scope="module")
+def embedded(
+    embedded_home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningPortal]:
+    """The embedded default: this machine, this user, a one-time address."""
+    settings = embedded_home / "state" / "containers.conf"
+    portal = RunningPortal(
+        tmp_path_factory.mktemp("embedded"),
+        {
+            "HOME": str(embedded_home),
+            "PATH": f"{ROOT}/ces/bin:{os.environ['PATH']}",
+            **({"CONTAINERS_CONF": str(settings)} if settings.exists() else {}),
+        },
+    )
+    portal.start()
+    yield portal
+    portal.stop()
+
+
+@pytest.fixture(scope="session")
+def site_config(devcluster: Devcluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the devcluster's portal.yml, clusters.d and known_hosts, for tests to change."""
+    directory = tmp_path_factory.mktemp("site")
+    for name in ("portal.yml", "known_hosts"):
+        shutil.copy(devcluster.state / name, directory)
+    shutil.copytree(devcluster.state / "clusters.d", directory / "clusters.d")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def site(site_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPortal]:
+    """A portal for the devcluster, where users sign in with their passwords."""
+    portal = RunningPortal(
+        tmp_path_factory.mktemp("portal"), {"OOD_PORTAL_CONFIG": str(site_config / "portal.yml")}
+    )
+    portal.start()
+    yield portal
+    portal.stop()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium",
+            args=[
+                "--no-sandbox",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+            ],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A page of a new browser profile. What it shows at the end is kept as a picture."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    yield page
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{request.node.name}.png", full_page=True)
+    context.close()
+
+
+def wait_until(condition: object, seconds: float = 30, message: str = "") -> None:
+    """Wait for `condition()` to be true."""
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, message or "waited too long"
+        time.sleep(0.1)

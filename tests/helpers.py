@@ -1,0 +1,115 @@
+"""What several files of unit tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ood.config import Cluster
+from ood.errors import PortalError
+from ood.schedulers.base import Job, JobRequest, JobStatus, Outcome, Scheduler
+
+NASTY = (
+    "",
+    " ",
+    "two  words",
+    "x touch pwned",
+    "$(touch pwned)",
+    "`touch pwned`",
+    "${x:-$(touch pwned)}",
+    "a[$(touch pwned)]",
+    "; touch pwned #",
+    "&& touch pwned || touch pwned & touch pwned",
+    "| touch pwned",
+    "<(touch pwned)",
+    "> pwned",
+    "it's; touch pwned; 'x'",
+    'say "hi"; touch pwned; "x"',
+    "\ntouch pwned\n",
+    "EOF\ntouch pwned\nEOF",
+    "back\\slash \\n \\",
+    "\\'; touch pwned; \\'",
+    "$'\\''; touch pwned",
+    "{{ 7*7 }} %s %j %%",
+    "-n",
+    "--",
+    "-rf -- *",
+    "*",
+    "~",
+    "~root",
+    "{a,b}",
+    "!!",
+    "A=b",
+    "#hash",
+    "tab\tand\rreturn",
+    "héllo 🚀 ≤",
+    "<script>alert(1)</script>",
+    "01234567",
+    "no",
+    ": {}[]&*!|>'\"%@",
+)
+"""Values that become code, or another value, wherever quoting is forgotten. They all try to leave a
+file `pwned` in the working directory."""
+
+
+def cluster(**job_or_portal: object) -> Cluster:
+    """A back-end of this machine; keywords go into `v2.custom.portal`."""
+    return Cluster.model_validate(
+        {
+            "id": "here",
+            "v2": {
+                "metadata": {"title": "This machine"},
+                "job": {"adapter": "local"},
+                "custom": {"portal": job_or_portal},
+            },
+        }
+    )
+
+
+def job(
+    id: str = "7",
+    status: JobStatus = JobStatus.RUNNING,
+    *,
+    outcome: Outcome | None = None,
+    exit_code: int | None = None,
+    reason: str = "",
+    comment: str = "",
+) -> Job:
+    return Job(
+        id, "name", status.upper(), status, outcome, exit_code, reason, "node1", comment, 3600, 60
+    )
+
+
+class ScriptedScheduler(Scheduler):
+    """A scheduler that says what a test wants to hear: for answers no real one can be made to give.
+
+    Set `answer` to what `jobs` returns or raises, `submits` to what `submit` does.
+    """
+
+    def __init__(self) -> None:
+        self.answer: Sequence[Job] | Exception = ()
+        self.accounting: Job | None = None
+        self.submits: Callable[[JobRequest], str] = lambda _: "7"
+        self.asked = 0
+        self.cancelled: list[str] = []
+
+    def submit(self, request: JobRequest) -> str:
+        return self.submits(request)
+
+    def jobs(self) -> list[Job]:
+        self.asked += 1
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return list(self.answer)
+
+    def ended(self, job_id: str) -> Job | None:
+        return self.accounting if self.accounting and self.accounting.id == job_id else None
+
+    def cancel(self, job_id: str) -> None:
+        self.cancelled.append(job_id)
+
+
+def refuses(error: PortalError) -> Callable[[JobRequest], str]:
+    def submit(_: JobRequest) -> str:
+        raise error
+
+    return submit

@@ -1,0 +1,125 @@
+"""A researcher at a browser: what they do with the portal, in their words."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+from playwright.sync_api import Locator, Page, expect
+
+from tests.conftest import RunningPortal, wait_until
+
+PREFILLED = {
+    "registry_token": "",
+    "runner": "podman",
+    "container_name": "",
+    "cores": "1",
+    "memory": "2",
+    "gpu": "0",
+    "runner_options": "",
+    "environment": "",
+    "container_arguments": "",
+}
+"""What the form holds for somebody who never used it; afterwards it holds what they last typed."""
+HELLO = {"environment": "HELLO_TRE=Hello there", "container_arguments": "-d 10\n-n Ada"}
+
+
+class Researcher:
+    """One browser page of one user."""
+
+    def __init__(self, page: Page, portal: RunningPortal) -> None:
+        self.page = page
+        self.portal = portal
+        self.complaints: list[str] = []
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", lambda said: self._heard(said.type, said.text))
+        page.on("dialog", lambda dialog: dialog.accept())
+
+    def _heard(self, kind: str, text: str) -> None:
+        # The browser itself remarks on every 4xx answer, which is how a form says what is wrong.
+        if kind in ("error", "warning") and "status of 4" not in text:
+            self.complaints.append(text)
+
+    def opens_the_address(self) -> None:
+        self.page.goto(self.portal.address)
+        expect(self.page.get_by_role("button", name="Log Out")).to_be_visible()
+
+    def signs_in(self, user: str, password: str | None = None) -> None:
+        self.page.goto(self.portal.url)
+        self.page.get_by_label("User name").fill(user)
+        self.page.get_by_label("Password").fill(password or f"{user}-pw")
+        self.page.get_by_role("button", name="Sign in").click()
+
+    def opens_run_container(self) -> None:
+        self.page.goto(f"{self.portal.url}/")
+        self.page.get_by_role("main").get_by_role("link", name="Run Container").click()
+        name = self.portal.registry_username
+        self.fills_in(container_url=self.portal.image, registry_username=name, **PREFILLED)
+
+    def fills_in(self, **fields: str) -> None:
+        for name, value in fields.items():
+            field = self.page.locator(f"[name={name}]")
+            kind = field.evaluate("field => field.type")
+            if kind == "checkbox":
+                field.set_checked(value == "1")
+            elif kind == "select-one":
+                field.select_option(value)
+            else:
+                field.fill(value)
+
+    def launches(self, **fields: str) -> Locator:
+        """Fill in the Run Container form, press Launch, and return the new card."""
+        self.opens_run_container()
+        self.fills_in(**fields)
+        self.presses_launch()
+        expect(self.page.get_by_role("heading", name="My Interactive Sessions")).to_be_visible()
+        newest = self.page.locator("article.card").first
+        session_id = newest.get_attribute("data-session-id")
+        return self.page.locator(f"article[data-session-id='{session_id}']")
+
+    def presses_launch(self) -> None:
+        self.page.get_by_role("button", name="Launch").click()
+
+    def mistake_at(self, name: str) -> str:
+        """What is said beside a field."""
+        described = self.page.locator(f"[name={name}]").get_attribute("aria-describedby") or ""
+        beside = self.page.locator(f"#{name}-mistake")
+        assert f"{name}-mistake" in described, self.page.get_by_role("main").inner_text()
+        return beside.inner_text()
+
+    def watches(self, card: Locator, status: str, seconds: float = 60) -> list[str]:
+        """Watch a card, without touching the page, until it says `status`; return what it said."""
+        said: list[str] = []
+        deadline = time.monotonic() + seconds
+        while not said or said[-1] != status:
+            assert time.monotonic() < deadline, f"{said}: {card.inner_text()}"
+            now = card.get_attribute("data-status") or ""
+            if not said or now != said[-1]:
+                said.append(now)
+            self.page.wait_for_timeout(100)
+        return said
+
+    def context_directory(self, card: Locator) -> Path:
+        return Path(card.locator("dd.path").inner_text())
+
+    def reads_the_log(self, card: Locator) -> str:
+        """The whole log, as text."""
+        session_id = card.get_attribute("data-session-id")
+        answer = self.page.request.get(
+            f"{self.portal.url}/sessions/{session_id}/log", headers={"Accept": "text/plain"}
+        )
+        assert answer.ok
+        return answer.text()
+
+    def outputs(self, card: Locator) -> str:
+        """The name of the outputs directory that the card tells of."""
+        found = re.search(r"outputs-\d+", card.inner_text())
+        assert found, card.inner_text()
+        return found[0]
+
+
+def seconds_until(condition: object, seconds: float = 30) -> float:
+    start = time.monotonic()
+    wait_until(condition, seconds)
+    return time.monotonic() - start

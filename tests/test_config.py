@@ -1,0 +1,205 @@
+"""portal.yml and clusters.d: what they may say, and how a mistake in them is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from ood.config import EMBEDDED, ROOT, load_clusters, load_settings
+from ood.errors import ConfigError
+
+OWENS = """
+v2:
+  metadata: {title: Owens, url: 'https://www.osc.edu', hidden: false}
+  login: {host: owens.osc.edu}
+  job:
+    adapter: slurm
+    cluster: owens
+    bin: /usr/slurm/bin
+    conf: /etc/slurm.conf
+    bin_overrides: {sbatch: /usr/local/bin/sbatch}
+    submit_host: owens-login.osc.edu
+    copy_environment: false
+  acls: [{adapter: group, groups: [ada], type: whitelist}]
+  batch_connect:
+    basic: {script_wrapper: "module purge\\n%s", set_host: "host=$(hostname -A)"}
+  custom:
+    portal: {home: unsynched, partition: lab, max_cores: 28, max_memory_gib: 128, gpus: 1}
+    grafana: {host: 'https://grafana.osc.edu'}
+"""
+
+
+def write(directory: Path, **files: str) -> Path:
+    for name, text in files.items():
+        (directory / f"{name}.yml").write_text(text)
+    return directory
+
+
+# ---- portal.yml
+
+
+def test_the_embedded_default_is_this_machine() -> None:
+    settings = load_settings(EMBEDDED)
+    assert (settings.auth, settings.portal_host) == ("token", None)
+    clusters, problems = load_clusters(settings.clusters)
+    assert problems == []
+    assert [(id, found.label) for id, found in clusters.items()] == [
+        ("this_machine", "This machine")
+    ]
+    assert settings.app_defs == ROOT / "app_defs"
+
+
+def test_the_environment_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, mine="title: Mine")
+    monkeypatch.setenv("OOD_PORTAL_CONFIG", str(tmp_path / "mine.yml"))
+    assert load_settings().title == "Mine"
+    monkeypatch.delenv("OOD_PORTAL_CONFIG")
+    assert load_settings() == load_settings(EMBEDDED)
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    text = "auth: ssh\nportal_host: h:2222\nknown_hosts: keys\nclusters: /etc/c\napp_defs: ../apps"
+    settings = load_settings(write(tmp_path, portal=text) / "portal.yml")
+    assert settings.known_hosts == tmp_path / "keys"
+    assert settings.clusters == Path("/etc/c")
+    assert settings.app_defs == tmp_path / "../apps"
+
+
+def test_an_empty_portal_yml_is_all_defaults(tmp_path: Path) -> None:
+    settings = load_settings(write(tmp_path, portal="# nothing\n") / "portal.yml")
+    assert (settings.auth, settings.clusters) == ("token", tmp_path / "clusters.d")
+
+
+def test_settings_do_not_change_while_the_portal_runs() -> None:
+    settings = load_settings(EMBEDDED)
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.auth = "ssh"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("titel: Mine", "titel"),
+        ("auth: kerberos", "auth"),
+        ("auth: ssh", "`portal_host` and `known_hosts`"),
+        ("auth: ssh\nportal_host: h", "`known_hosts`"),
+        ("portal_host: h", "remove `portal_host`"),
+        ("form_values: {container_app: text}", "form_values.container_app"),
+        ("secure_cookies: perhaps", "secure_cookies"),
+        ("- a\n- list", "list"),
+        ("title: [broken", "line 1"),
+        ("title: caf\udce9", "codec"),
+    ],
+)
+def test_a_mistake_in_portal_yml_names_file_and_key(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "portal.yml"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ConfigError) as broken:
+        load_settings(path)
+    where, _, what = broken.value.message.partition(": ")
+    assert where == str(path)
+    assert said in what
+
+
+def test_a_missing_portal_yml_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"gone\.yml: No such file"):
+        load_settings(tmp_path / "gone.yml")
+
+
+# ---- clusters.d
+
+
+def test_an_open_ondemand_cluster_file_is_read_unmodified(tmp_path: Path) -> None:
+    clusters, problems = load_clusters(write(tmp_path, owens=OWENS))
+    assert problems == []
+    owens = clusters["owens"]
+    assert (owens.id, owens.label, owens.login_host) == ("owens", "Owens", "owens.osc.edu")
+    assert owens.job is not None
+    assert owens.job.model_dump() == {
+        "adapter": "slurm",
+        "cluster": "owens",
+        "bin": "/usr/slurm/bin",
+        "conf": "/etc/slurm.conf",
+        "bin_overrides": {"sbatch": "/usr/local/bin/sbatch"},
+        "submit_host": "owens-login.osc.edu",
+    }
+    assert owens.script_wrapper == "module purge\n%s"
+    assert owens.set_host == "host=$(hostname -A)"
+    assert (owens.home, owens.partition) == ("unsynched", "lab")
+    assert (owens.max_cores, owens.max_memory_gib, owens.gpus) == (28, 128, 1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "v2: {login: {host: h}}",
+        "v2: {login: {host: h}, job: , metadata: , batch_connect: , custom: }",
+        "v2: {login: {host: h}, custom: {portal: }, batch_connect: {basic: }}",
+    ],
+)
+def test_a_cluster_without_job_is_for_logging_in_only(tmp_path: Path, text: str) -> None:
+    clusters, problems = load_clusters(write(tmp_path, login=text))
+    assert problems == []
+    login = clusters["login"]
+    assert login.job is None
+    assert (login.label, login.login_host, login.script_wrapper) == ("login", "h", "%s")
+    assert (login.home, login.max_cores, login.gpus) == ("synched", None, 0)
+
+
+def test_a_number_is_a_title_too(tmp_path: Path) -> None:
+    clusters, _ = load_clusters(write(tmp_path, c="v2: {metadata: {title: 2030}}"))
+    assert clusters["c"].label == "2030"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("v2: {job: {adapter: torque}}", "v2.job.adapter"),
+        ("v2: {job: {bin: /usr/bin}}", "v2.job.adapter"),
+        ("v2: {job: {adapter: slurm, bin_overrides: [a]}}", "v2.job.bin_overrides"),
+        ("v2: {custom: {portal: {max_cores: 0}}}", "v2.custom.portal.max_cores"),
+        ("v2: {custom: {portal: {max_memory_gib: lots}}}", "v2.custom.portal.max_memory_gib"),
+        ("v2: {custom: {portal: {gpus: -1}}}", "v2.custom.portal.gpus"),
+        ("v2: {custom: {portal: {home: nearby}}}", "v2.custom.portal.home"),
+        ("v2: {login: {host: [a]}}", "v2.login.host"),
+        ("v2: {", "line 1"),
+        ("text", "str"),
+    ],
+)
+def test_a_broken_file_disables_that_one_cluster(tmp_path: Path, text: str, said: str) -> None:
+    clusters, problems = load_clusters(write(tmp_path, broken=text, owens=OWENS))
+    assert list(clusters) == ["owens"]
+    (problem,) = problems
+    where, _, what = problem.message.partition(": ")
+    assert where == str(tmp_path / "broken.yml")
+    assert said in what
+
+
+def test_an_unreadable_file_disables_that_one_cluster(tmp_path: Path) -> None:
+    write(tmp_path, owens=OWENS)
+    (tmp_path / "dangling.yml").symlink_to("nowhere")
+    clusters, problems = load_clusters(tmp_path)
+    assert list(clusters) == ["owens"]
+    assert "dangling.yml: No such file" in problems[0].message
+
+
+@pytest.mark.parametrize("name", ["has space", "..dots", "naïve", "-dash"])
+def test_a_file_name_that_is_no_cluster_name_is_told(tmp_path: Path, name: str) -> None:
+    clusters, problems = load_clusters(write(tmp_path, **{name: OWENS}))
+    assert clusters == {}
+    assert f"{name}.yml: a cluster's file name" in problems[0].message
+
+
+def test_other_files_are_no_clusters_and_yaml_is_an_ending_too(tmp_path: Path) -> None:
+    for name in ("owens.yaml", "owens.yml.bak", "README"):
+        (tmp_path / name).write_text(OWENS)
+    clusters, problems = load_clusters(tmp_path)
+    assert (list(clusters), problems) == (["owens"], [])
+
+
+def test_no_clusters_d_is_told(tmp_path: Path) -> None:
+    clusters, problems = load_clusters(tmp_path / "clusters.d")
+    assert clusters == {}
+    assert "clusters.d: there is no such directory" in problems[0].message

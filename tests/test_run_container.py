@@ -1,0 +1,369 @@
+"""Run Container as its researchers do it, in a browser, on this machine and on the devcluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from tests.conftest import SCREENSHOTS, Devcluster, RunningPortal, wait_until
+from tests.researcher import HELLO, Researcher
+
+TOKEN = "reg-alice"
+NASTY = (
+    "two  words",
+    "it's",
+    'say "hi"',
+    "$(touch /tmp/pwned)",
+    "`touch /tmp/pwned`",
+    "${HOME}; touch /tmp/pwned #",
+    "back\\slash \\n",
+    "{{ 7*7 }} %s %j",
+    "<script>alert(1)</script>",
+    "-rf",
+    "--privileged",
+    "héllo 🚀 ≤",
+    "*",
+    "|& > /tmp/pwned",
+)
+
+
+@pytest.fixture
+def ada(page: Page, embedded: RunningPortal) -> Iterator[Researcher]:
+    """A researcher on the embedded default."""
+    researcher = Researcher(page, embedded)
+    page.goto(f"{embedded.url}/login")
+    page.get_by_role("button", name="Print another address").click()
+    researcher.opens_the_address()
+    yield researcher
+    assert researcher.complaints == []
+
+
+@pytest.fixture
+def alice(page: Page, site: RunningPortal) -> Iterator[Researcher]:
+    """A researcher on the devcluster."""
+    researcher = Researcher(page, site)
+    researcher.signs_in("alice")
+    yield researcher
+    assert researcher.complaints == []
+
+
+def saw_hello(log: str) -> None:
+    assert "Hello there Ada!" in log
+    assert "\n".join(str(n) for n in range(1, 11)) in log
+    assert "Goodbye Ada!" in log
+    dated = r"^\w{3} \w{3} +\d+ [\d:]+ \w+ \d{4}|^\w{3} +\d+ \w{3} \d{4} .*"
+    assert re.search(f"(?m)({dated}) before.sh: JOB_FOLDER: ", log)
+    assert re.search(f"(?m)({dated}) script.sh: Running ces-run podman", log)
+
+
+def test_hello_tre_on_this_machine(ada: Researcher, embedded_home: Path) -> None:
+    card = ada.launches(**HELLO)
+    said = ada.watches(card, "completed")
+    assert said[-2:] == ["running", "completed"], said
+    assert card.get_attribute("data-outcome") == "succeeded"
+    expect(card).to_contain_text("exit code 0")
+    saw_hello(ada.reads_the_log(card))
+    outputs = embedded_home / ada.outputs(card)
+    assert (outputs / "safe_outputs.txt").read_text() == "This text is in safe_outputs.txt\n"
+    assert (outputs / "safe_outputs.txt").stat().st_uid == os.getuid()
+    assert not (embedded_home / outputs.name.replace("outputs", "scratch")).exists()
+    assert (ada.context_directory(card) / "user_defined_context.json").exists()
+
+
+def test_hello_tre_on_slurm(alice: Researcher, devcluster: Devcluster) -> None:
+    card = alice.launches(cluster="desktop", **HELLO)
+    expect(card.get_by_role("heading")).to_have_text(re.compile(r"Run Container \(\d+\)"))
+    job_id = re.sub(r"\D", "", card.get_by_role("heading").inner_text())
+    queue = devcluster.as_user("alice", "alpha-login", f"squeue -h -j {job_id} -o '%T %k %j'")
+    assert card.get_attribute("data-session-id") in queue
+    shown = devcluster.as_user("alice", "alpha-login", f"scontrol -d show job {job_id}")
+    said = alice.watches(card, "completed")
+    assert said[0] == "queued"
+    assert said[-2:] == ["running", "completed"], said
+    assert card.get_attribute("data-outcome") == "succeeded"
+    saw_hello(alice.reads_the_log(card))
+
+    outputs = f"/home/alice/{alice.outputs(card)}"
+    assert "alice" in devcluster.host(
+        "desktop01", "stat", "-c", "%U", f"{outputs}/safe_outputs.txt"
+    )
+    scratch = outputs.replace("outputs-", "scratch-")
+    assert devcluster.host("desktop01", "ls", "-d", scratch, check=False) == ""
+    # The token: in no file that is left, nor in what the scheduler tells, nor on a page.
+    assert TOKEN not in shown
+    found = devcluster.host("desktop01", "grep", "-rl", TOKEN, "/home/alice", check=False)
+    assert found == ""
+    assert TOKEN not in alice.page.content()
+
+
+def test_cancel_ends_all_of_it(alice: Researcher, devcluster: Devcluster) -> None:
+    card = alice.launches(cluster="desktop", container_arguments="-d 600")
+    alice.watches(card, "running")
+    podman = "su alice -c 'cd; XDG_RUNTIME_DIR=/run/user/$(id -u) podman ps --format {{.Names}}' | grep tre"
+    running = devcluster.host("desktop01", "sh", "-c", podman)
+    assert "hello-tre-alice-" in running
+    wait_until(lambda: "scratch-" in devcluster.host("desktop01", "ls", "/home/alice"))
+    card.get_by_role("button", name="Cancel").click()
+    alice.watches(card, "completed", 30)
+    assert card.get_attribute("data-outcome") == "cancelled"
+    job_id = re.sub(r"\D", "", card.get_by_role("heading").inner_text())
+    queue = devcluster.as_user("alice", "alpha-login", f"squeue -h -j {job_id} -t R,PD,CG")
+    assert queue == ""
+    assert devcluster.host("desktop01", "sh", "-c", podman, check=False) == ""
+    assert "scratch-" not in devcluster.host("desktop01", "ls", "/home/alice")
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"registry_token": "wrong"}, "registry"),
+        ({"container_url": "10.78.0.5:5000/lab/nothing:1.0"}, "no such image"),
+        ({"runner": "apptainer"}, "apptainer is not installed"),
+    ],
+    ids=["wrong token", "no image", "no runner"],
+)
+def test_failures_say_why(alice: Researcher, fields: dict[str, str], sentence: str) -> None:
+    card = alice.launches(cluster="desktop", **fields)
+    alice.watches(card, "completed", 30)
+    assert card.get_attribute("data-outcome") == "failed"
+    message = card.locator(".message").inner_text()
+    assert re.search(sentence, message, re.IGNORECASE), message
+
+
+def test_no_safe_data_says_so(page: Page, site: RunningPortal) -> None:
+    bob = Researcher(page, site)
+    bob.signs_in("bob")
+    card = bob.launches(cluster="desktop")
+    bob.watches(card, "completed", 30)
+    assert card.get_attribute("data-outcome") == "failed"
+    expect(card.locator(".message")).to_contain_text("safe_data")
+
+
+def test_too_much_memory_is_said_in_the_form(alice: Researcher, site_config: Path) -> None:
+    alice.opens_run_container()
+    alice.fills_in(cluster="desktop", memory="99", container_name="kept")
+    alice.presses_launch()
+    assert "15 GiB" in alice.mistake_at("memory")
+    expect(alice.page.get_by_label("Container name")).to_have_value("kept")
+
+
+def test_what_slurm_refuses_is_said_in_the_form(
+    browser: Browser, site_config: Path, tmp_path: Path
+) -> None:
+    """A back-end whose limits nobody wrote down: Slurm itself says no."""
+    shutil.copytree(site_config, tmp_path / "site")
+    cluster = tmp_path / "site/clusters.d/desktop.yml"
+    cluster.write_text(re.sub(r"max_memory_gib: \d+, ", "", cluster.read_text()))
+    portal = RunningPortal(tmp_path, {"OOD_PORTAL_CONFIG": str(tmp_path / "site/portal.yml")})
+    portal.start()
+    try:
+        with browser.new_context() as context:
+            alice = Researcher(context.new_page(), portal)
+            alice.signs_in("alice")
+            alice.opens_run_container()
+            alice.fills_in(cluster="desktop", memory="99", registry_token="typed-secret")
+            alice.presses_launch()
+            notice = alice.page.get_by_role("alert").filter(has_text="memory")
+            expect(notice).to_contain_text("Desktop has no machine with")
+            expect(alice.page.get_by_label("Memory in GiB")).to_have_value("99")
+            assert "never kept" in alice.mistake_at("registry_token")
+            assert "typed-secret" not in alice.page.content()
+            alice.page.goto(f"{portal.url}/sessions")
+            assert "99" not in alice.page.locator("#cards").inner_text()
+    finally:
+        portal.stop()
+
+
+def test_nasty_values_arrive_as_typed(ada: Researcher) -> None:
+    pwned = Path("/tmp/pwned")
+    arguments = ["-n", *NASTY]
+    typed = "\n".join("'" + value.replace("'", "'\\''") + "'" for value in arguments)
+    environment = "".join(f"NASTY_{n}={value}\n" for n, value in enumerate(NASTY))
+    card = ada.launches(
+        container_url="localhost/hello-tre:1.0",
+        environment=f"HELLO_TRE={NASTY[3]} {NASTY[7]} {NASTY[11]}\n{environment}",
+        container_arguments=typed,
+        container_name="My_name-1.0",
+    )
+    ada.watches(card, "completed", 30)
+    log = ada.reads_the_log(card)
+    for value in arguments:
+        assert f"\n    {value}\n" in log, value
+    assert f"with value: {NASTY[3]} {NASTY[7]} {NASTY[11]}\n" in log
+    assert "--name My_name-1.0-" in log
+    assert not pwned.exists()
+    written = (ada.context_directory(card) / "environment").read_text()
+    for n, value in enumerate(NASTY):
+        assert f"NASTY_{n}={value}\n" in written
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("container_url", "--privileged", "not the address"),
+        ("container_url", "registry/img:1; rm -rf ~", "not the address"),
+        ("container_url", "https://registry/img:1", "Leave out"),
+        ("container_name", "-v", "starting with a letter"),
+        ("container_name", "$(id)", "letters, digits"),
+        ("registry_username", "a:b", "no “:”"),
+        ("environment", "1X=2", "name of a variable"),
+        ("environment", "NO EQUALS", "NAME=value"),
+        ("container_arguments", "it's", "not closed"),
+        ("runner_options", '"open', "not closed"),
+    ],
+)
+def test_what_cannot_be_is_refused_beside_its_field(
+    ada: Researcher, field: str, value: str, reason: str
+) -> None:
+    ada.opens_run_container()
+    ada.fills_in(**{field: value})
+    ada.presses_launch()
+    assert reason in ada.mistake_at(field)
+    expect(ada.page.locator(f"[name={field}]")).to_have_value(value)
+    expect(ada.page.locator(f"[name={field}]")).to_be_focused()
+
+
+def test_form_keeps_what_was_last_entered_but_the_token(ada: Researcher) -> None:
+    card = ada.launches(container_name="remembered", registry_token="my-own-token")
+    ada.watches(card, "completed", 30)
+    home = ada.context_directory(card).parents[8]
+    ada.page.goto(f"{ada.portal.url}/apps/container_app")
+    expect(ada.page.get_by_label("Container name")).to_have_value("remembered")
+    expect(ada.page.locator("[name=registry_token]")).to_have_value("")
+    assert "my-own-token" not in ada.page.content()
+    for path in home.rglob("*"):
+        assert not path.is_file() or b"my-own-token" not in path.read_bytes(), path
+    # Relaunch asks for it again, with everything else filled in.
+    ada.page.goto(f"{ada.portal.url}/sessions")
+    ada.page.locator("article.card").first.get_by_role("button", name="Relaunch").click()
+    assert "never kept" in ada.mistake_at("registry_token")
+    expect(ada.page.get_by_label("Container name")).to_have_value("remembered")
+
+
+def test_relaunch_and_delete(ada: Researcher) -> None:
+    card = ada.launches(container_arguments="-n Again", registry_token="")
+    ada.watches(card, "completed", 30)
+    before = ada.page.locator("article.card").count()
+    directory = ada.context_directory(card)
+    card.get_by_role("button", name="Relaunch").click()
+    expect(ada.page.locator("article.card")).to_have_count(before + 1)
+    newest = ada.page.locator("article.card").first
+    ada.watches(newest, "completed", 30)
+    assert "Goodbye Again!" in ada.reads_the_log(newest)
+    card.get_by_role("button", name="Delete").click()
+    expect(card).to_have_count(0)
+    assert directory.is_dir(), "the files stay"
+
+
+def test_two_users_do_not_see_each_other(alice: Researcher, browser: Browser) -> None:
+    card = alice.launches(cluster="desktop", container_arguments="-n Mine")
+    session_id = card.get_attribute("data-session-id")
+    with browser.new_context() as context:
+        bob = Researcher(context.new_page(), alice.portal)
+        bob.signs_in("bob")
+        base = f"{alice.portal.url}/sessions"
+        for address in (f"{base}/{session_id}", f"{base}/{session_id}/log"):
+            assert bob.page.request.get(address).status == 404
+        bob.page.goto(base)
+        assert session_id not in bob.page.content()
+    found = alice.page.request.get(base, headers={"Accept": "application/json"}).json()
+    assert session_id in {session["id"] for session in found["sessions"]}
+    alice.watches(card, "completed")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_pages_are_accessible(
+    browser: Browser, embedded: RunningPortal, scheme: str, width: int
+) -> None:
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    with browser.new_context(
+        viewport={"width": width, "height": 800},
+        color_scheme="dark" if scheme == "dark" else "light",
+    ) as context:
+        page = context.new_page()
+        ada = Researcher(page, embedded)
+        page.goto(f"{embedded.url}/login")
+        _accessible(page, f"login-{scheme}-{width}")
+        page.get_by_role("button", name="Print another address").click()
+        ada.opens_the_address()
+        for name, path in {
+            "home": "/",
+            "apps": "/apps",
+            "form": "/apps/container_app",
+            "sessions": "/sessions",
+            "missing": "/sessions/none",
+        }.items():
+            page.goto(embedded.url + path)
+            _accessible(page, f"{name}-{scheme}-{width}")
+        ada.opens_run_container()
+        ada.fills_in(container_url="x y", environment="?")
+        ada.presses_launch()
+        _accessible(page, f"mistakes-{scheme}-{width}")
+
+
+def _accessible(page: Page, name: str) -> None:
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+    found = Axe().run(page)
+    assert found.violations_count == 0, f"{name}: {found.generate_report()}"
+    wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
+    assert not wide, f"{name} scrolls sideways"
+
+
+def test_launch_with_the_keyboard_alone(ada: Researcher) -> None:
+    page = ada.page
+    page.goto(f"{ada.portal.url}/apps/container_app")
+    page.locator("#cluster").focus()
+    for _ in range(40):
+        if page.evaluate("document.activeElement.type") == "submit":
+            break
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="My Interactive Sessions")).to_be_visible()
+
+
+def test_everything_works_without_javascript(browser: Browser, embedded: RunningPortal) -> None:
+    with browser.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        ada = Researcher(page, embedded)
+        page.goto(f"{embedded.url}/login")
+        page.get_by_role("button", name="Print another address").click()
+        ada.opens_the_address()
+        page.goto(f"{embedded.url}/apps/container_app")
+        page.get_by_label("Arguments to pass to container").fill("-d 300")
+        ada.presses_launch()
+        card = page.locator("article.card").first
+        card.get_by_role("button", name="Cancel").click()
+
+        def status() -> str | None:
+            page.reload()
+            return page.locator("article.card").first.get_attribute("data-status")
+
+        wait_until(lambda: status() == "completed", 30)
+        page.locator("article.card").first.get_by_role("button", name="Delete").click()
+        page.get_by_role("button", name="Log Out").click()
+        page.goto(f"{embedded.url}/sessions")
+        expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+def test_json_of_a_session(ada: Researcher) -> None:
+    card = ada.launches(container_arguments="-n Json", registry_token="")
+    ada.watches(card, "completed", 30)
+    session_id = card.get_attribute("data-session-id")
+    answer = ada.page.request.get(
+        f"{ada.portal.url}/sessions/{session_id}", headers={"Accept": "application/json"}
+    )
+    found = json.loads(answer.text())
+    assert found["id"] == session_id
+    assert (found["app"], found["cluster"]) == ("container_app", "this_machine")
+    assert (found["status"], found["outcome"], found["exit_code"]) == ("completed", "succeeded", 0)
+    assert found["connect_url"] is None
+    assert Path(found["context_directory"]).is_dir()
