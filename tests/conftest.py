@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -23,6 +24,10 @@ class Devcluster:
     """The one-machine site, with its own Slurm, sshd, registry and users."""
 
     state = Path(os.environ.get("DEVCLUSTER_STATE", "/var/tmp/ood-devcluster"))
+
+    def up(self) -> None:
+        """Start what does not run."""
+        subprocess.run([ROOT / "devcluster/up"], check=True, timeout=900)
 
     def host(self, host: str, *argv: str, check: bool = True) -> str:
         """Run a command as root inside a host."""
@@ -42,8 +47,9 @@ def _output(argv: list[str | Path], check: bool) -> str:
 @pytest.fixture(scope="session")
 def devcluster() -> Iterator[Devcluster]:
     was_up = subprocess.run([ROOT / "devcluster/host", "registry", "true"], capture_output=True)
-    subprocess.run([ROOT / "devcluster/up"], check=True, timeout=900)
-    yield Devcluster()
+    site = Devcluster()
+    site.up()
+    yield site
     if was_up.returncode != 0:
         subprocess.run([ROOT / "devcluster/down"], check=True, timeout=60)
 
@@ -76,20 +82,29 @@ class RunningPortal:
                 stderr=log,
                 start_new_session=True,
             )
-        wait_until(self.answers, 20, "the portal does not start: " + str(self.log))
+        try:
+            wait_until(self.answers, 20)
+        except AssertionError:
+            self.kill()
+            pytest.fail("the portal does not start: " + self.log.read_text()[-2000:])
 
     def answers(self) -> bool:
         try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            with urlopen(f"{self.url}/healthz", timeout=2) as answer:
+                return answer.status == 200
         except OSError:
             return False
-        return self.log.stat().st_size > 0 or "OOD_PORTAL_CONFIG" in self._environment
+
+    @property
+    def arbiter(self) -> int:
+        """The pid of gunicorn's own process, which starts the worker."""
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def worker(self) -> int:
         """The pid of the process that serves requests."""
-        assert self._process is not None
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        children = Path(f"/proc/{self.arbiter}/task/{self.arbiter}/children")
         return int(children.read_text().split()[0])
 
     @property

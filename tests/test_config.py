@@ -166,6 +166,9 @@ def test_a_number_is_a_title_too(tmp_path: Path) -> None:
         ("v2: {login: {host: [a]}}", "v2.login.host"),
         ("v2: {", "line 1"),
         ("text", "str"),
+        ("", "v2"),
+        ("v2: text", "v2"),
+        ("job: {adapter: slurm}", "v2"),
     ],
 )
 def test_a_broken_file_disables_that_one_cluster(tmp_path: Path, text: str, said: str) -> None:

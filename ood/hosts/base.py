@@ -25,6 +25,11 @@ LOGIN_SHELL_IN = 'cd -- "$1" 2>/dev/null || cd; exec "${SHELL:-/bin/sh}" -l'
 """`sh -c` text that `Host.terminal` runs: its `$1` is the directory to start in."""
 
 
+def shown(path: str) -> str:
+    """A path as it can be shown: with marks for the bytes that are not UTF-8."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 @dataclass(frozen=True)
 class CommandResult:
     """What a command printed, as bytes, and its exit code (negative for a signal)."""

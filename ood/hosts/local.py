@@ -7,13 +7,15 @@ import fcntl
 import os
 import pty
 import pwd
+import selectors
 import signal
 import socket
 import struct
 import subprocess
 import termios
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import BinaryIO, cast
 
 from ood.errors import (
@@ -25,7 +27,18 @@ from ood.errors import (
     FileRefused,
     HostUnreachable,
 )
-from ood.hosts.base import LOGIN_SHELL_IN, MAX_INPUT, CommandResult, FileEntry, Files, Host
+from ood.hosts.base import (
+    LOGIN_SHELL_IN,
+    MAX_INPUT,
+    MAX_OUTPUT,
+    CommandResult,
+    FileEntry,
+    Files,
+    Host,
+    shown,
+)
+
+READ_SIZE = 2**20
 
 
 class LocalHost(Host):
@@ -54,23 +67,26 @@ class LocalHost(Host):
         check: bool = True,
     ) -> CommandResult:
         assert len(input) <= MAX_INPUT, "larger input goes through files"
-        try:
-            done = subprocess.run(
-                list(argv),
-                input=input,
-                env={**os.environ, **(env or {})},
-                cwd=cwd or self._home,
-                timeout=timeout,
-                capture_output=True,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise CommandTimedOut(f"{argv[0]} did not answer within {timeout:.0f} s.") from None
-        except OSError as error:
-            raise CommandFailed(
-                f"{argv[0]} could not be started: {error.strerror}.", 127, str(error)
-            ) from error
-        result = CommandResult(done.stdout, done.stderr, done.returncode)
+        with ExitStack() as resources:
+            try:
+                process = subprocess.Popen(
+                    list(argv),
+                    stdin=resources.enter_context(_holding(input)),
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env={**os.environ, **(env or {})},
+                    cwd=cwd or self._home,
+                    start_new_session=True,  # so that all of it can be ended
+                )
+            except OSError as error:
+                raise CommandFailed(
+                    f"{argv[0]} could not be started: {error.strerror}.", 127, str(error)
+                ) from error
+            resources.enter_context(process)
+            try:
+                result = _collect(process, time.monotonic() + timeout)
+            except TimeoutError:
+                raise CommandTimedOut(f"{argv[0]} did not answer within {timeout:.0f} s.") from None
         if check and result.exit_code != 0:
             stderr = result.stderr.decode("utf-8", "replace").strip()
             raise CommandFailed(
@@ -99,6 +115,7 @@ class LocalHost(Host):
                 f"Nothing answers at port {port} of {host}.", str(error)
             ) from error
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.settimeout(None)  # `timeout` was for opening it
         return connection
 
 
@@ -128,9 +145,68 @@ class LocalTerminal:
         fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def close(self) -> None:
+        if self._fd < 0:
+            return
         os.close(self._fd)
+        self._fd = -1
         os.kill(self._pid, signal.SIGHUP)
-        os.waitpid(self._pid, 0)
+        deadline = time.monotonic() + 1
+        while os.waitpid(self._pid, os.WNOHANG) == (0, 0):
+            if time.monotonic() > deadline:  # it ignores being hung up
+                os.kill(self._pid, signal.SIGKILL)
+                os.waitpid(self._pid, 0)
+                return
+            time.sleep(0.01)
+
+
+def _collect(process: subprocess.Popen[bytes], deadline: float) -> CommandResult:
+    """Read both outputs of a command to their end, and wait for it.
+
+    Whatever of it still runs when this fails is killed. Raises TimeoutError at `deadline`
+    (monotonic).
+    """
+    assert process.stdout is not None
+    assert process.stderr is not None
+    outputs: dict[int, list[bytes]] = {process.stdout.fileno(): [], process.stderr.fileno(): []}
+    size = 0
+    try:
+        with selectors.DefaultSelector() as selector:
+            for fd in outputs:
+                selector.register(fd, selectors.EVENT_READ)
+            while selector.get_map():
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError
+                for key, _ in selector.select(left):
+                    data = os.read(key.fd, READ_SIZE)
+                    outputs[key.fd].append(data)
+                    size += len(data)
+                    if not data:
+                        selector.unregister(key.fd)
+                if size > MAX_OUTPUT:
+                    raise CommandFailed("A command printed far more than it should.", -1, "")
+        try:
+            exit_code = process.wait(max(deadline - time.monotonic(), 0.1))
+        except subprocess.TimeoutExpired:
+            raise TimeoutError from None
+    except BaseException:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        raise
+    stdout, stderr = (b"".join(chunks) for chunks in outputs.values())
+    return CommandResult(stdout, stderr, exit_code)
+
+
+@contextmanager
+def _holding(data: bytes) -> Iterator[int]:
+    """A file descriptor to read `data` from; unlike a pipe, it needs nobody to write meanwhile."""
+    fd = os.memfd_create("input")
+    try:
+        os.write(fd, data)
+        os.lseek(fd, 0, os.SEEK_SET)
+        yield fd
+    finally:
+        os.close(fd)
 
 
 @contextmanager
@@ -138,14 +214,14 @@ def _as_file_error(path: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise FileMissing(f"There is no {path}.", str(error)) from error
+        raise FileMissing(f"There is no {shown(path)}.", str(error)) from error
     except FileExistsError as error:
-        raise FileExists(f"There is a {path} already.", str(error)) from error
+        raise FileExists(f"There is a {shown(path)} already.", str(error)) from error
     except PermissionError as error:
-        raise FileRefused(f"You have no permission for {path}.", str(error)) from error
+        raise FileRefused(f"You have no permission for {shown(path)}.", str(error)) from error
     except OSError as error:
         reason = error.strerror or "input/output error"
-        raise FileFailed(f"{path}: {reason}.", str(error)) from error
+        raise FileFailed(f"{shown(path)}: {reason}.", str(error)) from error
 
 
 class _LocalFile:

@@ -91,5 +91,4 @@ class HostPool:
             with self._lock:
                 hosts = list(self._hosts.values())
             for host in hosts:
-                if time.monotonic() - host.last_used > IDLE_SECONDS and not host.busy:
-                    host.close()
+                host.close_if_idle(IDLE_SECONDS)

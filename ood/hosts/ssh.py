@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import logging
 import math
-import selectors
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import paramiko
@@ -23,10 +22,12 @@ from pydantic import SecretStr
 from ood.errors import (
     CommandFailed,
     CommandTimedOut,
+    HostError,
     HostUnreachable,
     SignInExpired,
 )
-from ood.hosts.base import LOGIN_SHELL_IN, MAX_INPUT, MAX_OUTPUT, CommandResult, Host
+from ood.hosts.base import LOGIN_SHELL_IN, MAX_INPUT, CommandResult, Host
+from ood.hosts.channels import SSHTerminal, collect
 from ood.hosts.sftp import SFTPFiles
 from ood.quoting import command_line
 
@@ -34,8 +35,13 @@ log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 10.0  # seconds, for each of TCP, banner and authentication
 SESSION_CHANNELS = 8
-"""Commands, terminals and SFTP at once on one connection; stock sshd allows 10 (MaxSessions).
+"""Commands, terminals and open files at once on one connection; stock sshd allows 10 (MaxSessions).
 The one long-lived SFTP channel is not counted, hence 8 and not 9."""
+LASTING_CHANNELS = 6
+"""How many of these may be terminals and open files, which last as long as their user likes:
+however many there are, commands go on."""
+PATIENCE = 10.0  # seconds, to wait for a place among the channels
+SILENCE = 30.0  # seconds without a sign of life, after which a connection is taken for dead
 NEVER = 2**62  # bytes or packets
 
 
@@ -60,8 +66,12 @@ class SSHHost(Host):
         self._known_hosts = known_hosts
         self._opening = threading.Lock()
         self._connection: Connection | None = None
+        self._failure: HostError | None = None
+        self._failed_at = 0.0
+        self._refused: SecretStr | None = None
         self._home: str | None = None
-        self._channels = threading.BoundedSemaphore(SESSION_CHANNELS)
+        self._places = threading.BoundedSemaphore(SESSION_CHANNELS)
+        self._lasting_places = threading.BoundedSemaphore(LASTING_CHANNELS)
 
     @property
     def home(self) -> str:
@@ -83,18 +93,24 @@ class SSHHost(Host):
         # Without a terminal, sshd leaves a command running when its channel closes, so the far
         # side ends it too.
         limited = ["timeout", "-k", "2", str(math.ceil(timeout)), *argv]
-        deadline = time.monotonic() + timeout + 3
-        with self._session_channel() as channel:
-            channel.exec_command(command_line(limited, env, cwd).encode("utf-8", "surrogateescape"))
-            if input:
-                channel.sendall(input)
-            channel.shutdown_write()
+        with self.place(patience=timeout), self.connected() as transport:
+            started = time.monotonic()
+            channel = self.open_session(transport)
             try:
-                result = _collect(channel, deadline)
+                channel.exec_command(_as_bytes(command_line(limited, env, cwd)))
+                with suppress(OSError):  # the command may end without reading all of it
+                    channel.sendall(input)
+                channel.shutdown_write()
+                result = collect(channel, started + timeout + 3)
             except TimeoutError:
-                self.close()  # a connection this silent is not to be trusted with the next command
+                if not channel.status_event.is_set():
+                    transport.close()  # too silent to be trusted with the next command
                 raise CommandTimedOut(f"{self.name} did not answer in time.") from None
-        if result.exit_code == 124:
+            finally:
+                channel.close()
+        # 137 is what timeout says of a command that it had to kill.
+        late = result.exit_code == 137 and time.monotonic() - started > timeout
+        if result.exit_code == 124 or late:
             raise CommandTimedOut(
                 f"{argv[0]} on {self.name} did not answer within {timeout:.0f} s."
             )
@@ -107,15 +123,15 @@ class SSHHost(Host):
         return result
 
     def terminal(self, cwd: str, columns: int = 80, rows: int = 24) -> SSHTerminal:
-        self._channels.acquire()
-        try:
-            channel = self._open_session()
-            channel.get_pty("xterm-256color", columns, rows)
-            channel.exec_command(command_line(["sh", "-c", LOGIN_SHELL_IN, "sh", cwd]))
-        except BaseException:
-            self._channels.release()
-            raise
-        return SSHTerminal(channel, self._channels.release)
+        with ExitStack() as undo:
+            undo.enter_context(self.place(lasting=True))
+            with self.connected() as transport:
+                channel = self.open_session(transport)
+                undo.callback(channel.close)
+                channel.get_pty("xterm-256color", columns, rows)
+                line = command_line(["sh", "-c", LOGIN_SHELL_IN, "sh", cwd])
+                channel.exec_command(_as_bytes(line))
+            return SSHTerminal(channel, undo.pop_all().close)
 
     def dial(self, host: str, port: int, timeout: float = 10.0) -> paramiko.Channel:
         transport = self._transport()
@@ -145,66 +161,97 @@ class SSHHost(Host):
         """Close the connection and every channel on it. The next verb opens a new one."""
         with self._opening:
             connection, self._connection = self._connection, None
-        self._sftp.forget()
         if connection is not None:
             connection.close()
 
-    @property
-    def busy(self) -> bool:
-        """Whether a channel other than the cached SFTP one is open."""
-        connection = self._connection
-        transport = connection.transport if connection is not None else None
-        if transport is None:
-            return False
-        # _channels is paramiko's own table; it has no public way to count what is open.
-        return len(transport._channels) > 1
-
-    def open_sftp(self) -> paramiko.SFTPClient:
-        """Return a new SFTP client. One thread at a time may use it; the caller closes it."""
-        channel = self._open_session()
-        channel.invoke_subsystem("sftp")
-        return paramiko.SFTPClient(channel)
+    def close_if_idle(self, seconds: float) -> None:
+        """Close the connection when no verb began for that long and nothing is open on it."""
+        with self._opening:  # no verb can begin now
+            connection = self._connection
+            if connection is None or time.monotonic() - self.last_used < seconds:
+                return
+            # _channels is paramiko's own table; it has no public way to see what is open.
+            channels = connection.transport._channels.values()
+            if any(channel is not self._sftp.shared_channel for channel in channels):
+                return
+            self._connection = None
+        connection.close()
 
     @contextmanager
-    def errors(self) -> Iterator[None]:
+    def place(self, lasting: bool = False, patience: float = PATIENCE) -> Iterator[None]:
+        """A place for one more session channel, to be had before the channel is opened."""
+        with ExitStack() as held:
+            for places in [self._lasting_places, self._places] if lasting else [self._places]:
+                if not places.acquire(timeout=patience):
+                    raise self._too_much()
+                held.callback(places.release)
+            yield
+
+    @contextmanager
+    def connected(self) -> Iterator[paramiko.Transport]:
+        """The live connection, for one operation; see `errors`."""
+        transport = self._transport()
+        with self.errors(transport):
+            yield transport
+
+    @contextmanager
+    def errors(self, transport: paramiko.Transport) -> Iterator[None]:
         """Turn what paramiko raises when a connection drops into `HostUnreachable`."""
         try:
             yield
         except (paramiko.SSHException, paramiko.SFTPError, EOFError, OSError) as error:
-            connection = self._connection
-            if isinstance(error, OSError) and connection and connection.transport.is_active():
-                raise  # about a file, not about the connection
-            self.close()
+            transport.close()  # and not another, which another thread has opened since
             raise HostUnreachable(
                 f"The connection to {self.name} was lost. Try again.", str(error)
             ) from error
 
-    @contextmanager
-    def _session_channel(self) -> Iterator[paramiko.Channel]:
-        with self._channels, self.errors():
-            channel = self._open_session()
+    def open_session(self, transport: paramiko.Transport) -> paramiko.Channel:
+        """A new channel for a command, a terminal or SFTP; its caller has a `place`."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
             try:
-                yield channel
-            finally:
-                channel.close()
+                return transport.open_session(timeout=CONNECT_TIMEOUT)
+            except paramiko.ChannelException as error:
+                # Full: sshd keeps the place of a closed channel until its process has ended, and
+                # some sites allow fewer than 10.
+                if time.monotonic() > deadline:
+                    raise self._too_much() from error
+            time.sleep(0.1)
 
-    def _open_session(self) -> paramiko.Channel:
-        return self._transport().open_session(timeout=CONNECT_TIMEOUT)
+    def _not_accepted(self, detail: str = "") -> SignInExpired:
+        return SignInExpired(f"{self.name} did not accept your user name and password.", detail)
+
+    def _cannot_be_reached(self, error: Exception) -> HostUnreachable:
+        return HostUnreachable(f"{self.name} cannot be reached. Try again in a minute.", str(error))
+
+    def _too_much(self) -> HostUnreachable:
+        return HostUnreachable(
+            f"Too much is open on {self.name} at once. Close a shell or wait for a transfer to "
+            "end, and try again."
+        )
 
     def _transport(self) -> paramiko.Transport:
-        self.last_used = time.monotonic()
+        asked = time.monotonic()
         with self._opening:
+            self.last_used = time.monotonic()
             connection = self._connection
             if connection is None or not connection.transport.is_active():
-                if connection is not None:
-                    connection.close()
-                    self._sftp.forget()
+                # Threads that waited while a dead host was tried do not each try it again.
+                if self._failure is not None and self._failed_at > asked:
+                    raise type(self._failure)(self._failure.message, self._failure.detail)
                 self._connection = None
-                connection = self._connection = self._open()
+                try:
+                    connection = self._connection = self._open()
+                except HostError as error:
+                    self._failure, self._failed_at = error, time.monotonic()
+                    raise
             transport: paramiko.Transport = connection.transport
             return transport
 
     def _open(self) -> Connection:
+        password = self._password()
+        if password is self._refused:
+            raise self._not_accepted()  # a page that asks every few seconds must not lock them out
         connection = Connection(
             self.name,
             user=self.user,
@@ -213,22 +260,46 @@ class SSHHost(Host):
             config=Config(lazy=True, overrides={"load_ssh_configs": False}),
             connect_timeout=CONNECT_TIMEOUT,
             connect_kwargs={
-                "password": self._password().get_secret_value(),
+                "password": password.get_secret_value(),
                 "look_for_keys": False,
                 "allow_agent": False,
                 "banner_timeout": CONNECT_TIMEOUT,
                 "auth_timeout": CONNECT_TIMEOUT,
             },
         )
-        client = connection.client
-        client.load_host_keys(str(self._known_hosts))
-        client.set_missing_host_key_policy(paramiko.RejectPolicy())  # Fabric's default is to accept
+        with ExitStack() as undo:
+            # A refused connection would stay open and count against sshd's MaxStartups.
+            undo.callback(connection.client.close)
+            try:
+                self._authenticate(connection)
+            except SignInExpired:
+                self._refused = password
+                raise
+            undo.pop_all()
+        transport = connection.transport
+        transport.set_keepalive(30)
+        # A client-side key re-exchange while a channel streams in stalls the connection.
+        transport.packetizer.REKEY_BYTES = NEVER
+        transport.packetizer.REKEY_PACKETS = NEVER
+        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Without it, verbs on a host that lost its power wait for a quarter of an hour.
+        milliseconds = int(SILENCE * 1000)
+        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+        log.info("opened SSH connection to %s as %s", self.name, self.user)
+        return connection
+
+    def _authenticate(self, connection: Connection) -> None:
+        """Open the connection to the host that known_hosts knows."""
+        connection.client.load_host_keys(str(self._known_hosts))
+        # Fabric's default is to accept.
+        connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
         try:
             connection.open()
         except paramiko.AuthenticationException as error:
-            raise SignInExpired(
-                f"{self.name} did not accept your user name and password.", str(error)
-            ) from error
+            # Paramiko says the same of a host that went away, or took too long, at this point.
+            if connection.client.get_transport().is_active() and "timeout" not in str(error):
+                raise self._not_accepted(str(error)) from error
+            raise self._cannot_be_reached(error) from error
         except paramiko.BadHostKeyException as error:
             raise HostUnreachable(
                 f"{self.name} has another host key than the portal knows, so nothing was sent to "
@@ -237,76 +308,13 @@ class SSHHost(Host):
             ) from error
         except (paramiko.SSHException, OSError, EOFError) as error:
             if "not found in known_hosts" in str(error):
-                message = (
+                raise HostUnreachable(
                     f"The portal does not know the host key of {self.name}. "
-                    "Tell your administrator to add it to known_hosts."
-                )
-            else:
-                message = f"{self.name} cannot be reached. Try again in a minute."
-            raise HostUnreachable(message, str(error)) from error
-        transport = connection.transport
-        transport.set_keepalive(30)
-        # A client-side key re-exchange while a channel streams in stalls the connection.
-        transport.packetizer.REKEY_BYTES = NEVER
-        transport.packetizer.REKEY_PACKETS = NEVER
-        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        log.info("opened SSH connection to %s as %s", self.name, self.user)
-        return connection
+                    "Tell your administrator to add it to known_hosts.",
+                    str(error),
+                ) from error
+            raise self._cannot_be_reached(error) from error
 
 
-class SSHTerminal:
-    """A shell in a pseudo-terminal of the far host; closing the channel hangs it up."""
-
-    def __init__(self, channel: paramiko.Channel, on_close: Callable[[], None]) -> None:
-        self._channel = channel
-        self._on_close: Callable[[], None] | None = on_close
-
-    def fileno(self) -> int:
-        return self._channel.fileno()
-
-    def read(self, limit: int) -> bytes:
-        return self._channel.recv(limit)
-
-    def write(self, data: bytes) -> None:
-        self._channel.sendall(data)
-
-    def resize(self, columns: int, rows: int) -> None:
-        self._channel.resize_pty(columns, rows)
-
-    def close(self) -> None:
-        self._channel.close()
-        if self._on_close is not None:
-            self._on_close()
-            self._on_close = None
-
-
-def _collect(channel: paramiko.Channel, deadline: float) -> CommandResult:
-    """Read both outputs of a command to their end. Raises TimeoutError at `deadline` (monotonic).
-
-    Both are read as they come: an unread standard error would fill the channel's one window.
-    """
-    out, err, size = [], [], 0
-    with selectors.DefaultSelector() as selector:
-        selector.register(channel, selectors.EVENT_READ)
-        while True:
-            while channel.recv_ready():
-                out.append(channel.recv(65536))
-                size += len(out[-1])
-            while channel.recv_stderr_ready():
-                err.append(channel.recv_stderr(65536))
-                size += len(err[-1])
-            if size > MAX_OUTPUT:
-                raise CommandFailed("A command printed far more than it should.", -1, "")
-            if channel.eof_received or channel.closed:
-                if not (channel.recv_ready() or channel.recv_stderr_ready()):
-                    break
-                continue
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            selector.select(left)
-    if not channel.status_event.wait(max(deadline - time.monotonic(), 0.1)):
-        raise TimeoutError
-    if channel.exit_status == -1 and not channel.get_transport().is_active():
-        raise EOFError("the connection closed before the command ended")
-    return CommandResult(b"".join(out), b"".join(err), channel.exit_status)
+def _as_bytes(line: str) -> bytes:
+    return line.encode("utf-8", "surrogateescape")

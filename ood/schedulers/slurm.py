@@ -10,11 +10,14 @@ import math
 import re
 
 from ood.config import Cluster, JobSettings
-from ood.errors import CommandFailed, LaunchFailed, SchedulerError
+from ood.errors import CommandFailed, CommandTimedOut, HostError, LaunchFailed, SchedulerError
 from ood.hosts.base import Host
 from ood.schedulers.base import Job, JobRequest, JobStatus, Outcome, Scheduler
 
-TIMEOUT = 10.0  # seconds; without munge, for one, every client hangs for minutes
+# Seconds. Without munge, for one, every client hangs for minutes.
+TIMEOUT = 10.0
+LOOK_TIMEOUT = 5.0
+"""For `squeue` and `sacct`, which pages wait for."""
 UNIT = "\x1f"  # ends a field
 RECORD = "\x1e"  # ends a job
 JOB_ID = re.compile(r"[0-9]+(_[0-9]+|\+[0-9]+)?")
@@ -133,7 +136,7 @@ class Slurm(Scheduler):
         )
         argv = ["--noheader", "--states=all", "--user", self._host.user, "--Format", fields]
         try:
-            return parse_squeue(self._run("squeue", argv))
+            return parse_squeue(self._run("squeue", argv, timeout=LOOK_TIMEOUT))
         except CommandFailed as error:
             raise self._silent(error) from error
 
@@ -143,7 +146,7 @@ class Slurm(Scheduler):
         argv = ["--noheader", "--parsable2", "--allocations", "--duplicates", "-j", job_id]
         argv += [f"--delimiter={UNIT}", f"--format={','.join(SACCT_FIELDS)}"]
         try:
-            jobs = parse_sacct(self._run("sacct", argv))
+            jobs = parse_sacct(self._run("sacct", argv, timeout=LOOK_TIMEOUT))
         except CommandFailed as error:
             if "accounting storage is disabled" in error.stderr:
                 return None
@@ -165,7 +168,9 @@ class Slurm(Scheduler):
                 error.stderr,
             ) from error
 
-    def _run(self, command: str, argv: list[str], input: bytes = b"") -> str:
+    def _run(
+        self, command: str, argv: list[str], input: bytes = b"", timeout: float = TIMEOUT
+    ) -> str:
         path = self._job.bin_overrides.get(command)
         if path is None:
             path = f"{self._job.bin}/{command}" if self._job.bin else command
@@ -173,12 +178,15 @@ class Slurm(Scheduler):
         env = {"LC_ALL": "C.UTF-8"}
         if self._job.conf:
             env["SLURM_CONF"] = self._job.conf
-        done = self._host.run([path, *named, *argv], input=input, env=env, timeout=TIMEOUT)
-        return done.text
+        try:
+            return self._host.run([path, *named, *argv], input=input, env=env, timeout=timeout).text
+        except CommandTimedOut as error:
+            raise self._silent(error) from error
 
-    def _silent(self, error: CommandFailed) -> SchedulerError:
+    def _silent(self, error: HostError) -> SchedulerError:
         return SchedulerError(
-            f"The scheduler of {self._cluster.label} does not answer right now.", error.stderr
+            f"The scheduler of {self._cluster.label} does not answer right now.",
+            f"{error.message} {error.detail}",
         )
 
 

@@ -18,9 +18,9 @@ class Evidence:
     """What is known of a session's job right now.
 
     `job`: how the scheduler lists it. `silence`: why the scheduler gave no answer, if it did not.
-    `exit_code`: from the outcome file. `failure`: the job's own sentence about it. `connected`: connection.yml is there. `submitted`: it has a
-    job id. `fresh`: it was submitted after the scheduler was asked. `age`: seconds since its
-    launch. `cancelled_here`: the user pressed Cancel on the card.
+    `exit_code`: from the outcome file. `failure`: the job's own sentence about it. `connected`:
+    connection.yml is there. `submitted`: it has a job id. `fresh`: it was submitted after the
+    scheduler was asked. `age`: seconds since its launch. `cancelled_here`: the user pressed Cancel.
     """
 
     job: Job | None

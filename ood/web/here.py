@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import cast
 
-from flask import current_app, request
+from flask import Response, current_app, redirect, request
 from flask_login import current_user
+from werkzeug.wrappers import Response as BaseResponse
 
 from ood.auth.signins import SignIn
 from ood.portal import Portal
@@ -34,3 +35,10 @@ def wants_json() -> bool:
 
 def from_htmx() -> bool:
     return request.headers.get("HX-Request") == "true"
+
+
+def go_to(address: str) -> BaseResponse:
+    """Lead the browser to another page, after a POST. HTMX would fetch it and keep it to itself."""
+    if from_htmx():
+        return Response(status=204, headers={"HX-Redirect": address})
+    return redirect(address, 303)

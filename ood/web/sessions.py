@@ -22,7 +22,7 @@ from ood.schedulers.base import JobStatus
 from ood.sessions.board import Card
 from ood.sessions.launch import cluster_of, launch
 from ood.web.filters import fingerprint
-from ood.web.here import board, from_htmx, portal, wants_json
+from ood.web.here import board, from_htmx, go_to, portal, wants_json
 
 bp = Blueprint("sessions", __name__, url_prefix="/sessions")
 
@@ -76,12 +76,12 @@ def relaunch(session_id: str) -> BaseResponse:
     form = f"{url_for('apps.form', name=app.name)}?from={session_id}"
     context = board().context(session_id)
     if context.facts.withheld:
-        return redirect(form, 303)
+        return go_to(form)
     typed = context.typed
     try:
         launch(board(), app, cluster_of(portal().job_clusters, typed), typed)
     except InvalidForm:  # the site changed since: the form says what to choose instead
-        return redirect(form, 303)
+        return go_to(form)
     return _back()
 
 

@@ -1,0 +1,78 @@
+"""What runs on an SSH channel: a command to its end, or a terminal."""
+
+from __future__ import annotations
+
+import selectors
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import paramiko
+
+from ood.errors import CommandFailed
+from ood.hosts.base import MAX_OUTPUT, CommandResult
+
+RECEIVE_SIZE = 2**21  # all that fits paramiko's window: taking a part of it moves the rest
+
+
+class SSHTerminal:
+    """A shell in a pseudo-terminal of the far host; closing the channel hangs it up."""
+
+    def __init__(self, channel: paramiko.Channel, on_close: Callable[[], None]) -> None:
+        self._channel = channel
+        self._on_close = on_close
+
+    def fileno(self) -> int:
+        return self._channel.fileno()
+
+    def read(self, limit: int) -> bytes:
+        return self._channel.recv(limit)
+
+    def write(self, data: bytes) -> None:
+        self._channel.sendall(data)
+
+    def resize(self, columns: int, rows: int) -> None:
+        with suppress(paramiko.SSHException):  # the shell has gone, which `read` says
+            self._channel.resize_pty(columns, rows)
+
+    def close(self) -> None:
+        self._on_close()
+
+
+def collect(channel: paramiko.Channel, deadline: float) -> CommandResult:
+    """Read both outputs of a command to their end. Raises TimeoutError at `deadline` (monotonic).
+
+    Both are read as they come: an unread standard error would fill the channel's one window.
+    """
+    outputs: tuple[list[bytes], list[bytes]] = ([], [])
+    size = 0
+    with selectors.DefaultSelector() as selector:
+        selector.register(channel, selectors.EVENT_READ)
+        while True:
+            ended = channel.eof_received or channel.closed  # asked first: more may come meanwhile
+            came = b""
+            for chunks, ready, receive in (
+                (outputs[0], channel.recv_ready, channel.recv),
+                (outputs[1], channel.recv_stderr_ready, channel.recv_stderr),
+            ):
+                if ready():
+                    came = receive(RECEIVE_SIZE)
+                    chunks.append(came)
+                    size += len(came)
+            if size > MAX_OUTPUT:
+                raise CommandFailed("A command printed far more than it should.", -1, "")
+            if came:
+                continue
+            if ended:
+                break
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            selector.select(min(left, 1))  # with two outputs, paramiko can miss to wake us
+    if not channel.status_event.wait(max(deadline - time.monotonic(), 0.1)):
+        raise TimeoutError
+    # Without a status, a signal ended the command, unless the connection ended under it.
+    alive = channel.eof_received and channel.get_transport().is_active()
+    if channel.exit_status == -1 and not alive:
+        raise EOFError("the connection closed before the command ended")
+    return CommandResult(b"".join(outputs[0]), b"".join(outputs[1]), channel.exit_status)
