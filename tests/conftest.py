@@ -91,7 +91,7 @@ class RunningPortal:
     def answers(self) -> bool:
         try:
             with urlopen(f"{self.url}/healthz", timeout=2) as answer:
-                return answer.status == 200
+                return bool(answer.status == 200)
         except OSError:
             return False
 

@@ -95,7 +95,7 @@ class Clock:
 class ScriptedScheduler(Scheduler):
     """A scheduler that says what a test wants to hear: for answers no real one can be made to give.
 
-    Set `answer` to what `jobs` returns or raises, `submits` to what `submit` does.
+    Set `answer` to what `jobs` returns or raises; `submits` and `cancels` are what it does.
     """
 
     def __init__(self) -> None:
@@ -103,6 +103,7 @@ class ScriptedScheduler(Scheduler):
         self.accounting: Job | None = None
         self.submits: Callable[[JobRequest], str] = lambda _: "7"
         self.asked = 0
+        self.cancels: Callable[[str], object] = lambda _: None
         self.cancelled: list[str] = []
 
     def submit(self, request: JobRequest) -> str:
@@ -118,11 +119,14 @@ class ScriptedScheduler(Scheduler):
         return self.accounting if self.accounting and self.accounting.id == job_id else None
 
     def cancel(self, job_id: str) -> None:
+        self.cancels(job_id)
         self.cancelled.append(job_id)
 
 
-def refuses(error: PortalError) -> Callable[[JobRequest], str]:
-    def submit(_: JobRequest) -> str:
+def refuses(error: PortalError) -> Callable[[object], str]:
+    """For `submits` and `cancels`."""
+
+    def refuse(_: object) -> str:
         raise error
 
-    return submit
+    return refuse

@@ -83,7 +83,7 @@ def test_hello_tre_on_slurm(alice: Researcher, devcluster: Devcluster) -> None:
     expect(card.get_by_role("heading")).to_have_text(re.compile(r"Run Container \(\d+\)"))
     job_id = re.sub(r"\D", "", card.get_by_role("heading").inner_text())
     queue = devcluster.as_user("alice", "alpha-login", f"squeue -h -j {job_id} -o '%T %k %j'")
-    assert card.get_attribute("data-session-id") in queue
+    assert f"ood-session:{card.get_attribute('data-session-id')}" in queue
     shown = devcluster.as_user("alice", "alpha-login", f"scontrol -d show job {job_id}")
     said = alice.watches(card, "completed")
     assert said[0] == "queued"
@@ -267,7 +267,7 @@ def test_relaunch_and_delete(ada: Researcher) -> None:
 
 def test_two_users_do_not_see_each_other(alice: Researcher, browser: Browser) -> None:
     card = alice.launches(cluster="desktop", container_arguments="-n Mine")
-    session_id = card.get_attribute("data-session-id")
+    session_id = card.get_attribute("data-session-id") or ""
     with browser.new_context() as context:
         bob = Researcher(context.new_page(), alice.portal)
         bob.signs_in("bob")

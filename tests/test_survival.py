@@ -107,13 +107,10 @@ def test_scheduler_is_asked_once_in_five_seconds(
         start = time.time()
         tabs[0].page.wait_for_timeout(20_000)
         end = time.time()
-        said = {
-            tab.page.locator("article.card").nth(19).get_attribute("data-status") for tab in tabs
-        }
-        assert said <= {"running", "starting"}
-    times = [
-        float(line) for line in devcluster.as_user("alice", "alpha-login", f"cat {counter}").split()
-    ]
+        for tab in tabs:  # all five have followed
+            assert tab.page.locator("article[data-status=running]").count() > 0
+    calls = devcluster.as_user("alice", "alpha-login", f"cat {counter}").split()
+    times = [float(moment) for moment in calls]
     while_open = [moment for moment in times if start <= moment <= end]
     assert 3 <= len(while_open) <= 5, while_open
     assert min(b - a for a, b in pairwise(times)) > 4.8

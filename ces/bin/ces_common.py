@@ -1,0 +1,109 @@
+"""What ces-pull and ces-run share: how they speak, fail, end and find things.
+
+Python 3.8 or later, standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import time
+from types import FrameType
+from typing import Callable, NoReturn
+from urllib.parse import quote
+
+RUNNERS = ("podman", "apptainer")
+HOST = os.uname().nodename
+TOOL = os.path.basename(os.path.realpath(sys.argv[0]))
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class CesError(Exception):
+    """Why a tool ends, in one sentence for the user, and its exit code."""
+
+    def __init__(self, code: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+def write(fd: int, data: bytes) -> None:
+    """Write all of it at once; a reader that has gone away is no reason to fail."""
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+    except OSError:
+        pass
+
+
+def line(fd: int, text: str) -> None:
+    """Write one line."""
+    write(fd, os.fsencode(text + "\n"))
+
+
+def say(text: str) -> None:
+    """Write one dated line of the log."""
+    line(1, f"{time.strftime('%a %b %e %H:%M:%S %Z %Y')} {TOOL}: {text}")
+
+
+def complain(sentence: str) -> None:
+    """Write an error in the form that the job card looks for."""
+    line(2, f"{TOOL}: {sentence}")
+
+
+def endable() -> list[signal.Signals]:
+    """The signals that end this program: not one that its parent has it ignore (nohup)."""
+    return [signum for signum in ENDING_SIGNALS if signal.getsignal(signum) != signal.SIG_IGN]
+
+
+def ended_by(signum: int) -> CesError:
+    """A signal asked this program to end."""
+    return CesError(128 + signum, f"Ended by {signal.Signals(signum).name}.")
+
+
+def _on_signal(signum: int, _frame: FrameType | None) -> NoReturn:
+    for other in ENDING_SIGNALS:
+        signal.signal(other, signal.SIG_IGN)
+    raise ended_by(signum)
+
+
+def main(help_text: str, work: Callable[[list[str]], None]) -> int:
+    """Have the work done, with the command line's words; the exit code."""
+    # Podman fails with an XDG_RUNTIME_DIR that cannot be used, which jobs can inherit.
+    if not os.access(os.environ.get("XDG_RUNTIME_DIR", "/"), os.W_OK):
+        os.environ.pop("XDG_RUNTIME_DIR", None)
+    for signum in endable():
+        signal.signal(signum, _on_signal)
+    try:
+        if sys.argv[1:] in (["-h"], ["--help"]):
+            line(1, help_text.strip())
+        else:
+            work(sys.argv[1:])
+        return 0
+    except CesError as error:
+        complain(str(error))
+        return error.code
+    except OSError as error:
+        what = error.strerror or str(error)
+        where = f" ({error.filename})" if error.filename else ""
+        complain(f"{what}{where}: ask your administrator to look at {HOST}.")
+        return os.EX_OSERR
+
+
+def check_runner(runner: str) -> None:
+    """Fail unless it is one that we know and that is installed."""
+    if runner not in RUNNERS:
+        raise CesError(os.EX_USAGE, f"The runner is podman or apptainer, not '{runner}'.")
+    if not shutil.which(runner):
+        other = RUNNERS[1 - RUNNERS.index(runner)]
+        instead = f"choose {other}, or ask" if shutil.which(other) else "ask"
+        raise CesError(
+            os.EX_UNAVAILABLE,
+            f"{runner} is not installed on {HOST}: {instead} your administrator to install it.",
+        )
+
+
+def sif_path(image: str) -> str:
+    """Where an Apptainer image is kept."""
+    return os.path.expanduser(f"~/.cache/ces/{quote(image, safe='')}.sif")

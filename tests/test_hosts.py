@@ -1,0 +1,1012 @@
+"""What a host promises, kept alike by this machine and a real sshd; then what only SSH can break.
+
+Nothing here stands in for SSH: the machines are the devcluster's, and where a test needs another
+sshd than theirs, it starts one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import re
+import secrets
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import paramiko
+import pytest
+from pydantic import SecretStr
+
+from ood.errors import (
+    CommandFailed,
+    CommandTimedOut,
+    FileExists,
+    FileFailed,
+    FileMissing,
+    FileRefused,
+    HostUnreachable,
+    PortalError,
+    SignInExpired,
+)
+from ood.hosts.base import MAX_INPUT, Host, Terminal
+from ood.hosts.local import LocalHost
+from ood.hosts.pool import HostPool
+from ood.hosts.ssh import LASTING_CHANNELS, SSHHost
+from tests.conftest import ROOT, Devcluster, wait_until
+from tests.helpers import NASTY
+
+PORTAL_HOST = "10.78.0.10"
+LOGIN_HOST = "10.78.0.11"
+AWKWARD = (*NASTY, "two\nlines\r\n", "grüße 😀 \u202e", "bytes \udcff\udc80", "x" * 9999)
+NAMES = tuple(name for name in AWKWARD if name.strip(".") and "/" not in name and len(name) < 200)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A host under test, and a second way in to see what is really there."""
+
+    host: Host
+    as_root: Callable[..., str]
+    directory: str
+    """The user's own and empty, with a name that must be quoted."""
+
+    def path(self, name: str) -> str:
+        return f"{self.directory}/{name}"
+
+    def runs(self, mark: str) -> bool:
+        """Whether a process with this in its command line runs."""
+        return bool(self.as_root("pgrep", "-f", mark, check=False))
+
+
+def as_root_here(*argv: str, check: bool = True) -> str:
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert not check or done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def new_mark() -> str:
+    """An argument for `sleep` that no other process has."""
+    return f"300.{random.randrange(10**9):09}"
+
+
+def ssh(devcluster: Devcluster, user: str, address: str = PORTAL_HOST) -> SSHHost:
+    password = SecretStr(f"{user}-pw")
+    return SSHHost(address, user, lambda: password, devcluster.state / "known_hosts")
+
+
+@pytest.fixture(scope="module", params=["this machine", "over SSH"])
+def one_host(request: pytest.FixtureRequest) -> Iterator[tuple[Host, Callable[..., str]]]:
+    if request.param == "this machine":
+        yield LocalHost(), as_root_here
+        return
+    devcluster: Devcluster = request.getfixturevalue("devcluster")
+    host = ssh(devcluster, "alice")
+    yield host, lambda *argv, check=True: devcluster.host("portal-host", *argv, check=check)
+    host.close()
+
+
+@pytest.fixture
+def machine(one_host: tuple[Host, Callable[..., str]]) -> Iterator[Machine]:
+    host, as_root = one_host
+    made = host.run(["mktemp", "-d", "/tmp/it's a $(test) 😀.XXXXXX"])
+    directory = made.text.removesuffix("\n")
+    yield Machine(host, as_root, directory)
+    as_root("rm", "-rf", directory)
+
+
+@pytest.fixture
+def alice(devcluster: Devcluster) -> Iterator[SSHHost]:
+    """A connection of its own to the login host, for tests that mistreat it."""
+    host = ssh(devcluster, "alice", LOGIN_HOST)
+    yield host
+    host.close()
+
+
+def in_parallel(work: Callable[[int], object], threads: int) -> list[object]:
+    """What `work(0)`, `work(1)`... return or raise, each in a thread, all started at once."""
+    together = threading.Barrier(threads)
+
+    def one(number: int) -> object:
+        together.wait()
+        try:
+            return work(number)
+        except PortalError as error:
+            return error
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(one, range(threads)))
+
+
+# ---- run
+
+
+def test_arguments_arrive_byte_for_byte(machine: Machine) -> None:
+    done = machine.host.run(["printf", "%s\\0", *AWKWARD], cwd=machine.directory)
+    assert done.stdout == b"".join(os.fsencode(value) + b"\0" for value in AWKWARD)
+    assert machine.host.files.list(machine.directory) == []  # none of them ran
+
+
+def test_the_program_itself_may_have_an_awkward_name(machine: Machine) -> None:
+    path = machine.path("a b'$(x).sh")
+    machine.host.files.write(path, b'#!/bin/sh\necho "ran $1"\n', 0o700)
+    assert machine.host.run([path, "it's"]).text == "ran it's\n"
+
+
+def test_input_arrives_byte_for_byte(machine: Machine) -> None:
+    data = random.randbytes(MAX_INPUT)
+    assert machine.host.run(["cat"], input=data).stdout == data
+    assert machine.host.run(["cat"]).stdout == b""
+
+
+def test_input_need_not_be_read(machine: Machine) -> None:
+    for command in ("exec true", "exec <&-; sleep 0.2", "head -c 1 >/dev/null"):
+        machine.host.run(["sh", "-c", command], input=b"x" * MAX_INPUT)
+
+
+def test_environment_is_added_to_the_users_own(machine: Machine) -> None:
+    env = {f"VALUE_{number}": value for number, value in enumerate(AWKWARD)}
+    wanted = " ".join(env)
+    script = f'for name in HOME {wanted}; do eval "printf \'%s\\0\' \\"\\${{$name}}\\""; done'
+    done = machine.host.run(["sh", "-c", script], env=env)
+    assert done.stdout == b"".join(
+        os.fsencode(value) + b"\0" for value in (machine.host.home, *AWKWARD)
+    )
+
+
+def test_commands_start_at_home_or_where_they_are_told(machine: Machine) -> None:
+    assert machine.host.run(["pwd"]).text == machine.host.home + "\n"
+    assert machine.host.run(["pwd"], cwd=machine.directory).text == machine.directory + "\n"
+    with pytest.raises(CommandFailed):
+        machine.host.run(["pwd"], cwd=machine.path("missing"))
+
+
+def test_exit_codes(machine: Machine) -> None:
+    failing = ["sh", "-c", "echo out; echo why >&2; exit 3"]
+    with pytest.raises(CommandFailed) as raised:
+        machine.host.run(failing)
+    assert (raised.value.exit_code, raised.value.stderr) == (3, "why")
+    done = machine.host.run(failing, check=False)
+    assert (done.exit_code, done.stdout, done.stderr) == (3, b"out\n", b"why\n")
+    assert machine.host.run(["sh", "-c", "kill $$"], check=False).exit_code < 0
+    with pytest.raises(CommandFailed) as raised:
+        machine.host.run(["no-such-command"])
+    assert raised.value.exit_code == 127
+
+
+def test_much_output_on_both_sides_at_once(machine: Machine) -> None:
+    script = "head -c 20M /dev/zero & head -c 20M /dev/zero | tr '\\0' e >&2; wait"
+    done = machine.host.run(["sh", "-c", script])
+    assert done.stdout == b"\0" * (20 << 20)
+    assert done.stderr == b"e" * (20 << 20)
+
+
+@pytest.mark.parametrize("script", ["sleep {0} & wait", "trap '' TERM; sleep {0}; sleep {0}"])
+def test_a_command_that_is_late_is_ended(machine: Machine, script: str) -> None:
+    mark = new_mark()
+    started = time.monotonic()
+    with pytest.raises(CommandTimedOut, match=r"sh .*within 1 s"):
+        machine.host.run(["sh", "-c", script.format(mark)], timeout=1)
+    assert time.monotonic() - started < 6
+    wait_until(lambda: not machine.runs(mark), 3, "it still runs")
+
+
+def test_a_process_left_behind_with_the_output_open_is_waited_for(machine: Machine) -> None:
+    with pytest.raises(CommandTimedOut):
+        machine.host.run(["sh", "-c", "sleep 6 & echo started"], timeout=1)
+    if isinstance(machine.host, SSHHost):  # and nothing else on the connection suffers from it
+        assert machine.host.run(["echo", "alive"]).text == "alive\n"
+
+
+def test_too_much_output_is_a_failure(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("local", "channels"):
+        monkeypatch.setattr(f"ood.hosts.{module}.MAX_OUTPUT", 1 << 20)
+    mark = new_mark()
+    for where in ("", ">&2"):
+        with pytest.raises(CommandFailed, match="far more than it should"):
+            machine.host.run(["sh", "-c", f"yes {mark} {where}"])
+    wait_until(lambda: not machine.runs(mark), 3, "it still runs")
+    assert machine.host.run(["echo", "fine"]).text == "fine\n"
+
+
+# ---- files
+
+
+def test_a_file_lives_under_any_name(machine: Machine) -> None:
+    files = machine.host.files
+    for name in NAMES:
+        path = machine.path(name)
+        before = time.time()
+        files.write(path, b"0123456789", 0o600)
+        (entry,) = files.list(machine.directory)
+        assert (entry.name, entry.size, entry.is_file) == (name, 10, True)
+        assert entry.mode & 0o7777 == 0o600
+        assert abs(entry.modified - before) < 60
+        assert files.stat(path) == entry
+        found = machine.host.run(["find", ".", "-mindepth", "1", "-print0"], cwd=machine.directory)
+        assert found.stdout == b"./" + os.fsencode(name) + b"\0"
+        files.chmod(path, 0o640)
+        assert files.stat(path).mode & 0o7777 == 0o640
+        files.rename(path, path + "2")
+        assert files.read(path + "2", 100) == b"0123456789"
+        files.remove(path + "2")
+        files.mkdir(path, 0o700)
+        files.make_directories(f"{path}/{name}/{name}", 0o700)
+        (entry,) = files.list(f"{path}/{name}")
+        assert (entry.name, entry.is_directory, entry.mode & 0o777) == (name, True, 0o700)
+        machine.host.run(["rm", "-rf", "--", path])
+
+
+def test_a_file_is_read_in_parts(machine: Machine) -> None:
+    files, path = machine.host.files, machine.path("big")
+    data = random.randbytes(3_000_000)
+    files.write(path, data, 0o600)
+    assert files.read(path, 10_000_000) == data
+    assert files.read(path, 5, offset=2_999_998) == data[-2:]
+    assert files.read(path, 5, offset=9_999_999) == b""
+    assert files.read(path, 700_000, offset=1) == data[1:700_001]
+    with files.open(path, "rb") as file:
+        assert file.read(10) == data[:10]
+        file.seek(1_000_000)
+        assert file.read(1_000_000) == data[1_000_000:2_000_000]
+        assert b"".join(iter(lambda: file.read(65536), b"")) == data[2_000_000:]
+        machine.host.run(["sh", "-c", 'printf more >>"$0"', path])  # a log that grows
+        assert file.read(65536) == b"more"
+    with files.open(path, "rb") as file:  # a download that is given up
+        assert file.read(1) == data[:1]
+
+
+def test_a_file_is_written_in_parts(machine: Machine) -> None:
+    files, path = machine.host.files, machine.path("written")
+    data = random.randbytes(1_000_000)
+    with files.open(path, "xb") as file:
+        for start in range(0, len(data), 99_999):
+            assert file.write(data[start : start + 99_999]) <= 99_999
+    assert files.read(path, 10_000_000) == data
+    with files.open(path, "wb") as file:
+        file.write(b"shorter")
+    assert files.read(path, 100) == b"shorter"
+
+
+def test_names_that_are_taken_or_missing(machine: Machine) -> None:
+    files, missing, there = machine.host.files, machine.path("missing"), machine.path("there")
+    files.write(there, b"kept", 0o600)
+    machine.host.run(["ln", "-s", "nowhere", machine.path("dangling")])
+    missed: list[Callable[[], object]] = [
+        lambda: files.list(missing),
+        lambda: files.stat(missing),
+        lambda: files.stat(machine.path("dangling")),
+        lambda: files.open(missing, "rb"),
+        lambda: files.read(missing, 1),
+        lambda: files.rename(missing, there),
+        lambda: files.remove(missing),
+        lambda: files.chmod(missing, 0o600),
+        lambda: files.mkdir(f"{missing}/under"),
+        lambda: files.write(f"{missing}/under", b"", 0o600),
+        lambda: files.replace(f"{missing}/under", b"", 0o600),
+    ]
+    taken: list[Callable[[], object]] = [
+        lambda: files.write(there, b"lost", 0o600),
+        lambda: files.open(there, "xb"),
+        lambda: files.mkdir(there),
+        lambda: files.mkdir(machine.directory),
+        lambda: files.write(machine.path("dangling"), b"", 0o600),
+        lambda: files.open(machine.path("dangling"), "xb"),
+    ]
+    impossible: list[Callable[[], object]] = [
+        lambda: files.remove(machine.directory),
+        lambda: files.read(machine.directory, 1),
+        lambda: files.open(machine.directory, "wb"),
+        lambda: files.rename(there, machine.directory),
+        lambda: files.list(there),
+        lambda: files.write(machine.path("n" * 300), b"", 0o600),
+    ]
+    cases = [(missed, FileMissing), (taken, FileExists), (impossible, FileFailed)]
+    for attempts, error in cases:
+        for attempt in attempts:
+            with pytest.raises(error):
+                attempt()
+    files.make_directories(machine.directory)
+    assert files.read(there, 100) == b"kept"
+    assert {entry.name for entry in files.list(machine.directory)} == {"there", "dangling"}
+
+
+def test_the_kernel_says_no(machine: Machine) -> None:
+    files, closed = machine.host.files, machine.path("closed")
+    machine.as_root("install", "-d", "-m", "700", "-o", "root", closed)
+    with contextlib.ExitStack() as undo:
+        if isinstance(machine.host, LocalHost) and os.geteuid() == 0:  # who may do anything
+            os.seteuid(65534)
+            undo.callback(os.seteuid, 0)
+        attempts: list[Callable[[], object]] = [
+            lambda: files.list(closed),
+            lambda: files.stat(f"{closed}/x"),
+            lambda: files.read(f"{closed}/x", 1),
+            lambda: files.open(f"{closed}/x", "rb"),
+            lambda: files.write(f"{closed}/x", b"", 0o600),
+            lambda: files.replace(f"{closed}/x", b"", 0o600),
+            lambda: files.mkdir(f"{closed}/x"),
+            lambda: files.make_directories(f"{closed}/x/y"),
+            lambda: files.chmod(closed, 0o777),
+            lambda: files.remove("/etc/passwd"),
+            lambda: files.rename("/etc/passwd", f"{closed}/x"),
+        ]
+        for attempt in attempts:
+            with pytest.raises(FileRefused, match="no permission"):
+                attempt()
+
+
+def test_links_are_shown_as_links_and_followed(machine: Machine) -> None:
+    files = machine.host.files
+    files.mkdir(machine.path("real"))
+    machine.host.run(["ln", "-s", "real", machine.path("link")])
+    entries = {entry.name: entry for entry in files.list(machine.directory)}
+    assert entries["real"].is_directory
+    assert not entries["link"].is_directory
+    assert not entries["link"].is_file
+    assert files.stat(machine.path("link")).is_directory
+
+
+def test_errors_name_files_in_words_that_can_be_shown(machine: Machine) -> None:
+    with pytest.raises(FileMissing) as raised:
+        machine.host.files.stat(machine.path("bytes \udcff"))
+    assert "bytes \ufffd" in raised.value.message
+
+
+def test_a_reader_never_sees_a_part_of_a_replaced_file(machine: Machine) -> None:
+    files, path = machine.host.files, machine.path("record")
+    versions = (b"a" * 300_000, b"b" * 100_000)
+    files.replace(path, versions[0], 0o600)
+    stop = threading.Event()
+
+    def read() -> int:
+        count = 0
+        while not stop.is_set():
+            with files.open(path, "rb") as file:
+                assert file.read(1_000_000) in versions
+            count += 1
+        return count
+
+    with ThreadPoolExecutor() as pool:
+        reading = pool.submit(read)
+        for number in range(60):
+            files.replace(path, versions[number % 2], 0o600)
+        stop.set()
+        assert reading.result() > 5
+    assert files.stat(path).mode & 0o7777 == 0o600
+    assert [entry.name for entry in files.list(machine.directory)] == ["record"]
+
+
+def test_a_full_disk_fails_and_keeps_the_old_file(machine: Machine) -> None:
+    files, disk = machine.host.files, machine.path("disk")
+    files.mkdir(disk)
+    machine.as_root("mount", "-t", "tmpfs", "-o", "size=64k,mode=1777", "full", disk)
+    try:
+        files.write(f"{disk}/record", b"old" * 1000, 0o600)
+        for data in (b"n" * 70_000, b"n" * 1_000_000):
+            with pytest.raises(FileFailed):
+                files.replace(f"{disk}/record", data, 0o600)
+            assert files.read(f"{disk}/record", 1_000_000) == b"old" * 1000
+            assert [entry.name for entry in files.list(disk)] == ["record"]
+            with pytest.raises(FileFailed), files.open(f"{disk}/upload", "wb") as file:
+                file.write(data)
+            files.remove(f"{disk}/upload")
+    finally:
+        machine.as_root("umount", disk)
+
+
+# ---- terminal
+
+
+def read_until(terminal: Terminal, wanted: str, seconds: float = 10) -> str:
+    """What the terminal shows until it shows `wanted`, a regular expression."""
+    shown = ""
+    deadline = time.monotonic() + seconds
+    while not re.search(wanted, shown):
+        ready, _, _ = select.select([terminal], [], [], max(deadline - time.monotonic(), 0))
+        assert ready, f"waited in vain for {wanted}: {shown}"
+        data = terminal.read(65536)
+        assert data, f"the shell has gone: {shown}"
+        shown += data.decode(errors="replace")
+    return shown
+
+
+@pytest.fixture
+def opened(machine: Machine) -> Iterator[Callable[..., Terminal]]:
+    with contextlib.ExitStack() as undo:
+
+        def open_terminal(cwd: str, columns: int = 80, rows: int = 24) -> Terminal:
+            terminal = machine.host.terminal(cwd, columns, rows)
+            undo.callback(terminal.close)
+            return terminal
+
+        yield open_terminal
+
+
+def test_a_terminal_answers(machine: Machine, opened: Callable[..., Terminal]) -> None:
+    terminal = opened(machine.directory, 101, 31)
+    terminal.write(b"echo grue\\\xc3\\\xa4; stty size; echo \"<$TERM>\" '<'\"$PWD\"'>'\n")
+    shown = read_until(terminal, r"<xterm-256color> <.*>")
+    assert "31 101" in shown
+    assert f"<{machine.directory}>" in shown
+    terminal.resize(132, 43)
+    terminal.write(b"stty size\n")
+    read_until(terminal, "43 132")
+    terminal.write(b"cat\n")
+    terminal.write("typed 😀\n".encode() * 2)
+    read_until(terminal, r"(typed 😀\s+){3}")
+
+
+def test_a_terminal_starts_in_any_directory(
+    machine: Machine, opened: Callable[..., Terminal]
+) -> None:
+    for name in ("-", "bytes \udcff", "two\nlines"):
+        machine.host.files.mkdir(machine.path(name))
+        terminal = opened(machine.path(name))
+        terminal.write(b'printf "<%s>" "$PWD" | od -An -tx1 -w999; echo done $((1+1))\n')
+        shown = read_until(terminal, "done 2")
+        assert os.fsencode(f"/{name}>").hex(" ") in shown
+        terminal.close()
+
+
+def test_a_terminal_starts_at_home_when_it_must(
+    machine: Machine, opened: Callable[..., Terminal]
+) -> None:
+    terminal = opened(machine.path("missing"))
+    terminal.write(b'echo "<$PWD>"\n')
+    assert f"<{machine.host.home}>" in read_until(terminal, "</.*>")
+
+
+@pytest.mark.parametrize("first", ["", "trap '' HUP; "])
+def test_closing_a_terminal_hangs_up(
+    machine: Machine, opened: Callable[..., Terminal], first: str
+) -> None:
+    terminal, mark = opened(machine.directory), new_mark()
+    terminal.write(f"{first}exec -a {mark} bash\n".encode())
+    terminal.write(f"{first}echo is $((1+1))\n".encode())
+    read_until(terminal, "is 2")
+    assert machine.runs(mark)
+    terminal.close()
+    wait_until(lambda: not machine.runs(mark), 5, "the shell still runs")
+    terminal.close()
+
+
+def test_a_terminal_whose_shell_has_gone(machine: Machine, opened: Callable[..., Terminal]) -> None:
+    terminal = opened(machine.directory)
+    terminal.write(b"exit\n")
+    while terminal.read(65536):
+        pass
+    assert terminal.read(65536) == b""
+    terminal.resize(90, 30)
+    terminal.close()
+
+
+# ---- dial
+
+SERVER = """
+import os, socket, sys, threading
+
+def end():
+    sys.stdin.read()
+    os._exit(0)
+
+def serve(connection):
+    with connection:
+        if len(sys.argv) > 1:
+            block = bytes(1 << 20)
+            for _ in range(int(sys.argv[1])):
+                connection.sendall(block)
+        while data := connection.recv(65536):
+            connection.sendall(data)
+
+threading.Thread(target=end, daemon=True).start()
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+while True:
+    threading.Thread(target=serve, args=listener.accept()[:1], daemon=True).start()
+"""
+
+
+@contextlib.contextmanager
+def serving(*python: str | Path) -> Iterator[int]:
+    """The port of a server that echoes what it is sent, until the test closes its input."""
+    with subprocess.Popen(python, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        yield int(server.stdout.readline())
+        server.stdin.close()
+
+
+def serving_on(host: str, megabytes: int) -> contextlib.AbstractContextManager[int]:
+    """The same on a host of the devcluster; it first sends that many MiB of zeros."""
+    command = f"exec python3 -c '{SERVER}' {megabytes}"
+    return serving(ROOT / "devcluster/as", "alice", host, command)
+
+
+@pytest.fixture(scope="module")
+def echo_port(one_host: tuple[Host, Callable[..., str]]) -> Iterator[int]:
+    if isinstance(one_host[0], LocalHost):
+        with serving(sys.executable, "-c", SERVER) as port:
+            yield port
+    else:
+        with serving_on("portal-host", 0) as port:
+            yield port
+
+
+def test_dialled_bytes_go_and_come_back(machine: Machine, echo_port: int) -> None:
+    stream = machine.host.dial("127.0.0.1", echo_port)
+    data = random.randbytes(5_000_000)
+    received = bytearray()
+    with contextlib.closing(stream), ThreadPoolExecutor() as pool:
+        sending = pool.submit(stream.sendall, data)
+        while len(received) < len(data):
+            received += stream.recv(1 << 16)
+        sending.result()
+        assert received == data
+        stream.shutdown(socket.SHUT_WR)
+        assert stream.recv(1) == b""
+
+
+def test_a_dialled_stream_waits_as_long_as_it_is_told(machine: Machine, echo_port: int) -> None:
+    stream = machine.host.dial("127.0.0.1", echo_port, timeout=1)
+    with contextlib.closing(stream):
+        assert not select.select([stream], [], [], 0)[0]
+        stream.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            stream.recv(1)
+        stream.settimeout(None)
+        stream.sendall(b"x")
+        assert select.select([stream], [], [], 5)[0]
+        assert stream.recv(10) == b"x"
+    with contextlib.closing(machine.host.dial("127.0.0.1", echo_port, timeout=0.2)) as stream:
+        later = threading.Timer(0.6, stream.sendall, [b"late"])
+        later.start()
+        assert stream.recv(10) == b"late"  # the timeout was for opening it
+        later.join()
+
+
+def test_dialling_where_nothing_listens(machine: Machine) -> None:
+    with pytest.raises(HostUnreachable, match="port 1 of 127"):
+        machine.host.dial("127.0.0.1", 1)
+    with pytest.raises(HostUnreachable):
+        machine.host.dial("no-such-host.invalid", 80)
+    assert machine.host.run(["echo", "fine"]).text == "fine\n"
+
+
+# ---- SSH: signing in
+
+
+@dataclass(frozen=True)
+class PrivateSshd:
+    """A real sshd of one test on the portal host."""
+
+    devcluster: Devcluster
+    directory: str
+    port: int
+
+    @property
+    def address(self) -> str:
+        return f"{PORTAL_HOST}:{self.port}"
+
+    @property
+    def log(self) -> str:
+        return self.devcluster.host("portal-host", "cat", f"{self.directory}/log")
+
+    def known_hosts(self, path: Path, key: str = "") -> Path:
+        key = key or self.devcluster.host("portal-host", "cat", f"{self.directory}/key.pub")
+        path.write_text(f"[{PORTAL_HOST}]:{self.port} {key}\n")
+        return path
+
+
+@pytest.fixture
+def start_sshd(devcluster: Devcluster) -> Iterator[Callable[..., PrivateSshd]]:
+    with contextlib.ExitStack() as undo:
+
+        def start(*options: str) -> PrivateSshd:
+            sshd = PrivateSshd(
+                devcluster, f"/run/sshd-{secrets.token_hex(4)}", random.randrange(20000, 30000)
+            )
+            config = [
+                f"Port {sshd.port}",
+                f"HostKey {sshd.directory}/key",
+                f"PidFile {sshd.directory}/pid",
+                "UsePAM yes",
+                "KbdInteractiveAuthentication no",
+                "Subsystem sftp internal-sftp",
+                "LogLevel VERBOSE",
+                *options,
+            ]
+            script = f"""
+                mkdir {sshd.directory} && cd {sshd.directory}
+                ssh-keygen -q -t ed25519 -N "" -f key
+                echo '{chr(10).join(config)}' >config
+                /usr/sbin/sshd -f $PWD/config -E $PWD/log
+                """
+            devcluster.host("portal-host", "sh", "-ec", script)
+            stop = f"cd {sshd.directory} && kill $(cat pid) && rm -r $PWD"
+            undo.callback(devcluster.host, "portal-host", "sh", "-c", stop)
+            return sshd
+
+        yield start
+
+
+def connections(address: str) -> set[paramiko.Transport]:
+    """The SSH connections that this process has to `address`."""
+    threads = [thread for thread in threading.enumerate() if isinstance(thread, paramiko.Transport)]
+    return {one for one in threads if one.is_active() and one.getpeername()[0] == address}
+
+
+def socket_of(connection: paramiko.Transport) -> socket.socket:
+    assert isinstance(connection.sock, socket.socket)
+    return connection.sock
+
+
+def test_a_wrong_password_is_tried_once(
+    start_sshd: Callable[..., PrivateSshd], tmp_path: Path
+) -> None:
+    sshd = start_sshd()
+    before = connections(PORTAL_HOST)
+    password = SecretStr("not alice-pw")
+    host = SSHHost(sshd.address, "alice", lambda: password, sshd.known_hosts(tmp_path / "known"))
+    for _ in range(3):  # as a page does that asks every few seconds
+        with pytest.raises(SignInExpired, match="did not accept your user name and password"):
+            host.run(["true"])
+    assert sshd.log.count("Failed password for alice") == 1
+    assert connections(PORTAL_HOST) == before
+    password = SecretStr("alice-pw")  # signed in again
+    host.run(["true"])
+    host.close()
+
+
+def test_a_host_that_goes_away_while_signing_in_says_nothing_of_the_password(
+    start_sshd: Callable[..., PrivateSshd], tmp_path: Path
+) -> None:
+    sshd = start_sshd("LoginGraceTime 1")  # PAM takes longer than that to say no
+    known_hosts = sshd.known_hosts(tmp_path / "known")
+    host = SSHHost(sshd.address, "alice", lambda: SecretStr("wrong"), known_hosts)
+    with pytest.raises(HostUnreachable, match="cannot be reached"):
+        host.connect()
+
+
+def test_a_changed_or_unknown_host_key_is_refused(
+    devcluster: Devcluster, start_sshd: Callable[..., PrivateSshd], tmp_path: Path
+) -> None:
+    sshd = start_sshd()
+    other_key = (devcluster.state / "known_hosts").read_text().split("\n")[0].partition(" ")[2]
+    cases = {
+        "another host key .* administrator": sshd.known_hosts(tmp_path / "changed", other_key),
+        "does not know the host key .* administrator": devcluster.state / "known_hosts",
+    }
+    for sentence, known_hosts in cases.items():
+        host = SSHHost(sshd.address, "alice", lambda: SecretStr("alice-pw"), known_hosts)
+        with pytest.raises(HostUnreachable, match=sentence):
+            host.run(["true"])
+    assert sshd.log.count("Connection from") == 2
+    assert "alice" not in sshd.log  # who is signing in, and with what, was not said
+
+
+def test_a_dead_host_is_tried_once_for_all_who_wait(devcluster: Devcluster) -> None:
+    host = ssh(devcluster, "alice", "10.78.0.99")
+    started = time.monotonic()
+    answers = in_parallel(lambda _: host.run(["true"]), 8)
+    assert all(isinstance(answer, HostUnreachable) for answer in answers), answers
+    assert time.monotonic() - started < 12
+
+
+def test_small_packets_are_not_held_back(alice: SSHHost) -> None:
+    alice.connect()
+    (connection,) = connections(LOGIN_HOST)
+    assert socket_of(connection).getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+# ---- SSH: one connection for all threads
+
+
+def test_more_at_once_than_sshd_allows(alice: SSHHost) -> None:
+    """sshd's MaxSessions is 10."""
+    with contextlib.ExitStack() as undo:
+        for _ in range(2):
+            undo.callback(alice.terminal("/").close)
+        answers = in_parallel(lambda n: alice.run(["sh", "-c", f"sleep 0.3; echo {n}"]).text, 15)
+    assert answers == [f"{n}\n" for n in range(15)]
+    assert len(connections(LOGIN_HOST)) == 1
+
+
+def test_shells_and_downloads_leave_room_for_commands(
+    alice: SSHHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ood.hosts.ssh.PATIENCE", 0.5)
+    with contextlib.ExitStack() as undo:
+        for _ in range(LASTING_CHANNELS - 1):
+            undo.callback(alice.terminal("/").close)
+        undo.enter_context(alice.files.open("/etc/passwd", "rb"))
+        with pytest.raises(HostUnreachable, match="Close a shell"):
+            alice.terminal("/")
+        with pytest.raises(HostUnreachable, match="Close a shell"):
+            alice.files.open("/etc/passwd", "rb")
+        answers = in_parallel(lambda n: alice.run(["echo", str(n)]).text, 8)
+        assert answers == [f"{n}\n" for n in range(8)]
+    for _ in range(8):  # closed ones give back their place
+        alice.terminal("/").close()
+        alice.files.open("/etc/passwd", "rb").close()
+    assert len(connections(LOGIN_HOST)) == 1
+
+
+def test_a_site_may_allow_fewer_sessions(
+    start_sshd: Callable[..., PrivateSshd], tmp_path: Path
+) -> None:
+    sshd = start_sshd("MaxSessions 2")
+    known_hosts = sshd.known_hosts(tmp_path / "known")
+    host = SSHHost(sshd.address, "alice", lambda: SecretStr("alice-pw"), known_hosts)
+    assert host.home == "/home/alice"  # keeps one of the two
+    answers = in_parallel(lambda n: host.run(["echo", str(n)]).text, 6)
+    assert answers == [f"{n}\n" for n in range(6)]
+    host.close()
+
+
+def test_many_threads_share_the_files(alice: SSHHost) -> None:
+    top = alice.run(["mktemp", "-d"]).text.strip()
+
+    def work(number: int) -> bytes:
+        files, path = alice.files, f"{top}/{number}"
+        files.mkdir(path)
+        data = random.randbytes(200_000)
+        for turn in range(4):
+            files.replace(f"{path}/file", data, 0o600)
+            assert files.read(f"{path}/file", 1_000_000) == data
+            with files.open(f"{path}/file", "rb") as file:
+                assert file.read(1_000_000) == data
+            with files.open(f"{path}/{turn}", "xb") as file:
+                file.write(data)
+        return str(len(files.list(path))).encode()
+
+    assert in_parallel(work, 12) == [b"5"] * 12
+    assert len(connections(LOGIN_HOST)) == 1
+    alice.run(["rm", "-rf", top])
+
+
+def test_more_than_a_gibibyte_streams_in_while_commands_run(alice: SSHHost) -> None:
+    """Paramiko's own key re-exchange, after 512 MiB, stalls such a connection."""
+    size = 1200 << 20
+    received, ran = 0, 0
+    with serving_on("alpha-login", size >> 20) as port, ThreadPoolExecutor() as pool:
+        stop = threading.Event()
+
+        def run() -> int:
+            count = 0
+            while not stop.wait(0.2):
+                assert alice.run(["echo", "x" * 1000], timeout=5).stdout == b"x" * 1000 + b"\n"
+                count += 1
+            return count
+
+        running = pool.submit(run)
+        try:
+            with contextlib.closing(alice.dial("127.0.0.1", port)) as stream:
+                stream.settimeout(5)
+                while received < size:
+                    data = stream.recv(1 << 20)
+                    assert data
+                    received += len(data)
+        finally:
+            stop.set()
+        ran = running.result()
+    assert received == size
+    assert ran > 5
+    assert len(connections(LOGIN_HOST)) == 1
+
+
+def test_the_host_may_ask_for_new_keys_meanwhile(
+    start_sshd: Callable[..., PrivateSshd], tmp_path: Path
+) -> None:
+    sshd = start_sshd("RekeyLimit 16M")
+    known_hosts = sshd.known_hosts(tmp_path / "known")
+    host = SSHHost(sshd.address, "alice", lambda: SecretStr("alice-pw"), known_hosts)
+    for _ in range(4):
+        done = host.run(["head", "-c", "50M", "/dev/zero"], timeout=10)
+        assert len(done.stdout) == 50 << 20
+    host.close()
+
+
+# ---- SSH: when the connection drops
+
+
+def sshd_of(devcluster: Devcluster, connection: paramiko.Transport) -> list[str]:
+    """The pids, on the login host, of the sshd processes that serve a connection of ours."""
+    port = socket_of(connection).getsockname()[1]
+    found = devcluster.host("alpha-login", "ss", "-Htnp", f"sport = :22 and dport = :{port}")
+    pids: list[str] = re.findall(r"pid=(\d+)", found)
+    assert pids
+    return pids
+
+
+def test_verbs_in_flight_say_so_and_the_next_ones_work(
+    alice: SSHHost, devcluster: Devcluster
+) -> None:
+    terminal = alice.terminal("/")
+    reading = alice.files.open("/dev/zero", "rb")
+    assert alice.files.stat("/").is_directory
+    (connection,) = connections(LOGIN_HOST)
+    with ThreadPoolExecutor() as pool:
+        running = [pool.submit(alice.run, ["sleep", mark]) for _ in range(3)]
+        processes = ["pgrep", "-cx", "sleep", "-f", mark]
+        wait_until(lambda: devcluster.host("alpha-login", *processes, check=False) == "3\n", 5)
+        devcluster.host("alpha-login", "kill", "-9", *sshd_of(devcluster, connection))
+        for one in running:
+            with pytest.raises(HostUnreachable, match="was lost"):
+                one.result(timeout=5)
+    while terminal.read(65536):
+        pass
+    terminal.close()
+    with pytest.raises(HostUnreachable):
+        reading.read(1)
+    reading.close()
+    answers = in_parallel(lambda n: alice.run(["echo", str(n)]).text, 8)
+    assert answers == [f"{n}\n" for n in range(8)]
+    assert alice.files.stat("/").is_directory
+    alice.terminal("/").close()
+    assert len(connections(LOGIN_HOST) - {connection}) == 1
+
+
+def test_a_file_in_flight_when_the_connection_drops(alice: SSHHost, devcluster: Devcluster) -> None:
+    path = alice.run(["mktemp"]).text.strip()
+    (connection,) = connections(LOGIN_HOST)
+    with ThreadPoolExecutor() as pool:
+
+        def write() -> None:
+            while True:
+                alice.files.replace(path, bytes(300_000), 0o600)
+
+        writing = pool.submit(write)
+        time.sleep(0.3)
+        devcluster.host("alpha-login", "kill", "-9", *sshd_of(devcluster, connection))
+        with pytest.raises(HostUnreachable, match="was lost"):
+            writing.result(timeout=5)
+    assert alice.files.stat(path).size in (0, 300_000)
+    alice.run(["sh", "-c", 'rm -f "$0"*', path])
+
+
+def test_a_network_that_goes_silent(
+    alice: SSHHost, devcluster: Devcluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ood.hosts.ssh.SILENCE", 2)
+    alice.files.list("/")
+    (connection,) = connections(LOGIN_HOST)
+    left = sshd_of(devcluster, connection)
+    rule = ["INPUT", "-p", "tcp", "--sport", str(socket_of(connection).getsockname()[1]), "-j", "DROP"]
+    devcluster.host("alpha-login", "iptables", "-I", *rule)
+    try:
+        started = time.monotonic()
+        with pytest.raises(HostUnreachable):
+            alice.files.list("/")
+        assert time.monotonic() - started < 8
+        assert alice.run(["echo", "again"]).text == "again\n"
+    finally:
+        devcluster.host("alpha-login", "iptables", "-D", *rule)
+        devcluster.host("alpha-login", "kill", "-9", *left)
+
+
+def test_a_file_server_that_hangs(
+    alice: SSHHost, devcluster: Devcluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ood.hosts.sftp.ANSWER_TIMEOUT", 1)
+    alice.files.list("/")
+    (connection,) = connections(LOGIN_HOST)
+    below = ["pgrep", "-P", ",".join(sshd_of(devcluster, connection)), "-f", "internal-sftp"]
+    pid = devcluster.host("alpha-login", *below).strip()
+    devcluster.host("alpha-login", "kill", "-STOP", pid)
+    try:
+        with pytest.raises(HostUnreachable):
+            alice.files.list("/")
+        assert alice.files.list("/")
+    finally:
+        devcluster.host("alpha-login", "kill", "-CONT", pid)
+
+
+# ---- the pool
+
+
+@pytest.fixture
+def pool(devcluster: Devcluster) -> Iterator[HostPool]:
+    pool = HostPool(LOGIN_HOST, devcluster.state / "known_hosts")
+    yield pool
+    for user in ("alice", "bob"):
+        pool.forget(user)
+
+
+def test_one_connection_for_all_requests_of_a_user(pool: HostPool) -> None:
+    pool.sign_in("alice", SecretStr("alice-pw"))
+    pool.sign_in("bob", SecretStr("bob-pw"))
+
+    def request(number: int) -> str:
+        host = pool.portal_host(("alice", "bob")[number % 2])
+        host.files.list(host.home)
+        return host.run(["id", "-un"]).text
+
+    assert in_parallel(request, 8) == ["alice\n", "bob\n"] * 4
+    assert len(connections(LOGIN_HOST)) == 2
+    assert pool.submit_host("alice", None) is pool.host("alice", LOGIN_HOST)
+
+
+def test_signing_out_closes_everything(pool: HostPool) -> None:
+    pool.sign_in("alice", SecretStr("alice-pw"))
+    host = pool.portal_host("alice")
+    terminal = host.terminal("/")
+    with ThreadPoolExecutor() as threads:
+        running = threads.submit(host.run, ["sleep", "20"])
+        time.sleep(0.3)
+        started = time.monotonic()
+        pool.forget("alice")
+        assert connections(LOGIN_HOST) == set()
+        assert time.monotonic() - started < 1
+        with pytest.raises(HostUnreachable):
+            running.result(timeout=2)
+    while terminal.read(65536):
+        pass
+    for old in (host, pool.portal_host("alice")):
+        with pytest.raises(SignInExpired):
+            old.run(["true"])
+        with pytest.raises(SignInExpired):
+            old.files.list("/")
+        with pytest.raises(SignInExpired):
+            old.terminal("/")
+        with pytest.raises(SignInExpired):
+            old.dial("127.0.0.1", 22)
+    terminal.close()
+    pool.sign_in("alice", SecretStr("alice-pw"))
+    assert pool.portal_host("alice").run(["id", "-un"]).text == "alice\n"
+
+
+def test_idle_connections_are_closed_and_open_again(
+    devcluster: Devcluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ood.hosts.pool.LOOK_EVERY", 0.1)
+    monkeypatch.setattr("ood.hosts.pool.IDLE_SECONDS", 0.5)
+    pool = HostPool(LOGIN_HOST, devcluster.state / "known_hosts")
+    pool.sign_in("alice", SecretStr("alice-pw"))
+    host = pool.portal_host("alice")
+    terminal = host.terminal("/")  # nobody types, but it is open
+    time.sleep(1.2)
+    terminal.write(b"echo is $((1+1))\n")
+    read_until(terminal, "is 2")
+    assert host.run(["sh", "-c", "sleep 1; echo slept"]).text == "slept\n"
+    terminal.close()
+    host.files.list("/")
+    wait_until(lambda: not connections(LOGIN_HOST), 5, "the idle connection stays open")
+    assert host.files.list("/")
+    pool.forget("alice")
+
+
+def test_a_failed_sign_in_leaves_the_others_alone(pool: HostPool) -> None:
+    pool.sign_in("alice", SecretStr("alice-pw"))
+    before = connections(LOGIN_HOST)
+    with pytest.raises(SignInExpired):
+        pool.sign_in("alice", SecretStr("guessed"))
+    assert connections(LOGIN_HOST) == before
+    host = pool.portal_host("alice")
+    assert host.run(["id", "-un"]).text == "alice\n"
+    (connection,) = before
+    connection.close()  # for some reason: the good password opens it again
+    assert host.run(["id", "-un"]).text == "alice\n"
+
+
+def test_the_password_is_never_shown(pool: HostPool, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    password = SecretStr("bob-pw")
+    pool.sign_in("bob", password)
+    host = pool.portal_host("bob")
+    host.run(["true"])
+    with pytest.raises(SignInExpired) as raised:
+        pool.sign_in("bob", SecretStr("wrong-pw"))
+    said = f"{caplog.text} {pool!r} {vars(pool)} {host!r} {vars(host)} {raised.getrepr()}"
+    assert "opened SSH connection" in said
+    assert "bob-pw" not in said
+    assert "wrong-pw" not in said
