@@ -38,11 +38,14 @@ class Portal:
 
     @property
     def job_clusters(self) -> dict[str, Cluster]:
-        """The back-ends that run jobs, as forms offer them."""
+        """The back-ends that run jobs, as forms offer them.
+
+        A job finds its files on the portal host's home directories, so unsynched ones are left out.
+        """
         return {
             id: cluster
             for id, cluster in self.clusters.items()
-            if cluster.job is not None and not cluster.hidden
+            if cluster.job is not None and not cluster.hidden and cluster.home == "synched"
         }
 
     def app(self, name: str) -> AppDefinition:

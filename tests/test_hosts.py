@@ -831,13 +831,13 @@ def sshd_of(devcluster: Devcluster, connection: paramiko.Transport) -> list[str]
 def test_verbs_in_flight_say_so_and_the_next_ones_work(
     alice: SSHHost, devcluster: Devcluster
 ) -> None:
-    terminal = alice.terminal("/")
+    terminal, mark = alice.terminal("/"), new_mark()
     reading = alice.files.open("/dev/zero", "rb")
     assert alice.files.stat("/").is_directory
     (connection,) = connections(LOGIN_HOST)
     with ThreadPoolExecutor() as pool:
         running = [pool.submit(alice.run, ["sleep", mark]) for _ in range(3)]
-        processes = ["pgrep", "-cx", "sleep", "-f", mark]
+        processes = ["pgrep", "-fc", f"^sleep {mark}"]
         wait_until(lambda: devcluster.host("alpha-login", *processes, check=False) == "3\n", 5)
         devcluster.host("alpha-login", "kill", "-9", *sshd_of(devcluster, connection))
         for one in running:
@@ -881,7 +881,15 @@ def test_a_network_that_goes_silent(
     alice.files.list("/")
     (connection,) = connections(LOGIN_HOST)
     left = sshd_of(devcluster, connection)
-    rule = ["INPUT", "-p", "tcp", "--sport", str(socket_of(connection).getsockname()[1]), "-j", "DROP"]
+    rule = [
+        "INPUT",
+        "-p",
+        "tcp",
+        "--sport",
+        str(socket_of(connection).getsockname()[1]),
+        "-j",
+        "DROP",
+    ]
     devcluster.host("alpha-login", "iptables", "-I", *rule)
     try:
         started = time.monotonic()
