@@ -138,6 +138,8 @@ def load_clusters(directory: Path) -> tuple[dict[str, Cluster], list[ConfigError
             if not CLUSTER_ID.fullmatch(path.stem):
                 raise ConfigError(f"{path}: a cluster's file name holds letters, digits, _ and -")
             found = read_yaml(path)
+            if not isinstance(found.get("v2"), dict):
+                raise ConfigError(f"{path}: v2: is missing, or holds no keys")
             clusters[path.stem] = Cluster.model_validate({**found, "id": path.stem})
         except ConfigError as error:
             problems.append(error)
@@ -163,10 +165,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return found
 
 
-def describe(path: Path, error: ValidationError) -> str:
-    """One line that names the file, the key and what is wrong with it."""
+def describe(path: Path, error: ValidationError, within: str = "") -> str:
+    """One line that names the file, the key (below `within`) and what is wrong with it."""
     mistakes = (
-        f"{'.'.join(str(part) for part in mistake['loc']) or 'file'}: {mistake['msg']}"
+        f"{within}{'.'.join(str(part) for part in mistake['loc'])}: {mistake['msg']}"
         for mistake in error.errors()
     )
     return f"{path}: {'; '.join(mistakes)}"

@@ -7,30 +7,27 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 _PLAIN = re.compile(rb"[A-Za-z0-9_@%+=:,./-]+", re.ASCII)
-_PLAIN_OR_SPACE = re.compile(rb"[A-Za-z0-9_@%+=:,./ -]+", re.ASCII)
 
 
 def shell_word(value: object) -> str:
     """Return `value` as one bash word, for scripts.
 
-    Stricter than `shlex.quote`: apart from letters, digits, spaces and a few harmless signs, every
-    byte is written as an octal escape in ANSI-C quotes (`$'\\044'`). Even where a template's author
-    put the value inside quotes, a comment or a here-document, the text has no `$(`, backtick or
-    newline in it, so it can come out wrong there, but never as code.
+    Stricter than `shlex.quote`: every byte but letters, digits and a few harmless signs is written
+    as an octal escape in ANSI-C quotes (`$'two\\040words'`). Even where a template's author put the
+    value inside quotes, a comment or a here-document, the text has no `$(`, backtick, space or
+    newline in it, so it can come out wrong there, but not as code.
 
     Raises ValueError for a NUL, which no shell word can hold.
     """
     data = str(value).encode("utf-8", "surrogateescape")
     if b"\0" in data:
         raise ValueError("a shell word cannot hold a NUL")
+    if not data:
+        return "''"
     if _PLAIN.fullmatch(data):
         return data.decode("ascii")
-    if not data or _PLAIN_OR_SPACE.fullmatch(data):
-        return f"'{data.decode('ascii')}'"
-    words = (
-        chr(byte) if _PLAIN_OR_SPACE.match(bytes([byte])) else f"\\{byte:03o}" for byte in data
-    )
-    return f"$'{''.join(words)}'"
+    parts = (chr(byte) if _PLAIN.match(bytes([byte])) else f"\\{byte:03o}" for byte in data)
+    return f"$'{''.join(parts)}'"
 
 
 def command_line(

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import TemplateError
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic import Field as Setting
 
 from ood.apps.fields import Field
-from ood.apps.templates import render
+from ood.apps.templates import check, render
 from ood.config import Cluster, describe, read_yaml
 from ood.errors import ConfigError, InvalidForm
 
@@ -81,24 +80,23 @@ class AppDefinition:
         path = self.directory / "submit.yml.j2"
         try:
             found = yaml.safe_load(render(path, **values)) or {}
-            return ScriptOptions.model_validate(found.get("script", {}))
-        except (yaml.YAMLError, TemplateError, AttributeError) as error:
+            return ScriptOptions.model_validate(found.get("script") or {})
+        except (yaml.YAMLError, AttributeError) as error:
             raise ConfigError(f"{path}: {error}") from error
         except ValidationError as error:
             raise ConfigError(describe(path, error)) from None
 
     def job_files(self, values: Mapping[str, Any]) -> dict[str, bytes]:
-        """Render `template/`: relative file name -> content."""
+        """Render `template/`: file name -> content. Raises `ConfigError`."""
         root = self.directory / "template"
+        if not root.is_dir():
+            raise ConfigError(f"{root}: there is no such directory")
         files: dict[str, bytes] = {}
         for path in sorted(root.iterdir()):
-            if path.suffix != ".j2":
-                files[path.name] = path.read_bytes()
-                continue
-            try:
+            if path.suffix == ".j2":
                 files[path.name.removesuffix(".j2")] = render(path, **values).encode()
-            except TemplateError as error:
-                raise ConfigError(f"{path}: {error}") from error
+            else:
+                files[path.name] = path.read_bytes()
         return files
 
     def markdown(self, name: str, values: Mapping[str, Any]) -> str:
@@ -113,7 +111,9 @@ def load_apps(
     """Read all apps. A broken one is left out and told in the second value."""
     apps: dict[str, AppDefinition] = {}
     problems: list[ConfigError] = []
-    for path in sorted(directory.iterdir()):
+    if not directory.is_dir():
+        problems.append(ConfigError(f"{directory}: there is no such directory"))
+    for path in sorted(directory.glob("*")):
         if not APP_NAME.fullmatch(path.name) or not (path / "manifest.yml").exists():
             continue
         try:
@@ -127,22 +127,32 @@ def _load(directory: Path, site_values: Mapping[str, Any]) -> AppDefinition:
     path = directory / "manifest.yml"
     try:
         manifest = Manifest.model_validate(read_yaml(path))
-        path = directory / "form.yml"
-        form = read_yaml(path)
-        attributes = form.get("attributes", {})
-        fields = []
-        for name in form.get("form", []):
-            if name == CLUSTER_FIELD:
-                continue
-            given = {"label": name.replace("_", " ").capitalize(), **(attributes.get(name) or {})}
-            if name in site_values:
-                given["value"] = site_values[name]
-            fields.append(Field.model_validate({**given, "name": name}))
     except ValidationError as error:
         raise ConfigError(describe(path, error)) from None
-    except (AttributeError, TypeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+    path = directory / "form.yml"
+    form = read_yaml(path)
+    names, attributes = form.get("form") or [], form.get("attributes") or {}
+    if not isinstance(names, list) or not isinstance(attributes, dict):
+        raise ConfigError(f"{path}: `form` is a list of names, `attributes` has a key for each")
+    fields = []
+    for name in map(str, names):
+        if name != CLUSTER_FIELD:
+            fields.append(_field(path, name, attributes.get(name) or {}, site_values))
+    for template in directory.rglob("*.j2"):
+        check(template)
     return AppDefinition(directory.name, directory, manifest, tuple(fields))
+
+
+def _field(path: Path, name: str, given: Any, site_values: Mapping[str, Any]) -> Field:
+    if not isinstance(given, dict):
+        raise ConfigError(f"{path}: attributes.{name}: keys are expected, as in `label: …`")
+    keys = {"label": name.replace("_", " ").capitalize(), **given, "name": name}
+    if name in site_values:
+        keys["value"] = site_values[name]
+    try:
+        return Field.model_validate(keys)
+    except ValidationError as error:
+        raise ConfigError(describe(path, error, f"attributes.{name}.")) from None
 
 
 def check_limits(options: ScriptOptions, cluster: Cluster) -> None:

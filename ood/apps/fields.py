@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
@@ -27,9 +27,13 @@ CHECKED = "1"
 
 def _options(given: Any) -> Any:
     """Open OnDemand writes options as `[label, value]` pairs, or as plain values."""
+    if not isinstance(given, list):
+        raise ValueError("options are a list")
     pairs = []
-    for option in given or ():
+    for option in given:
         parts = option if isinstance(option, list) else [option]
+        if not parts:
+            raise ValueError("an option is empty")
         pairs.append((str(parts[0]), str(parts[1] if len(parts) > 1 else parts[0])))
     return tuple(pairs)
 
@@ -71,7 +75,10 @@ class Field(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Field:
         if self.pattern is not None:
-            re.compile(self.pattern)
+            try:
+                re.compile(self.pattern)
+            except re.error as error:
+                raise ValueError(f"the `pattern` is none: {error}") from None
         if self.widget in ("select", "radio") and not self.options:
             raise ValueError("a select or radio needs `options`")
         return self
@@ -99,6 +106,8 @@ class Field(BaseModel):
         if "\n" in text and self.widget != "text_area":
             raise ValueError("Use one line.")
         if not text.strip():
+            if self.widget == "select" and text not in (value for _, value in self.options):
+                raise ValueError("Choose one of the options.")
             if self.required:
                 raise ValueError("Fill in this field.")
             return FORMATS[self.format]("") if self.format else ""
@@ -111,17 +120,16 @@ class Field(BaseModel):
         return FORMATS[self.format](text) if self.format else text
 
     def _number(self, text: str) -> int | float:
-        if not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", text, re.ASCII):
+        if not re.fullmatch(r"-?[0-9]{1,12}(\.[0-9]{1,6})?", text, re.ASCII):
             raise ValueError("Type a number, in digits.")
-        number = float(text)
-        if self.min is not None and number < self.min:
+        number = Decimal(text)
+        if self.min is not None and number < Decimal(str(self.min)):
             raise ValueError(f"Type {self.min:g} or more.")
-        if self.max is not None and number > self.max:
+        if self.max is not None and number > Decimal(str(self.max)):
             raise ValueError(f"Type {self.max:g} or less.")
         step = self.step or 1
-        steps = (number - (self.min or 0)) / step
-        if not math.isclose(steps, round(steps), abs_tol=1e-9):
+        if (number - Decimal(str(self.min or 0))) % Decimal(str(step)):
             raise ValueError(
                 "Type a whole number." if step == 1 else f"Type a number in steps of {step:g}."
             )
-        return int(number) if number.is_integer() else number
+        return int(number) if number == int(number) else float(number)

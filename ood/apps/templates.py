@@ -15,9 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import mistune
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Undefined
+from jinja2 import (
+    Environment,
+    FileSystemLoader,
+    StrictUndefined,
+    TemplateSyntaxError,
+    Undefined,
+)
 from markupsafe import Markup
 
+from ood.apps.shell_check import check_values
+from ood.errors import ConfigError
 from ood.quoting import shell_word
 
 
@@ -34,7 +42,9 @@ def _to_shell(value: Any) -> str:
 def _to_yaml(value: Any) -> str:
     if isinstance(value, Undefined):
         return str(value)
-    return json.dumps(value)  # JSON is YAML, with every string quoted
+    # JSON is YAML with every string quoted, but for how it escapes emoji, and some line ends.
+    text = json.dumps(value, ensure_ascii=False)
+    return re.sub("[\x7f-\x9f\u2028\u2029\ufeff]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def words_file(words: list[str]) -> str:
@@ -78,9 +88,27 @@ def _environment(directory: Path, kind: str) -> Environment:
 
 
 def render(path: Path, **values: Any) -> str:
-    """Render `<name>.<kind>.j2`. Raises jinja2's errors: they are the app author's."""
-    kind = path.name.split(".")[-2]
-    return _environment(path.parent, kind).get_template(path.name).render(**values)
+    """Render `<name>.<kind>.j2`. Raises `ConfigError`: what goes wrong there is its author's."""
+    try:
+        return _environment(path.parent, _kind(path)).get_template(path.name).render(**values)
+    except Exception as error:
+        raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
+
+
+def check(path: Path) -> None:
+    """Raise `ConfigError` for a template that cannot be right, whatever its values."""
+    environment = _environment(path.parent, _kind(path))
+    try:
+        environment.get_template(path.name)
+        wrong = _kind(path) == "sh" and check_values(environment, path.read_text("utf-8"))
+    except (TemplateSyntaxError, OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if wrong:
+        raise ConfigError(f"{path}: {wrong}")
+
+
+def _kind(path: Path) -> str:
+    return path.name.split(".")[-2]
 
 
 _to_html = mistune.create_markdown(escape=True, plugins=["table", "strikethrough"])

@@ -108,9 +108,8 @@ class SSHHost(Host):
                 raise CommandTimedOut(f"{self.name} did not answer in time.") from None
             finally:
                 channel.close()
-        # 137 is what timeout says of a command that it had to kill.
-        late = result.exit_code == 137 and time.monotonic() - started > timeout
-        if result.exit_code == 124 or late:
+        # 124 is what `timeout` says after SIGTERM; SIGKILL may end it with the command.
+        if result.exit_code in (124, 137, -1) and time.monotonic() - started >= timeout:
             raise CommandTimedOut(
                 f"{argv[0]} on {self.name} did not answer within {timeout:.0f} s."
             )
@@ -139,12 +138,12 @@ class SSHHost(Host):
             return transport.open_channel(
                 "direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=timeout
             )
-        except paramiko.ChannelException as error:
-            raise HostUnreachable(
-                f"Nothing answers at port {port} of {host}.", str(error)
-            ) from error
         except (paramiko.SSHException, OSError, EOFError) as error:
-            raise HostUnreachable(f"{host} did not answer.", str(error)) from error
+            if _refused(transport, error):
+                message = f"Nothing answers at port {port} of {host}."
+            else:
+                message = f"{host} did not answer."
+            raise HostUnreachable(message, str(error)) from error
 
     def connect(self) -> None:
         """Open the connection now. Raises `SignInExpired` when the password is refused."""
@@ -178,11 +177,11 @@ class SSHHost(Host):
         connection.close()
 
     @contextmanager
-    def place(self, lasting: bool = False, patience: float = PATIENCE) -> Iterator[None]:
+    def place(self, lasting: bool = False, patience: float | None = None) -> Iterator[None]:
         """A place for one more session channel, to be had before the channel is opened."""
         with ExitStack() as held:
             for places in [self._lasting_places, self._places] if lasting else [self._places]:
-                if not places.acquire(timeout=patience):
+                if not places.acquire(timeout=patience or PATIENCE):
                     raise self._too_much()
                 held.callback(places.release)
             yield
@@ -211,7 +210,9 @@ class SSHHost(Host):
         while True:
             try:
                 return transport.open_session(timeout=CONNECT_TIMEOUT)
-            except paramiko.ChannelException as error:
+            except paramiko.SSHException as error:
+                if not _refused(transport, error):
+                    raise
                 # Full: sshd keeps the place of a closed channel until its process has ended, and
                 # some sites allow fewer than 10.
                 if time.monotonic() > deadline:
@@ -318,3 +319,8 @@ class SSHHost(Host):
 
 def _as_bytes(line: str) -> bytes:
     return line.encode("utf-8", "surrogateescape")
+
+
+def _refused(transport: paramiko.Transport, error: Exception) -> bool:
+    """Whether sshd said no to a channel. Paramiko tells the reason to one of two threads only."""
+    return transport.is_active() and "Timeout" not in str(error)

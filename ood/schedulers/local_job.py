@@ -23,6 +23,11 @@ from pathlib import Path
 from typing import Any
 
 GRACE = 10  # seconds between TERM and KILL
+RECORD = {"id", "name", "comment", "host", "state", "exit_code", "started", "time_limit"} | {
+    "boot",
+    "supervisor",
+    "script",
+}
 KEPT = 30 * 24 * 3600.0  # seconds that an ended job is remembered
 
 
@@ -162,16 +167,24 @@ def cancel(directory: Path, job_id: str) -> None:
 
 
 def forget_old(directory: Path) -> None:
-    for record in list_jobs(directory):
+    """Remove old jobs, all but the last: its number must not be used again."""
+    jobs = sorted(list_jobs(directory), key=lambda record: int(record["id"]))
+    for record in jobs[:-1]:
         if record["state"] != "RUNNING" and time.time() - record["started"] > KEPT:
             shutil.rmtree(directory / record["id"], ignore_errors=True)
 
 
 def read(job: Path) -> dict[str, Any] | None:
+    """A job's record; None for what is being submitted right now, broken, or no job."""
     try:
-        return dict(json.loads((job / "job.json").read_text("utf-8")))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None  # being submitted right now, or not a job
+        found = json.loads((job / "job.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return (
+        found
+        if isinstance(found, dict) and found.keys() >= RECORD and job.name == found["id"]
+        else None
+    )
 
 
 def write(job: Path, record: dict[str, Any]) -> None:

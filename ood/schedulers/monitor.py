@@ -38,6 +38,7 @@ class Snapshot:
 class _Slot:
     lock: threading.Lock = field(default_factory=threading.Lock)  # held while asking
     snapshot: Snapshot | None = None
+    answered_at: float = 0.0
     wanted_at: float = 0.0
 
 
@@ -49,12 +50,17 @@ class JobMonitor:
         self._slots: dict[tuple[str, str], _Slot] = {}
 
     def look(self, user: str, cluster: str, scheduler: Callable[[], Scheduler]) -> Snapshot:
-        """Return the user's jobs on a cluster, at most `SECONDS` old (or this call's length)."""
+        """Return the user's jobs on a cluster, asked for at most `SECONDS` ago, or an answer that
+        came while we waited for it."""
         slot = self._slot(user, cluster)
+        came = time.monotonic()
         with slot.lock:
             now = time.monotonic()
-            if slot.snapshot is None or now - slot.snapshot.asked_at >= SECONDS:
-                slot.snapshot = _ask(now, user, cluster, scheduler)
+            known = slot.snapshot
+            if known is not None and (now - known.asked_at < SECONDS or slot.answered_at >= came):
+                return known
+            slot.snapshot = _ask(now, user, cluster, scheduler)
+            slot.answered_at = time.monotonic()
             return slot.snapshot
 
     def _slot(self, user: str, cluster: str) -> _Slot:

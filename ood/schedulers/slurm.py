@@ -66,6 +66,13 @@ OUTCOMES = {
     "DEADLINE": Outcome.TIMED_OUT,
     "OUT_OF_MEMORY": Outcome.OUT_OF_MEMORY,
 }
+LOST_ANSWERS = (
+    "Socket timed out",
+    "Zero Bytes were transmitted",
+    "Unexpected message received",
+    "Communication connection failure",
+)
+"""What `sbatch` says when the job may have been accepted all the same."""
 REFUSALS = (
     (
         "Memory specification can not be satisfied",
@@ -117,6 +124,8 @@ class Slurm(Scheduler):
         try:
             printed = self._run("sbatch", argv, input=request.content.encode())
         except CommandFailed as error:
+            if any(said in error.stderr for said in LOST_ANSWERS):
+                raise self._silent(error) from error
             raise LaunchFailed(refusal(error.stderr, self._cluster.label), error.stderr) from error
         # "12" or "12;cluster", after anything a site's plugin may print
         lines = printed.split("\n")
@@ -265,7 +274,7 @@ def parse_squeue(printed: str) -> list[Job]:
 def parse_sacct(printed: str) -> list[Job]:
     """Parse the answer to `sacct --parsable2` with SACCT_FIELDS. Job names end no line early."""
     jobs = []
-    for line in printed.splitlines():
+    for line in printed.rstrip("\n").split("\n") if printed else ():
         fields = line.split(UNIT)
         if len(fields) != len(SACCT_FIELDS):
             raise SchedulerError("The scheduler's accounting gave a garbled answer.", line[:500])

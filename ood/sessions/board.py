@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from ood.apps.definition import AppDefinition
 from ood.config import Cluster
-from ood.errors import NotFound, PortalError
+from ood.errors import FileFailed, HostError, NotFound, PortalError
 from ood.schedulers.base import Job, JobStatus, Outcome, Scheduler
 from ood.schedulers.monitor import JobMonitor, Snapshot
 from ood.sessions.context import ContextDirectory
@@ -46,6 +46,7 @@ class Card:
     log_name: str
     log_tail: str
     outputs: str
+    cancelling: bool
 
 
 @dataclass
@@ -125,11 +126,14 @@ class Board:
             self._look_again()
 
     def discard(self, record: SessionRecord) -> None:
-        """Remove all traces of a launch that the scheduler refused."""
+        """Remove all traces of a launch that was refused or could not be written."""
         with self._lock:
-            self.store.remove(record)
-            self.store.discard_context(record)
             self._look_again()
+            try:
+                self.store.discard_context(record)
+                self.store.remove(record)
+            except HostError as error:  # its card then says that the launch was interrupted
+                log.warning("traces of %s are left: %s %s", record.id, error, error.detail)
 
     def cancel(self, session_id: str) -> None:
         """Cancel a session's job. Raises `SchedulerError` or `HostError` when that cannot be."""
@@ -140,13 +144,17 @@ class Board:
             raise PortalError("The scheduler has not accepted this job yet. Try again in a minute.")
         self._cancel_job(card.record)
         with self._lock:
-            self._session(card.record).context.add_facts(cancelled_at=int(time.time()))
             self._look_again()
+            try:
+                self._session(card.record).context.add_facts(cancelled_at=int(time.time()))
+            except FileFailed as error:  # it is cancelled, which matters more
+                log.warning("cancel of %s not written down: %s", session_id, error.detail)
 
     def delete(self, session_id: str) -> None:
         """Remove a card; its files stay. A job that has not ended is cancelled first."""
         card = self.find(session_id)
-        if card.status is not JobStatus.COMPLETED and card.record.job_id is not None:
+        reachable = card.record.job_id is not None and card.record.cluster_id in self._clusters
+        if card.status is not JobStatus.COMPLETED and reachable:
             self._cancel_job(card.record)
         with self._lock:
             context = self._session(card.record).context
@@ -184,27 +192,29 @@ class Board:
         if session.card is not None:
             return session.card
         context = session.context
+        # The scheduler first: a job that it says has ended has left all its traces by then.
+        snapshot = None if record.cache_completed else self._snapshot(record.cluster_id, snapshots)
         context.look()
         job: Job | None = None
         if context.facts.outcome is not None:
             known = context.facts
             verdict = Verdict(JobStatus.COMPLETED, known.outcome, known.exit_code, known.reason)
-        elif record.cache_completed:  # by Open OnDemand, which keeps no outcome
+        elif snapshot is None:  # completed by Open OnDemand, which keeps no outcome
             verdict = Verdict(JobStatus.COMPLETED, Outcome.UNKNOWN)
         else:
-            record, job, verdict = self._ask(record, session, snapshots)
+            record, job, verdict = self._ask(record, session, snapshot)
         card = self._compose(record, context, job, verdict)
         if card.status is JobStatus.COMPLETED:
-            card = session.card = self._finish(card, context)
+            try:
+                card = session.card = self._finish(card, context)
+            except FileFailed as error:  # a full disk: shown all the same, written down later
+                log.warning("end of %s not written down: %s", record.id, error.detail)
         return card
 
     def _ask(
-        self, record: SessionRecord, session: _Session, snapshots: dict[str, Snapshot]
+        self, record: SessionRecord, session: _Session, snapshot: Snapshot
     ) -> tuple[SessionRecord, Job | None, Verdict]:
         """Gather the evidence for a session that is not known to have ended, and judge it."""
-        if record.cluster_id not in snapshots:
-            snapshots[record.cluster_id] = self._snapshot(record.cluster_id)
-        snapshot = snapshots[record.cluster_id]
         context = session.context
         if record.job_id is None and not session.launching:
             record = self._repair(record, context, snapshot)
@@ -228,12 +238,17 @@ class Board:
         )
         return record, job, judge(evidence)
 
-    def _snapshot(self, cluster_id: str) -> Snapshot:
-        try:
-            cluster = self._cluster(cluster_id)
-        except NotFound as error:
-            return Snapshot(time.monotonic(), {}, error)
-        return self._monitor.look(self.user, cluster_id, lambda: self.scheduler(cluster))
+    def _snapshot(self, cluster_id: str, snapshots: dict[str, Snapshot]) -> Snapshot:
+        """The user's jobs on a cluster; the same ones for all cards of one look."""
+        if cluster_id not in snapshots:
+            try:
+                cluster = self._cluster(cluster_id)
+                snapshots[cluster_id] = self._monitor.look(
+                    self.user, cluster_id, lambda: self.scheduler(cluster)
+                )
+            except NotFound as error:
+                snapshots[cluster_id] = Snapshot(time.monotonic(), {}, error)
+        return snapshots[cluster_id]
 
     def _repair(
         self, record: SessionRecord, context: ContextDirectory, snapshot: Snapshot
@@ -280,6 +295,7 @@ class Board:
             log_name=context.log_name,
             log_tail=context.log_tail,
             outputs=context.outputs,
+            cancelling=context.facts.cancelled_at is not None and verdict.outcome is None,
         )
 
     def _finish(self, card: Card, context: ContextDirectory) -> Card:

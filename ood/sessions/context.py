@@ -12,16 +12,18 @@ from dataclasses import replace
 from typing import Any
 
 from ood.apps.definition import CLUSTER_FIELD, AppDefinition
-from ood.apps.fields import CHECKED
+from ood.apps.fields import CHECKED, MAX_LENGTH
 from ood.hosts.base import FileEntry
 from ood.sessions import facts as names
 from ood.sessions.facts import Facts, parse_exit_code, parse_facts, parse_started_job
 from ood.sessions.record import SessionRecord
 from ood.sessions.store import SessionStore
+from ood.sessions.untrusted import mapping, text
 
 TAIL_LINES = 20
 TAIL_BYTES = 8192
 MAX_SENTENCE = 500  # characters
+MAX_TYPED = 1024 * 1024  # bytes
 OUTPUTS = re.compile(r"outputs-[0-9]+")
 # Terminal control sequences (ECMA-48) and the other characters that a page cannot show.
 CONTROLS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b.|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -49,8 +51,8 @@ class ContextDirectory:
         self._files = self._store.context_files(self._record)
         self._look_at_log()
         if not self.outputs:
-            text = (self._read("outputs_directory") or b"").decode("ascii", "replace").strip()
-            self.outputs = text if OUTPUTS.fullmatch(text) else ""
+            name = (self._read("outputs_directory") or b"").decode("ascii", "replace").strip()
+            self.outputs = name if OUTPUTS.fullmatch(name) else ""
 
     @property
     def there(self) -> bool:
@@ -63,8 +65,7 @@ class ContextDirectory:
 
     @property
     def exit_code(self) -> int | None:
-        found = parse_exit_code(self._read(names.OUTCOME))
-        return found[0] if found else None
+        return parse_exit_code(self._read(names.OUTCOME))
 
     @property
     def failure(self) -> str:
@@ -79,11 +80,11 @@ class ContextDirectory:
     @property
     def facts(self) -> Facts:
         if self._facts is None:
-            self._facts = parse_facts(self._store.read(self._record, names.PORTAL, names.MAX_SIZE))
+            self._facts = parse_facts(self._read(names.PORTAL))
         return self._facts
 
     def add_facts(self, **known: Any) -> None:
-        """Write down facts, beside those already known."""
+        """Write down facts beside those known. Raises `FileFailed`, and knows them even then."""
         self._facts = replace(self.facts, **known)
         self._store.replace(self._record, names.PORTAL, self._facts.to_json())
 
@@ -91,8 +92,10 @@ class ContextDirectory:
     def typed(self) -> dict[str, str]:
         """What was typed into the form, without secrets."""
         if self._typed is None:
-            found = self._store.read_json(self._record, "user_defined_context.json")
-            self._typed = {name: str(value) for name, value in found.items()}
+            found = mapping(self._read("user_defined_context.json", MAX_TYPED))
+            self._typed = {
+                text(name, 100): text(str(value), MAX_LENGTH) for name, value in found.items()
+            }
         return self._typed
 
     @property
@@ -117,8 +120,8 @@ class ContextDirectory:
 
     def _look_at_log(self) -> None:
         if not self.log_name:
-            options = self._store.read_json(self._record, "job_script_options.json")
-            path = str(options.get("output_path") or "output.log")
+            options = mapping(self._read("job_script_options.json", MAX_TYPED))
+            path = text(options.get("output_path"), 4096) or "output.log"
             self.log_name = path.rpartition("/")[2]
         found = self._files.get(self.log_name)
         if found is None or not found.is_file:
@@ -130,11 +133,12 @@ class ContextDirectory:
             self.log_tail = tail_of(data, cut=start > 0)
             self._log_version = version
 
-    def _read(self, name: str) -> bytes | None:
+    def _read(self, name: str, limit: int = names.MAX_SIZE) -> bytes | None:
+        """At most `limit` bytes of a plain file: opening a pipe would wait for ever."""
         found = self._files.get(name)
         if found is None or not found.is_file:
             return None
-        return self._store.read(self._record, name, names.MAX_SIZE)
+        return self._store.read(self._record, name, limit)
 
 
 def secret_file(field: str) -> str:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from ood.schedulers.base import Outcome
+from ood.sessions.record import JOB
+from ood.sessions.untrusted import mapping, text, whole
 
 STARTED = "started.json"
 OUTCOME = "outcome.json"
@@ -38,40 +39,26 @@ class Facts:
 
 
 def parse_facts(data: bytes | None) -> Facts:
-    found = _mapping(data)
+    found = mapping(data)
     outcome = found.get("outcome")
     withheld = found.get("withheld")
     return Facts(
         withheld=tuple(map(str, withheld)) if isinstance(withheld, list) else (),
-        cancelled_at=_whole(found.get("cancelled_at")),
-        outcome=Outcome(outcome) if outcome in set(Outcome) else None,
-        exit_code=_whole(found.get("exit_code")),
-        reason=str(found.get("reason") or "")[:1000],
-        host=str(found.get("host") or "")[:200],
-        time_limit=_whole(found.get("time_limit")),
+        cancelled_at=whole(found.get("cancelled_at")),
+        outcome=Outcome(outcome) if outcome in list(Outcome) else None,
+        exit_code=whole(found.get("exit_code")),
+        reason=text(found.get("reason"), 1000),
+        host=text(found.get("host"), 200),
+        time_limit=whole(found.get("time_limit")),
     )
 
 
-def parse_exit_code(data: bytes | None) -> tuple[int, int | None] | None:
-    """`(exit code, end)` of outcome.json; None when it is not there or makes no sense."""
-    found = _mapping(data)
-    code = _whole(found.get("exit_code"))
-    return None if code is None else (code, _whole(found.get("ended_at")))
+def parse_exit_code(data: bytes | None) -> int | None:
+    """The exit code in outcome.json; None when it is not there or makes no sense."""
+    return whole(mapping(data).get("exit_code"))
 
 
 def parse_started_job(data: bytes | None) -> str | None:
     """The job id in started.json."""
-    job_id = _mapping(data).get("job_id")
-    return job_id if isinstance(job_id, str) and job_id else None
-
-
-def _mapping(data: bytes | None) -> dict[str, Any]:
-    try:
-        found = json.loads(data or b"{}")
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    job_id = text(mapping(data).get("job_id"), 100)
+    return job_id if JOB.fullmatch(job_id) else None

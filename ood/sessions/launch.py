@@ -73,11 +73,14 @@ def launch(board: Board, app: AppDefinition, cluster: Cluster, typed: Mapping[st
         "job_script_options.json": (_options_json(request, options), 0o600),
         PORTAL: (facts.to_json(), 0o600),
     }
-    files |= {secret_file(n): (v.encode(), 0o600) for n, v in secrets.items() if v}
+    hidden = {secret_file(n): (v.encode(), 0o600) for n, v in secrets.items() if v}
     try:
         board.store.write_context(record, files)
         board.begin(record)
+        # Last, so that there is no moment at which a secret has no card to be removed with.
+        board.store.write_context(record, hidden)
     except FileFailed as error:
+        board.discard(record)
         raise LaunchFailed(
             f"The job's files could not be written to your home directory: {error.message}",
             error.detail,

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+
+from ood.sessions.untrusted import mapping, text, whole
 
 SESSION_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 TOKEN = re.compile(r"(sys|usr|dev)(/[A-Za-z0-9_][A-Za-z0-9_.-]*){1,3}")
@@ -50,27 +51,24 @@ class SessionRecord:
 
 def parse_record(name: str, data: bytes) -> SessionRecord | None:
     """Read a record from the file called `name`; None when it is not one."""
-    try:
-        found: Any = json.loads(data)
-    except ValueError:
+    found = mapping(data)
+    cluster, token = text(found.get("cluster_id"), 100), text(found.get("token"), 200)
+    created, job = whole(found.get("created_at")), found.get("job_id")
+    job_id = None if job is None else text(str(job) if isinstance(job, int) else job, 100)
+    if found.get("id") != name or not SESSION_ID.fullmatch(name) or created is None:
         return None
-    if not isinstance(found, dict) or found.get("id") != name or not SESSION_ID.fullmatch(name):
-        return None
-    cluster, token = str(found.get("cluster_id") or ""), str(found.get("token") or "")
-    job_id, created = found.get("job_id"), found.get("created_at")
     if not CLUSTER.fullmatch(cluster) or not TOKEN.fullmatch(token):
         return None
-    if not isinstance(created, int) or not (job_id is None or JOB.fullmatch(str(job_id))):
+    if job_id is not None and not JOB.fullmatch(job_id):
         return None
-    completed_at = found.get("completed_at")
     return SessionRecord(
         id=name,
         cluster_id=cluster,
-        job_id=None if job_id is None else str(job_id),
+        job_id=job_id,
         created_at=created,
         token=token,
-        title=str(found.get("title") or token)[:200],
-        script_type=str(found.get("script_type") or "basic"),
+        title=text(found.get("title"), 200) or token,
+        script_type=text(found.get("script_type"), 50) or "basic",
         cache_completed=bool(found.get("cache_completed")) or None,
-        completed_at=completed_at if isinstance(completed_at, int) else None,
+        completed_at=whole(found.get("completed_at")),
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any
 
 from ood.errors import FileFailed, FileMissing
 from ood.hosts.base import FileEntry, Host
 from ood.sessions.record import SESSION_ID, SessionRecord, parse_record
+from ood.sessions.untrusted import mapping, text
 
 MAX_RECORD = 65_536  # bytes
-MAX_CONTEXT = 1024 * 1024  # bytes
+MAX_FORM = 1024 * 1024  # bytes
 
 log = logging.getLogger(__name__)
 
@@ -55,14 +55,16 @@ class SessionStore:
         self._read.pop(record.id, None)
 
     def remove(self, record: SessionRecord) -> None:
-        """Remove a session's record: its card goes, its job context directory stays."""
-        self._files.remove(f"{self.root}/db/{record.id}")
+        """Remove a session's record, if it is there: its card goes, its files stay."""
+        try:
+            self._files.remove(f"{self.root}/db/{record.id}")
+        except FileMissing:
+            pass  # deleted in another window
 
     def write_context(self, record: SessionRecord, files: dict[str, tuple[bytes, int]]) -> None:
-        """Make the job context directory (0700) with these files: name -> (content, mode)."""
+        """Write new files into the job context directory (0700): name -> (content, mode)."""
         directory = self.context_directory(record)
         self._files.make_directories(directory, 0o700)
-        self._files.chmod(directory, 0o700)
         for name, (content, mode) in files.items():
             self._files.write(f"{directory}/{name}", content, mode)
 
@@ -90,26 +92,19 @@ class SessionStore:
         self._files.replace(f"{self.context_directory(record)}/{name}", data, 0o600)
 
     def remove_file(self, record: SessionRecord, name: str) -> None:
-        self._files.remove(f"{self.context_directory(record)}/{name}")
-
-    def read_json(self, record: SessionRecord, name: str) -> dict[str, Any]:
-        """A JSON mapping of the context directory; empty when there is none."""
+        """Remove a file of the context directory, if the job has not done so."""
         try:
-            found = json.loads(self.read(record, name, MAX_CONTEXT) or b"{}")
-        except ValueError:
-            return {}
-        return found if isinstance(found, dict) else {}
+            self._files.remove(f"{self.context_directory(record)}/{name}")
+        except FileMissing:
+            pass
 
     def last_values(self, token: str) -> dict[str, str]:
         """What the user last typed into an app's form (Open OnDemand's cache file)."""
         try:
-            data = self._files.read(self._cache_path(token), MAX_CONTEXT)
-            found = json.loads(data)
-        except (FileFailed, ValueError):
+            found = mapping(self._files.read(self._cache_path(token), MAX_FORM))
+        except FileFailed:
             return {}
-        if not isinstance(found, dict):
-            return {}
-        return {str(name): str(value) for name, value in found.items()}
+        return {text(name, 100): text(str(value), MAX_FORM) for name, value in found.items()}
 
     def remember_values(self, token: str, values: dict[str, str]) -> None:
         path = self._cache_path(token)
@@ -127,7 +122,7 @@ class SessionStore:
             return
         try:
             data = self._files.read(f"{self.root}/db/{entry.name}", MAX_RECORD)
-        except FileMissing:  # deleted in another tab
+        except FileFailed:  # deleted in another tab, or not to be read
             return
         record = parse_record(entry.name, data)
         if record is None:

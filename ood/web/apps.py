@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from flask import Blueprint, Flask, redirect, render_template, request, url_for
@@ -9,10 +10,11 @@ from werkzeug.wrappers import Response
 
 from ood.apps.definition import CLUSTER_FIELD, AppDefinition
 from ood.apps.fields import CHECKED
-from ood.errors import InvalidForm, LaunchFailed
+from ood.errors import InvalidForm, PortalError, SignInExpired
 from ood.sessions.launch import cluster_of, launch, remember_form
 from ood.web.here import board, portal
 
+log = logging.getLogger(__name__)
 bp = Blueprint("apps", __name__, url_prefix="/apps")
 
 
@@ -49,19 +51,21 @@ def launch_app(name: str) -> Response | tuple[str, int]:
     app = portal().app(name)
     typed = read_typed(app, request.form)
     mistakes: dict[str, str] = {}
-    problem = ""
     try:
         launch(board(), app, cluster_of(portal().job_clusters, typed), typed)
         remember_form(board(), app, typed)
         return redirect(url_for("sessions.index"), 303)
-    except InvalidForm as error:
-        mistakes, problem = error.fields, error.message
-    except LaunchFailed as error:
-        problem = error.message
+    except SignInExpired:
+        raise
+    except PortalError as error:
+        log.warning("launch of %s: %s %s", name, error.message, error.detail)
+        problem, status = error.message, error.http_status
+        if isinstance(error, InvalidForm):
+            mistakes = error.fields
     for field in app.fields:
         if field.is_secret and typed.get(field.name) and field.name not in mistakes:
             mistakes[field.name] = "Type this again: it is never kept."
-    return _page(app, typed, mistakes, problem), 422
+    return _page(app, typed, mistakes, problem), status
 
 
 def read_typed(app: AppDefinition, given: Mapping[str, str]) -> dict[str, str]:

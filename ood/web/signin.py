@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, redirect, render_template, request, session, url_for
 from flask_login import current_user, login_user, logout_user
@@ -93,7 +92,7 @@ def safe_next(given: str | None) -> str:
     home = url_for("home.index")
     if not given or not given.startswith("/") or given.startswith(("//", "/\\")):
         return home
-    if any(ord(character) < 0x20 for character in given) or urlsplit(given).netloc:
+    if any(ord(character) < 0x20 for character in given):
         return home
     return given
 

@@ -1,0 +1,30 @@
+"""Reading JSON that belongs to the user, or was written by what ran as them: checked key by key."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+LAST_SECOND = 253_402_300_799  # of the year 9999: the most that a date can say
+
+
+def mapping(data: bytes | None) -> dict[str, Any]:
+    """A JSON object; empty for anything else."""
+    try:
+        found = json.loads(data or b"{}")
+    except (ValueError, RecursionError):  # no JSON, or nested without end
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def whole(value: Any) -> int | None:
+    """A whole number that can also be seconds since the epoch; None for anything else."""
+    good = isinstance(value, int) and not isinstance(value, bool)
+    return value if good and -LAST_SECOND <= value <= LAST_SECOND else None
+
+
+def text(value: Any, limit: int) -> str:
+    """Text that a page can show, of at most `limit` characters; empty for no text."""
+    if not isinstance(value, str):
+        return ""
+    return value[:limit].encode("utf-8", "replace").decode()
