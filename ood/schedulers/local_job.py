@@ -35,8 +35,8 @@ def submit(directory: Path) -> str:
     """Start a job and return its id, once the supervisor has recorded that it runs."""
     request = json.load(sys.stdin)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    forget_old(directory)
     job = new_job(directory)
+    forget_old(directory)  # after it: the number of the last job must not be used again
     (job / "script.sh").write_text(request["content"], "utf-8")
     record = {
         "id": job.name,
@@ -167,9 +167,7 @@ def cancel(directory: Path, job_id: str) -> None:
 
 
 def forget_old(directory: Path) -> None:
-    """Remove old jobs, all but the last: its number must not be used again."""
-    jobs = sorted(list_jobs(directory), key=lambda record: int(record["id"]))
-    for record in jobs[:-1]:
+    for record in list_jobs(directory):
         if record["state"] != "RUNNING" and time.time() - record["started"] > KEPT:
             shutil.rmtree(directory / record["id"], ignore_errors=True)
 

@@ -85,6 +85,9 @@ def launch(board: Board, app: AppDefinition, cluster: Cluster, typed: Mapping[st
             f"The job's files could not be written to your home directory: {error.message}",
             error.detail,
         ) from error
+    except BaseException:
+        board.submitted(record)
+        raise
     _submit(board, cluster, record, request)
     return record.id
 
