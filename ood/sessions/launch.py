@@ -11,7 +11,7 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,16 @@ JOB_SCRIPT = Path(__file__).with_name("job_script_content.sh.j2")
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """All of a launch before anything is written: its files as name -> (content, mode)."""
+
+    record: SessionRecord
+    request: JobRequest
+    files: dict[str, tuple[bytes, int]]
+    secrets: dict[str, tuple[bytes, int]]
+
+
 def launch(board: Board, app: AppDefinition, cluster: Cluster, typed: Mapping[str, str]) -> str:
     """Launch an app; return the id of its session.
 
@@ -38,6 +48,30 @@ def launch(board: Board, app: AppDefinition, cluster: Cluster, typed: Mapping[st
     the scheduler refused the job (then nothing is left behind). When no answer came from the
     scheduler the job may exist, so the card stays and finds out.
     """
+    prepared = _prepare(board, app, cluster, typed)
+    record = prepared.record
+    try:
+        board.store.write_context(record, prepared.files)
+        board.begin(record)
+        # Last, so that there is no moment at which a secret has no card to be removed with.
+        board.store.write_context(record, prepared.secrets)
+    except FileFailed as error:
+        board.discard(record)
+        raise LaunchFailed(
+            f"The job's files could not be written to your home directory: {error.message}",
+            error.detail,
+        ) from error
+    except BaseException:
+        board.submitted(record)
+        raise
+    _submit(board, cluster, record, prepared.request)
+    return record.id
+
+
+def _prepare(
+    board: Board, app: AppDefinition, cluster: Cluster, typed: Mapping[str, str]
+) -> _Prepared:
+    """Check what was typed, and render the job files."""
     values = app.read_form(typed)
     now = time.time()
     record = SessionRecord(
@@ -48,15 +82,12 @@ def launch(board: Board, app: AppDefinition, cluster: Cluster, typed: Mapping[st
         token=app.token,
         title=app.manifest.name,
     )
-    directory = board.store.context_directory(record)
     # Left empty, a secret is the site's own, which no page ever shows.
     secrets = {f.name: values.pop(f.name) or f.value for f in app.fields if f.is_secret}
-    # A number that no other session of the user has: the time, to the millisecond.
-    run_id = datetime.fromtimestamp(now).strftime("%Y%m%d%H%M%S%f")[:17]
     session = {
         "id": record.id,
-        "run_id": run_id,
-        "log": "",
+        # A number that no other session of the user has: the time, to the millisecond.
+        "run_id": datetime.fromtimestamp(now).strftime("%Y%m%d%H%M%S%f")[:17],
         "secrets": {name: secret_file(name) for name in secrets},
     }
     known = {"context": values, "session": session, "cluster": cluster, "user": board.user}
@@ -64,32 +95,22 @@ def launch(board: Board, app: AppDefinition, cluster: Cluster, typed: Mapping[st
     check_limits(options, cluster)
     session["log"] = options.output_path
 
+    directory = board.store.context_directory(record)
     request = _job_request(app, cluster, record, options, directory, list(secrets))
     facts = Facts(withheld=tuple(name for name in secrets if typed.get(name)))
-    files = {name: (data, 0o600) for name, data in app.job_files(known).items()}
-    files |= {
-        "user_defined_context.json": (_context_json(app, cluster, typed), 0o600),
-        "job_script_content.sh": (request.content.encode(), 0o600),
-        "job_script_options.json": (_options_json(request, options), 0o600),
-        PORTAL: (facts.to_json(), 0o600),
+    contents = {
+        **app.job_files(known),
+        "user_defined_context.json": _context_json(app, cluster, typed),
+        "job_script_content.sh": request.content.encode(),
+        "job_script_options.json": _options_json(request, options),
+        PORTAL: facts.to_json(),
     }
-    hidden = {secret_file(n): (v.encode(), 0o600) for n, v in secrets.items() if v}
-    try:
-        board.store.write_context(record, files)
-        board.begin(record)
-        # Last, so that there is no moment at which a secret has no card to be removed with.
-        board.store.write_context(record, hidden)
-    except FileFailed as error:
-        board.discard(record)
-        raise LaunchFailed(
-            f"The job's files could not be written to your home directory: {error.message}",
-            error.detail,
-        ) from error
-    except BaseException:
-        board.submitted(record)
-        raise
-    _submit(board, cluster, record, request)
-    return record.id
+    return _Prepared(
+        record,
+        request,
+        {name: (content, 0o600) for name, content in contents.items()},
+        {secret_file(n): (value.encode(), 0o600) for n, value in secrets.items() if value},
+    )
 
 
 def remember_form(board: Board, app: AppDefinition, typed: Mapping[str, str]) -> None:
