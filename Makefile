@@ -23,6 +23,10 @@ check: .venv/installed-dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	# The CES tools run on back-ends with an older Python, and have no file extension.
+	.venv/bin/ruff check --target-version py38 ces/bin/ces*
+	.venv/bin/ruff format --check --target-version py38 ces/bin/ces*
+	MYPYPATH=ces/bin .venv/bin/mypy --strict --scripts-are-modules ces/bin/ces*
 
 devcluster: .venv/installed
 	devcluster/up

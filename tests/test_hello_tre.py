@@ -14,13 +14,11 @@ Done = subprocess.CompletedProcess[str]
 
 
 @pytest.fixture(scope="session")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def machine(embedded_home: Path) -> dict[str, str]:
     """The environment in which containers run on this machine, with hello-tre built."""
-    home = tmp_path_factory.mktemp("hello-home")
-    env = {"PATH": os.environ["PATH"], "HOME": str(home)}
-    subprocess.run([ROOT / "embedded/prepare", home / "state"], env=env, check=True)
-    if (home / "state" / "containers.conf").exists():
-        env["CONTAINERS_CONF"] = str(home / "state" / "containers.conf")
+    env = {"PATH": os.environ["PATH"], "HOME": str(embedded_home)}
+    if (embedded_home / "state" / "containers.conf").exists():
+        env["CONTAINERS_CONF"] = str(embedded_home / "state" / "containers.conf")
     return env
 
 
@@ -59,7 +57,9 @@ def test_walkthrough(container: Container) -> None:
         (container.directory / "safe_data" / name).touch(0o644)
     (container.directory / "safe_data" / "deep").mkdir(0o750)
     (container.directory / "safe_data" / "deep" / "below").touch()
-    done = container.run("-d", "2", "-n", "Ada", HELLO_TRE="Hello there")
+    began = time.monotonic()
+    done = container.run("-d", "02", "-n", "Ada", HELLO_TRE="Hello there")
+    assert time.monotonic() - began >= 2
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[:3] == ["Hello TRE!", "", "Your container is now running."]
@@ -77,7 +77,7 @@ def test_walkthrough(container: Container) -> None:
     found = "Found optional 'HELLO_TRE' environment variable with value: Hello there"
     assert found in lines
     arguments = ["Number of arguments: 4", "Arguments (one per line):"]
-    arguments += ["    -d", "    2", "    -n", "    Ada", ""]
+    arguments += ["    -d", "    02", "    -n", "    Ada", ""]
     begin = lines.index(arguments[0])
     rest = ["Hello there Ada!", "", "Sleeping for 2 seconds...", "1", "2", "...and awake!", ""]
     assert lines[begin : begin + 14] == arguments + rest
@@ -117,11 +117,8 @@ def test_odd_values_are_printed_as_they_are(container: Container, name: str) -> 
     assert f"with value: {name}\n" in done.stdout
 
 
-@pytest.mark.parametrize("form", [("-d", "01"), ("--duration", "1"), ("--duration=1",)])
-def test_duration(container: Container, form: tuple[str, ...]) -> None:
-    began = time.monotonic()
-    done = container.run("--name=Ada=B", *form)
-    assert time.monotonic() - began >= 1
+def test_long_options(container: Container) -> None:
+    done = container.run("--name=Ada=B", "--duration", "1")
     assert "Hello Ada=B!\n\nSleeping for 1 seconds...\n1\n...and awake!\n" in done.stdout
 
 

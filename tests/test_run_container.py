@@ -127,10 +127,14 @@ def test_cancel_ends_all_of_it(alice: Researcher, devcluster: Devcluster) -> Non
     ("fields", "sentence"),
     [
         ({"registry_token": "wrong"}, "registry"),
+        (
+            {"registry_token": "$(touch /tmp/pwned) 'x' \"y\" `id`", "registry_username": "-u"},
+            "registry",
+        ),
         ({"container_url": "10.78.0.5:5000/lab/nothing:1.0"}, "has no image"),
         ({"runner": "apptainer"}, "apptainer is not installed"),
     ],
-    ids=["wrong token", "no image", "no runner"],
+    ids=["wrong token", "nasty token", "no image", "no runner"],
 )
 def test_failures_say_why(alice: Researcher, fields: dict[str, str], sentence: str) -> None:
     card = alice.launches(cluster="desktop", **fields)
@@ -170,6 +174,8 @@ def test_what_slurm_refuses_is_said_in_the_form(
         with browser.new_context() as context:
             alice = Researcher(context.new_page(), portal)
             alice.signs_in("alice")
+            alice.page.goto(f"{portal.url}/sessions")
+            before = alice.page.locator("article.card").count()
             alice.opens_run_container()
             alice.fills_in(cluster="desktop", memory="99", registry_token="typed-secret")
             alice.presses_launch()
@@ -179,7 +185,7 @@ def test_what_slurm_refuses_is_said_in_the_form(
             assert "never kept" in alice.mistake_at("registry_token")
             assert "typed-secret" not in alice.page.content()
             alice.page.goto(f"{portal.url}/sessions")
-            assert "99" not in alice.page.locator("#cards").inner_text()
+            assert alice.page.locator("article.card").count() == before
     finally:
         portal.stop()
 
@@ -194,6 +200,7 @@ def test_nasty_values_arrive_as_typed(ada: Researcher) -> None:
         environment=f"HELLO_TRE={NASTY[3]} {NASTY[7]} {NASTY[11]}\n{environment}",
         container_arguments=typed,
         container_name="My_name-1.0",
+        runner_options="--label 'note=two words $(touch /tmp/pwned) \"q\"'",
     )
     ada.watches(card, "completed", 30)
     log = ada.reads_the_log(card)
@@ -201,6 +208,7 @@ def test_nasty_values_arrive_as_typed(ada: Researcher) -> None:
         assert f"\n    {value}\n" in log, value
     assert f"with value: {NASTY[3]} {NASTY[7]} {NASTY[11]}\n" in log
     assert "--name My_name-1.0-" in log
+    assert "--label 'note=two words $(touch /tmp/pwned) \"q\"'" in log
     assert not pwned.exists()
     written = (ada.context_directory(card) / "environment").read_text()
     for n, value in enumerate(NASTY):

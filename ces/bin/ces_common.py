@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Callable
 from types import FrameType
-from typing import Callable, NoReturn
+from typing import NoReturn
 from urllib.parse import quote
 
 RUNNERS = ("podman", "apptainer")
@@ -48,8 +50,8 @@ def say(text: str) -> None:
 
 
 def complain(sentence: str) -> None:
-    """Write an error in the form that the job card looks for."""
-    line(2, f"{TOOL}: {sentence}")
+    """Write an error in the form that the job card looks for: one undated line, the last one."""
+    line(2, f"{TOOL}: {sentence}".replace("\n", " "))
 
 
 def endable() -> list[signal.Signals]:
@@ -107,3 +109,33 @@ def check_runner(runner: str) -> None:
 def sif_path(image: str) -> str:
     """Where an Apptainer image is kept."""
     return os.path.expanduser(f"~/.cache/ces/{quote(image, safe='')}.sif")
+
+
+def quiet(*argv: str, timeout: float = 10) -> subprocess.CompletedProcess[str]:
+    """Run a command for its exit code and output; one that hangs counts as failed."""
+    try:
+        return subprocess.run(
+            argv, timeout=timeout, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        )
+    except subprocess.TimeoutExpired:
+        sentence = f"{argv[0]} did not answer in {timeout:.0f} s"
+        return subprocess.CompletedProcess(argv, 124, "", sentence)
+
+
+def ask_podman(*words: str) -> subprocess.CompletedProcess[str]:
+    """Ask podman something; when it works it may say no, but not on its standard error."""
+    answer = quiet("podman", "--log-level=error", *words, timeout=60)
+    if answer.returncode and answer.stderr:
+        line(2, answer.stderr.strip())
+        raise CesError(
+            os.EX_UNAVAILABLE,
+            f"podman does not work on {HOST}: show its message above to your administrator.",
+        )
+    return answer
+
+
+def has_image(runner: str, image: str) -> bool:
+    """Is the image on this machine?"""
+    if runner == "apptainer":
+        return os.path.isfile(sif_path(image))
+    return ask_podman("image", "exists", "--", image).returncode == 0
