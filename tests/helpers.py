@@ -79,6 +79,10 @@ def job(
     )
 
 
+def ended(outcome: Outcome, exit_code: int | None = None, reason: str = "") -> Job:
+    return job(status=JobStatus.COMPLETED, outcome=outcome, exit_code=exit_code, reason=reason)
+
+
 class Clock:
     """Stands in for the `time` module of a room, and goes on only when a test says so."""
 

@@ -163,8 +163,8 @@ def test_only_numbers_are_cancelled(machine: Machine, id: str) -> None:
 def test_a_job_survives_the_process_that_submitted_it(machine: Machine) -> None:
     """`kill -9` to the portal and all of its process group: the job goes on."""
     program = (
-        "import sys, time; from tests.test_local_scheduler import Machine; from pathlib import Path;"
-        "machine = Machine(Path(sys.argv[1]));"
+        "import sys, time; from pathlib import Path;"
+        "from tests.test_local_scheduler import Machine; machine = Machine(Path(sys.argv[1]));"
         "print(machine.submit('echo here; while [[ ! -e go ]]; do sleep 0.05; done; echo on'),"
         " flush=True); time.sleep(60)"
     )

@@ -94,7 +94,8 @@ def test_a_scheduler_that_cannot_be_reached_at_all_is_a_problem() -> None:
     assert snapshot.jobs == {}
 
 
-def test_users_and_clusters_are_asked_for_apart(clock: Clock) -> None:
+@pytest.mark.usefixtures("clock")
+def test_users_and_clusters_are_asked_for_apart() -> None:
     monitor, scheduler = JobMonitor(), ScriptedScheduler()
     for _ in range(3):
         for user, cluster in [("ada", "alpha"), ("ada", "beta"), ("bob", "alpha")]:

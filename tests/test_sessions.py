@@ -43,10 +43,10 @@ from ood.sessions.context import ContextDirectory, tail_of
 from ood.sessions.facts import Facts, parse_exit_code, parse_facts, parse_started_job
 from ood.sessions.launch import JOB_SCRIPT, launch, remember_form
 from ood.sessions.record import SessionRecord, parse_record
-from ood.sessions.status import Evidence, Verdict, judge
+from ood.sessions.status import Evidence, judge
 from ood.sessions.store import SessionStore
 from tests.conftest import wait_until
-from tests.helpers import NASTY, Clock, ScriptedScheduler, cluster, job, refuses
+from tests.helpers import NASTY, Clock, ScriptedScheduler, cluster, ended, job, refuses
 
 ID = "01234567-89ab-4cde-8f01-23456789abcd"
 OTHER = ID.replace("0123", "9999")
@@ -336,8 +336,8 @@ def test_long_texts_are_cut() -> None:
 
 
 def test_an_outcome_and_a_start_are_read() -> None:
-    assert parse_exit_code(b'{"exit_code": 3, "ended_at": 9}') == (3, 9)
-    assert parse_exit_code(b'{"exit_code": 0}') == (0, None)
+    assert parse_exit_code(b'{"exit_code": 3, "ended_at": 9}') == 3
+    assert parse_exit_code(b'{"exit_code": 0}') == 0
     assert parse_started_job(b'{"job_id": "12"}') == "12"
 
 
@@ -375,39 +375,15 @@ COMPLETED = JobStatus.COMPLETED
         ({"job": job(), "connected": True, "exit_code": 0}, ("running", None, None)),
         ({"job": job(status=JobStatus.UNDETERMINED)}, ("undetermined", None, None)),
         # How it says it ended
-        (
-            {"job": job(status=COMPLETED, outcome=Outcome.SUCCEEDED, exit_code=0)},
-            ("completed", "succeeded", 0),
-        ),
-        (
-            {"job": job(status=COMPLETED, outcome=Outcome.FAILED, exit_code=3)},
-            ("completed", "failed", 3),
-        ),
-        (
-            {"job": job(status=COMPLETED, outcome=Outcome.FAILED), "exit_code": 4},
-            ("completed", "failed", 4),
-        ),
-        (
-            {"job": job(status=COMPLETED, outcome=Outcome.CANCELLED, exit_code=0)},
-            ("completed", "cancelled", None),
-        ),
-        (
-            {"job": job(status=COMPLETED, outcome=Outcome.TIMED_OUT), "exit_code": 143},
-            ("completed", "timed-out", None),
-        ),
-        (
-            {"job": job(status=COMPLETED, outcome=Outcome.OUT_OF_MEMORY, exit_code=0)},
-            ("completed", "out-of-memory", None),
-        ),
+        ({"job": ended(Outcome.SUCCEEDED, 0)}, ("completed", "succeeded", 0)),
+        ({"job": ended(Outcome.FAILED, 3)}, ("completed", "failed", 3)),
+        ({"job": ended(Outcome.FAILED), "exit_code": 4}, ("completed", "failed", 4)),
+        ({"job": ended(Outcome.CANCELLED, 0)}, ("completed", "cancelled", None)),
+        ({"job": ended(Outcome.TIMED_OUT), "exit_code": 143}, ("completed", "timed-out", None)),
+        ({"job": ended(Outcome.OUT_OF_MEMORY, 0)}, ("completed", "out-of-memory", None)),
         ({"job": job(status=COMPLETED)}, ("completed", "unknown", None)),
-        (
-            {"job": job(status=COMPLETED, outcome=Outcome.UNKNOWN), "exit_code": 0},
-            ("completed", "succeeded", 0),
-        ),
-        (
-            {"job": job(status=COMPLETED, outcome=Outcome.UNKNOWN), "exit_code": 9},
-            ("completed", "failed", 9),
-        ),
+        ({"job": ended(Outcome.UNKNOWN), "exit_code": 0}, ("completed", "succeeded", 0)),
+        ({"job": ended(Outcome.UNKNOWN), "exit_code": 9}, ("completed", "failed", 9)),
         # What the job itself left
         ({"exit_code": 0}, ("completed", "succeeded", 0)),
         ({"exit_code": 0, "silence": "No answer."}, ("completed", "succeeded", 0)),
@@ -449,15 +425,15 @@ def test_a_verdict_needs_its_evidence(
         ({}, "The scheduler no longer lists this job, and the job left no outcome."),
         ({"exit_code": 1, "failure": "Because."}, "Because."),
         ({"exit_code": 0, "failure": "Because."}, ""),
-        ({"job": job(status=COMPLETED, outcome=Outcome.FAILED, reason="NodeFail")}, "NodeFail"),
+        ({"job": ended(Outcome.FAILED, reason="NodeFail")}, "NodeFail"),
         (
             {
-                "job": job(status=COMPLETED, outcome=Outcome.FAILED, reason="NonZeroExitCode"),
+                "job": ended(Outcome.FAILED, reason="NonZeroExitCode"),
                 "failure": "Because.",
             },
             "Because.",
         ),
-        ({"job": job(status=COMPLETED, outcome=Outcome.CANCELLED, reason="by 0")}, ""),
+        ({"job": ended(Outcome.CANCELLED, reason="by 0")}, ""),
     ],
     ids=str,
 )
@@ -469,8 +445,8 @@ def test_only_a_final_word_is_ever_completed() -> None:
     """Whatever else is known: without a final state, an outcome or a failed launch, it may run."""
     for status in set(JobStatus) - {COMPLETED}:
         for evidence in (NOTHING, replace(NOTHING, silence="x"), replace(NOTHING, age=1e9)):
+            assert judge(evidence).status is not COMPLETED
             assert judge(replace(evidence, job=job(status=status))).status is not COMPLETED
-            assert judge(evidence) != Verdict(COMPLETED)
 
 
 # ---- The end of a log
@@ -837,6 +813,27 @@ def test_a_launch_that_cannot_be_written_leaves_nothing(
     assert list(root.rglob(f"{'[0-9a-f]' * 8}-*")) == []
 
 
+@pytest.mark.parametrize("file", ["before.sh", "portal.json", "secret_token", "db/"])
+def test_a_connection_that_drops_while_launching_leaves_no_card_that_waits(
+    ada: Ada, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    """Files of this machine are always there: so the loss is played."""
+    real = LocalFiles.write
+
+    def write(files: LocalFiles, path: str, data: bytes, mode: int) -> None:
+        if file in path:
+            raise HostUnreachable("The connection was lost.")
+        real(files, path, data, mode)
+
+    with monkeypatch.context() as lost:
+        lost.setattr(LocalFiles, "write", write)
+        with pytest.raises(PortalError):
+            ada.launches(token=SECRET)
+    ada.waits(120)
+    assert {card.status for card in ada.looks()} <= {"completed"}
+    assert ada.has_somewhere(SECRET) == []
+
+
 @pytest.mark.parametrize(
     ("typed", "field"), [({"seconds": "soon"}, "seconds"), ({"who": "\0"}, "who")]
 )
@@ -964,14 +961,14 @@ def test_a_card_from_queued_to_completed(ada: Ada, scripted: ScriptedScheduler) 
         "running",
     ]
     assert (card.host, card.time_limit, card.time_left) == ("node1", 3600, 60)
-    scripted.answer = [job(status=COMPLETED, outcome=Outcome.SUCCEEDED, exit_code=0)]
+    scripted.answer = [ended(Outcome.SUCCEEDED, 0)]
     card = ada.sees()
     assert (card.status, card.outcome, card.exit_code) == ("completed", "succeeded", 0)
 
 
 def test_a_card_that_is_completed_stays_so(ada: Ada, scripted: ScriptedScheduler) -> None:
     id = ada.launches()
-    scripted.answer = [job(status=COMPLETED, outcome=Outcome.FAILED, exit_code=3, reason="Why.")]
+    scripted.answer = [ended(Outcome.FAILED, 3, reason="Why.")]
     before = ada.sees()
     assert ada.record(id)["cache_completed"] is True
     assert ada.record(id)["completed_at"] == int(ada.clock.now if ada.clock else 0)
@@ -991,7 +988,7 @@ def test_accounting_has_the_last_word_and_is_not_asked_at_every_look(
 ) -> None:
     ada.launches()
     assert ada.sees().status == "undetermined"
-    scripted.accounting = job(status=COMPLETED, outcome=Outcome.OUT_OF_MEMORY)
+    scripted.accounting = ended(Outcome.OUT_OF_MEMORY)
     ada.waits(again_after)
     (card,) = ada.board.look()
     assert card.status == ("completed" if again_after > 15 else "undetermined")
@@ -1016,7 +1013,7 @@ def test_what_a_job_leaves_in_its_last_moment_is_on_its_card(
         ada.writes(id, outcome_json={"exit_code": 5}, failure="The disk is full.")
         (ada.context(id) / log).write_text("the last line\n")
         (ada.context(id) / "secret_token").unlink(missing_ok=True)
-        return [job(status=COMPLETED, outcome=Outcome.FAILED)]
+        return [ended(Outcome.FAILED)]
 
     monkeypatch.setattr(scripted, "jobs", jobs)
     card = ada.sees()
@@ -1062,20 +1059,20 @@ def test_nobody_finds_what_is_not_there(ada: Ada) -> None:
 
 
 @pytest.mark.parametrize(
-    "ended",
+    "last",
     [
-        job(status=COMPLETED, outcome=Outcome.SUCCEEDED, exit_code=0),
-        job(status=COMPLETED, outcome=Outcome.CANCELLED),
-        job(status=COMPLETED, outcome=Outcome.UNKNOWN),
+        ended(Outcome.SUCCEEDED, 0),
+        ended(Outcome.CANCELLED),
+        ended(Outcome.UNKNOWN),
     ],
-    ids=lambda ended: str(ended.outcome),
+    ids=lambda last: str(last.outcome),
 )
-def test_no_secret_outlives_its_job(ada: Ada, scripted: ScriptedScheduler, ended: Any) -> None:
+def test_no_secret_outlives_its_job(ada: Ada, scripted: ScriptedScheduler, last: Job) -> None:
     ada.launches(token=SECRET)
     scripted.answer = [job(status=JobStatus.QUEUED)]
     ada.sees()
     assert ada.has_somewhere(SECRET) != [], "the job has not had it yet"
-    scripted.answer = [ended]
+    scripted.answer = [last]
     ada.sees()
     assert ada.has_somewhere(SECRET) == []
 
@@ -1085,7 +1082,7 @@ def test_cancel_before_the_start(ada: Ada, scripted: ScriptedScheduler) -> None:
     scripted.answer = [job(status=JobStatus.QUEUED)]
     ada.board.cancel(id)
     assert scripted.cancelled == ["7"]
-    scripted.answer = [job(status=COMPLETED, outcome=Outcome.CANCELLED)]
+    scripted.answer = [ended(Outcome.CANCELLED)]
     assert ada.sees().outcome == "cancelled"
     ada.board.cancel(id)
     assert scripted.cancelled == ["7"], "it has ended"
@@ -1133,7 +1130,7 @@ def test_delete_removes_the_card_and_cancels_the_job(ada: Ada, scripted: Scripte
 
 def test_delete_of_a_completed_card_cancels_nothing(ada: Ada, scripted: ScriptedScheduler) -> None:
     id = ada.launches()
-    scripted.answer = [job(status=COMPLETED, outcome=Outcome.SUCCEEDED)]
+    scripted.answer = [ended(Outcome.SUCCEEDED)]
     ada.looks()
     ada.board.delete(id)
     assert scripted.cancelled == []

@@ -1,28 +1,43 @@
-"""Whether every value of a shell template stands by itself.
+"""Whether every value of a shell template stands where it can only be a word.
 
-A value comes out as a quoted word, which means something else inside quotes, and inside `${...}`
-bash expands even what was quoted. So such templates are refused when the app is read. This follows
-bash's quoting as far as that needs; here-documents are not known to it.
+A value comes out as a quoted word. Inside quotes that means something else, inside `${...}` bash
+expands even what was quoted, and where it expects a number it evaluates a word, subscripts with
+commands and all. So templates with a value in such places are refused when the app is read. This
+follows bash's quoting as far as that needs; here-documents are not known to it.
 """
 
 from __future__ import annotations
 
+import re
+
 from jinja2 import Environment
 
-OPENERS = {"'": "'", '"': '"', "`": "`", "$'": "'", "${": "}", "$(": ")"}
+CLOSERS = {"'": "'", '"': '"', "`": "`", "$'": "'", "${": "}", "$(": ")", "((": "))"}
+LITERAL = ("'", "$'")
+SHELL = ("", "$(")  # where words are words
+COMPARES_NUMBERS = re.compile(r"-(eq|ne|lt|le|gt|ge)")
 
 
 def check_values(environment: Environment, source: str) -> str:
     """Return what is wrong with a template, as one sentence with its line; empty if nothing is."""
     open_: list[str] = []  # the openers of what is open, outermost first
+    before = ""  # the shell text right before what comes next
+    number_at = 0  # the line of a value that a number may be expected after
     for line, kind, text in environment.lex(source):
         if kind == "data":
+            if number_at and COMPARES_NUMBERS.match(text.lstrip()):
+                return f"line {number_at}: bash would evaluate this value as a number."
             _follow(text, open_)
-        elif kind == "variable_begin" and any(opener != "$(" for opener in open_):
-            return (
-                f"line {line}: a value stands inside {open_[-1]}. "
-                "Write it by itself: it is quoted already."
-            )
+            before, number_at = text, 0
+        elif kind == "variable_begin":
+            if any(opener != "$(" for opener in open_):
+                return (
+                    f"line {line}: a value stands inside {open_[-1]}. "
+                    "Write it by itself: it is quoted already."
+                )
+            if before.endswith("[") or COMPARES_NUMBERS.fullmatch(before.rstrip()[-3:]):
+                return f"line {line}: bash would evaluate this value as a number."
+            before, number_at = "", line
     return ""
 
 
@@ -31,23 +46,25 @@ def _follow(text: str, open_: list[str]) -> None:
     at = 0
     while at < len(text):
         inside = open_[-1] if open_ else ""
-        literal = inside in ("'", "$'")
-        two = text[at : at + 2]
-        if two[:1] == "\\" and inside != "'":
-            at += 2
-        elif inside and text[at] == OPENERS[inside]:
+        closer = CLOSERS.get(inside)
+        one, two = text[at], text[at : at + 2]
+        length = 1
+        if one == "\\" and inside != "'":
+            length = 2
+        elif closer and text.startswith(closer, at):
             open_.pop()
-            at += 1
-        elif (not literal and two in ("${", "$(")) or (inside in ("", "$(", "`") and two == "$'"):
+            length = len(closer)
+        elif inside in LITERAL:
+            pass
+        elif text.startswith("$((", at):
+            open_.append("((")
+            length = 3
+        elif two in ("${", "$(") or (two in ("((", "$'") and inside in (*SHELL, "`")):
             open_.append(two)
-            at += 2
-        elif not literal and (text[at] in '"`' or (text[at] == "'" and '"' not in open_)):
-            open_.append(text[at])
-            at += 1
-        elif (
-            inside in ("", "$(") and text[at] == "#" and text[at - 1 : at] in ("", "\n", " ", "\t")
-        ):
+            length = 2
+        elif one in '"`' or (one == "'" and '"' not in open_):
+            open_.append(one)
+        elif one == "#" and inside in SHELL and text[max(at - 1, 0)] in "\n\t #":
             end = text.find("\n", at)
-            at = len(text) if end < 0 else end
-        else:
-            at += 1
+            length = (len(text) if end < 0 else end) - at
+        at += length
