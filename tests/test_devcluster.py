@@ -13,8 +13,6 @@ DEVCLUSTER = Path(__file__).parent.parent / "devcluster"
 IMAGE = "10.78.0.5:5000/lab/hello-tre:1.0"
 PULL = f"podman pull -q --creds alice:reg-alice {IMAGE}"
 
-pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="the devcluster runs as root")
-
 
 def run(tool: str, *args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(

@@ -38,7 +38,8 @@ from ood.quoting import shell_word
 from ood.schedulers.base import Job, JobRequest, JobStatus, Outcome, Scheduler
 from ood.schedulers.local import Local
 from ood.schedulers.monitor import JobMonitor
-from ood.sessions.board import Board, Card
+from ood.sessions.board import Board
+from ood.sessions.card import Card
 from ood.sessions.context import ContextDirectory, tail_of
 from ood.sessions.facts import Facts, parse_exit_code, parse_facts, parse_started_job
 from ood.sessions.launch import JOB_SCRIPT, launch, remember_form

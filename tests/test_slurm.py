@@ -25,9 +25,9 @@ from ood.schedulers.slurm import (
     parse_duration,
     parse_sacct,
     parse_squeue,
-    refusal,
     sbatch_options,
 )
+from ood.schedulers.slurm_refusals import refusal
 from tests.helpers import NASTY
 
 REQUEST = JobRequest(

@@ -13,6 +13,7 @@ from ood.config import Cluster, JobSettings
 from ood.errors import CommandFailed, CommandTimedOut, HostError, LaunchFailed, SchedulerError
 from ood.hosts.base import Host
 from ood.schedulers.base import Job, JobRequest, JobStatus, Outcome, Scheduler
+from ood.schedulers.slurm_refusals import answer_was_lost, refusal
 
 # Seconds. Without munge, for one, every client hangs for minutes.
 TIMEOUT = 10.0
@@ -66,49 +67,6 @@ OUTCOMES = {
     "DEADLINE": Outcome.TIMED_OUT,
     "OUT_OF_MEMORY": Outcome.OUT_OF_MEMORY,
 }
-LOST_ANSWERS = (
-    "Socket timed out",
-    "Zero Bytes were transmitted",
-    "Unexpected message received",
-    "Communication connection failure",
-)
-"""What `sbatch` says when the job may have been accepted all the same."""
-REFUSALS = (
-    (
-        "Memory specification can not be satisfied",
-        "{cluster} has no machine with that much memory. Ask for less memory.",
-    ),
-    (
-        "More processors requested than permitted",
-        "{cluster} does not allow that many cores. Ask for fewer cores.",
-    ),
-    (
-        "CPU count per node can not be satisfied",
-        "{cluster} has no machine with that many cores. Ask for fewer cores.",
-    ),
-    (
-        "Requested node configuration is not available",
-        "{cluster} has no machine with that many cores, that much memory or those GPUs. "
-        "Ask for less.",
-    ),
-    (
-        "Requested time limit is invalid",
-        "{cluster} does not allow jobs that long. Ask for less time.",
-    ),
-    ("Invalid generic resource", "{cluster} has no GPUs. Switch off “Use GPU?”."),
-    (
-        "invalid partition specified",
-        "{cluster} is not set up right: its partition does not exist. Tell your administrator.",
-    ),
-    (
-        "Invalid account or account/partition",
-        "You may not submit jobs to {cluster}. Ask your administrator for access.",
-    ),
-    (
-        "Unable to contact slurm controller",
-        "The scheduler of {cluster} does not answer. Try again in a few minutes.",
-    ),
-)
 
 
 class Slurm(Scheduler):
@@ -124,7 +82,7 @@ class Slurm(Scheduler):
         try:
             printed = self._run("sbatch", argv, input=request.content.encode())
         except CommandFailed as error:
-            if any(said in error.stderr for said in LOST_ANSWERS):
+            if answer_was_lost(error.stderr):
                 raise self._silent(error) from error
             raise LaunchFailed(refusal(error.stderr, self._cluster.label), error.stderr) from error
         # "12" or "12;cluster", after anything a site's plugin may print
@@ -223,16 +181,6 @@ def sbatch_options(request: JobRequest, partition: str | None) -> list[str]:
     if queue := request.queue_name or partition:
         options.append(f"--partition={queue}")
     return [*options, *request.native]
-
-
-def refusal(stderr: str, cluster: str) -> str:
-    """One sentence for what `sbatch` said; its own words when they are not known."""
-    for said, sentence in REFUSALS:
-        if said in stderr:
-            return sentence.format(cluster=cluster)
-    first = next((line for line in stderr.splitlines() if line.strip()), "no reason given")
-    said = first.removeprefix("sbatch: error:").strip()
-    return f"{cluster} refused the job: {said}. Change the form, or ask your administrator."
 
 
 def parse_squeue(printed: str) -> list[Job]:

@@ -17,6 +17,7 @@ from ood.config import Cluster
 from ood.errors import FileFailed, HostError, NotFound, PortalError
 from ood.schedulers.base import Job, JobStatus, Outcome, Scheduler
 from ood.schedulers.monitor import JobMonitor, Snapshot
+from ood.sessions.card import Card
 from ood.sessions.context import ContextDirectory
 from ood.sessions.record import SessionRecord
 from ood.sessions.status import Evidence, Verdict, judge
@@ -26,27 +27,6 @@ SECONDS = 2.0
 ENDED_AGAIN_AFTER = 15.0  # seconds before accounting is asked again about the same job
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Card:
-    """One session as its page shows it. `parameters` are (label, value); times are in seconds."""
-
-    record: SessionRecord
-    cluster_title: str
-    status: JobStatus
-    outcome: Outcome | None
-    exit_code: int | None
-    reason: str
-    host: str
-    time_limit: int | None
-    time_left: int | None
-    context_directory: str
-    parameters: tuple[tuple[str, str], ...]
-    log_name: str
-    log_tail: str
-    outputs: str
-    cancelling: bool
 
 
 @dataclass

@@ -19,7 +19,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from ood.errors import InvalidForm, NotFound
 from ood.schedulers.base import JobStatus
-from ood.sessions.board import Card
+from ood.sessions.card import Card
 from ood.sessions.launch import cluster_of, launch
 from ood.web.filters import fingerprint
 from ood.web.here import board, from_htmx, go_to, portal, wants_json

@@ -1,0 +1,29 @@
+"""A job card: what a page shows of one session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ood.schedulers.base import JobStatus, Outcome
+from ood.sessions.record import SessionRecord
+
+
+@dataclass(frozen=True)
+class Card:
+    """One session as its page shows it. `parameters` are (label, value); times are in seconds."""
+
+    record: SessionRecord
+    cluster_title: str
+    status: JobStatus
+    outcome: Outcome | None
+    exit_code: int | None
+    reason: str
+    host: str
+    time_limit: int | None
+    time_left: int | None
+    context_directory: str
+    parameters: tuple[tuple[str, str], ...]
+    log_name: str
+    log_tail: str
+    outputs: str
+    cancelling: bool
