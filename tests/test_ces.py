@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import bcrypt
 import pytest
 
 from tests.conftest import Devcluster, wait_until
@@ -125,9 +126,8 @@ def registry(machine: dict[str, str], tmp_path_factory: pytest.TempPathFactory) 
     """A registry that alice may use with TOKEN, and that has lab/hello-tre:1.0; its HOST:PORT."""
     directory = tmp_path_factory.mktemp("registry")
     host = f"127.0.0.1:{free_port()}"
-    htpasswd = ["htpasswd", "-iBn", "-C", "4", "alice"]
-    users = subprocess.run(htpasswd, input=TOKEN, capture_output=True, text=True, check=True)
-    (directory / "htpasswd").write_text(users.stdout)
+    password = bcrypt.hashpw(TOKEN.encode(), bcrypt.gensalt(4)).decode()
+    (directory / "htpasswd").write_text(f"alice:{password}\n")
     config = {
         "version": "0.1",
         "log": {"level": "error"},

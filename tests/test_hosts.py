@@ -474,7 +474,7 @@ def test_closing_a_terminal_hangs_up(
     machine: Machine, opened: Callable[..., Terminal], first: str
 ) -> None:
     terminal, mark = opened(machine.directory), new_mark()
-    terminal.write(f"{first}exec -a {mark} bash\n".encode())
+    terminal.write(f"{first}exec bash -c 'exec -a {mark} bash'\n".encode())
     terminal.write(f"{first}echo is $((1+1))\n".encode())
     read_until(terminal, "is 2")
     assert machine.runs(mark)
