@@ -351,15 +351,18 @@ def test_everything_works_without_javascript(browser: Browser, embedded: Running
         page.get_by_label("Arguments to pass to container").fill("-d 300")
         ada.presses_launch()
         card = page.locator("article.card").first
-        card.get_by_role("button", name="Cancel").click()
+        with page.expect_navigation():
+            card.get_by_role("button", name="Cancel").click()
 
         def status() -> str | None:
-            page.reload()
+            page.goto(f"{embedded.url}/sessions")
             return page.locator("article.card").first.get_attribute("data-status")
 
         wait_until(lambda: status() == "completed", 30)
-        page.locator("article.card").first.get_by_role("button", name="Delete").click()
-        page.get_by_role("button", name="Log Out").click()
+        with page.expect_navigation():
+            page.locator("article.card").first.get_by_role("button", name="Delete").click()
+        with page.expect_navigation():
+            page.get_by_role("button", name="Log Out").click()
         page.goto(f"{embedded.url}/sessions")
         expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 
