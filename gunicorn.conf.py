@@ -13,7 +13,6 @@ threads = 32
 timeout = 120  # seconds without a sign of life of the worker; single requests have their own limits
 graceful_timeout = 5
 control_socket_disable = True
-limit_request_line = 8190  # a poll names what its page shows
 worker_tmp_dir = "/dev/shm"  # noqa: S108 - gunicorn's own heartbeat file, which it unlinks at once
 accesslog = None
 loglevel = "warning"

@@ -121,6 +121,32 @@ def test_scheduler_is_asked_once_in_five_seconds(
     assert min(b - a for a, b in pairwise(times)) > 4.8
 
 
+def test_a_page_of_very_many_cards_still_polls(
+    page: Page, own_site: RunningPortal, devcluster: Devcluster
+) -> None:
+    """What it shows no longer fits into an address."""
+    db = "ondemand/data/sys/dashboard/batch_connect/db"
+    devcluster.as_user("carol", "portal-host", f"mkdir -p {db}")
+    record = (
+        '{"id": "%s", "cluster_id": "desktop", "job_id": "1", "created_at": 1900000000, '
+        '"token": "sys/container_app", "title": "Run Container", "script_type": "basic", '
+        '"cache_completed": true, "completed_at": 1900000001}'
+    )
+    ids = "seq -f 00000000-0000-4000-8000-%012g 300"
+    make = f"cd {db}; for id in $({ids}); do printf '{record}' $id > $id; done"
+    devcluster.as_user("carol", "portal-host", make)
+    try:
+        carol = Researcher(page, own_site)
+        carol.signs_in("carol")
+        page.goto(f"{own_site.url}/sessions")
+        assert page.locator("article.card").count() >= 300
+        with page.expect_response(lambda answer: answer.request.method == "POST") as poll:
+            pass
+        assert poll.value.status == 204
+    finally:
+        devcluster.as_user("carol", "portal-host", f"cd {db}; rm $({ids})")
+
+
 def test_dropped_connections_are_opened_again(
     page: Page, own_site: RunningPortal, devcluster: Devcluster
 ) -> None:

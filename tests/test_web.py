@@ -146,6 +146,11 @@ class Browser:
     def posts(self, path: str, **data: str) -> TestResponse:
         return self.opens(path, "POST", data={"csrf_token": self.csrf_token} | data)
 
+    def polls(self, have: list[str]) -> TestResponse:
+        """Ask, as an open page does, what is new since it showed the parts `have`."""
+        data = {"csrf_token": self.csrf_token, "have": have}
+        return self.opens("/sessions", "POST", data=data, headers={"HX-Request": "true"})
+
     def signs_in(self, next: str = "") -> TestResponse:
         query = {"token": self.portal.token.new()} | ({"next": next} if next else {})
         return self.opens("/login", query_string=query)
@@ -767,15 +772,14 @@ def test_a_poll_gets_only_what_is_new(ada: Browser, home: Path) -> None:
     html = ada.opens("/sessions").text
     have = re.findall(r'name="have" value="([^"]+)"', html)
     assert len(have) == 3
-    headers = {"HX-Request": "true"}
-    poll = ada.opens("/sessions", query_string={"have": have}, headers=headers)
+    poll = ada.polls(have)
     assert (poll.status_code, poll.text) == (204, "")
-    poll = ada.opens("/sessions", query_string={"have": have[:-1]}, headers=headers)
+    poll = ada.polls(have[:-1])
     assert f'id="log-{id}" hx-swap-oob="true"' in poll.text
     assert "<article" not in poll.text
     other = replace(RECORD, created_at=5, job_id=None).completed(6)
     (db(home) / ID).write_bytes(other.to_json())
-    poll = ada.opens("/sessions", query_string={"have": have}, headers=headers)
+    poll = ada.polls(have)
     assert poll.headers["HX-Retarget"] == "#cards"
     assert poll.text.count("<article") == 2
 

@@ -37,13 +37,20 @@ def init_app(app: Flask) -> None:
 
 @bp.get("")
 def index() -> str | Response:
-    """All cards. A page that polls says in `have` what it shows, and gets what is new."""
+    """All cards."""
     cards = board().look()
     if wants_json():
         return jsonify(sessions=[as_json(card) for card in cards])
-    if from_htmx():
-        return _changes(cards)
-    return render_template("sessions/index.html", cards=cards, poll=url_for("sessions.index"))
+    return render_template("sessions/index.html", cards=cards, poll=url_for("sessions.poll"))
+
+
+@bp.post("")
+def poll() -> Response:
+    """A page says in `have` what it shows, and gets what is new.
+
+    It is a POST because an address holds the parts of some hundred cards at most.
+    """
+    return _changes(board().look())
 
 
 @bp.get("/<session_id>")
@@ -51,10 +58,13 @@ def show(session_id: str) -> str | Response:
     card = board().find(session_id)
     if wants_json():
         return jsonify(as_json(card))
-    if from_htmx():
-        return _changes([card])
-    poll = url_for("sessions.show", session_id=session_id)
+    poll = url_for("sessions.poll_one", session_id=session_id)
     return render_template("sessions/show.html", cards=[card], poll=poll)
+
+
+@bp.post("/<session_id>")
+def poll_one(session_id: str) -> Response:
+    return _changes([board().find(session_id)])
 
 
 @bp.post("/<session_id>/cancel")
@@ -117,7 +127,7 @@ def _as_text(path: str) -> Response:
 
 def _changes(cards: list[Card]) -> Response:
     """The parts of these cards that a page does not have yet; 204 when it has them all."""
-    have = set(request.values.getlist("have"))
+    have = set(request.form.getlist("have"))
     order = fingerprint(" ".join(card.record.id for card in cards))
     if order not in have:
         response = make_response(render_template("sessions/_cards.html", cards=cards))
