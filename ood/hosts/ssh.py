@@ -29,6 +29,7 @@ from ood.errors import (
 from ood.hosts.base import LOGIN_SHELL_IN, MAX_INPUT, CommandResult, Host
 from ood.hosts.channels import SSHTerminal, collect
 from ood.hosts.sftp import SFTPFiles
+from ood.hosts.transport import new_transport
 from ood.quoting import command_line
 
 log = logging.getLogger(__name__)
@@ -266,6 +267,7 @@ class SSHHost(Host):
                 "allow_agent": False,
                 "banner_timeout": CONNECT_TIMEOUT,
                 "auth_timeout": CONNECT_TIMEOUT,
+                "transport_factory": new_transport,
             },
         )
         with ExitStack() as undo:
