@@ -2,7 +2,7 @@
 # make test              set up, and run every test on the real stack (as root)
 # make check             lint, format, types
 # make devcluster        start the one-machine site, and a portal for it on PORT; Ctrl-C ends both
-# make bench             launch times against ssh by hand, on the devcluster
+# make bench             launch times, and the proxy's, against ssh by hand, on the devcluster
 
 PORT ?= 8000
 STATE := var/embedded
@@ -13,7 +13,7 @@ DEVCLUSTER_STATE ?= /var/tmp/ood-devcluster
 run: .venv/installed
 	@embedded/prepare $(STATE)
 	@if [ -e $(STATE)/containers.conf ]; then export CONTAINERS_CONF="$$PWD/$(STATE)/containers.conf"; fi; \
-	PORT=$(PORT) PATH="$$PWD/ces/bin:$$PATH" exec .venv/bin/gunicorn app:app
+	PORT=$(PORT) PATH="$$PWD/embedded/bin:$$PWD/ces/bin:$$PATH" exec .venv/bin/gunicorn app:app
 
 test: .venv/installed-dev
 	tests/setup
@@ -36,6 +36,7 @@ devcluster: .venv/installed
 
 bench: .venv/installed-dev
 	.venv/bin/python bench/launch.py
+	.venv/bin/python bench/proxy.py
 
 # Debian's python3 comes without venv.
 .venv/bin/python:
