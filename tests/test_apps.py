@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 import yaml
 
-from ood.apps.definition import AppDefinition, ScriptOptions, check_limits, load_apps
+from ood.apps.definition import (
+    AppDefinition,
+    ScriptOptions,
+    check_limits,
+    limits_of,
+    load_apps,
+)
+from ood.apps.fields import Field
 from ood.apps.templates import image_name, lines_file, markdown, render, words_file
 from ood.config import ROOT
 from ood.errors import ConfigError, InvalidForm
@@ -309,7 +316,7 @@ def test_all_mistakes_of_a_form_are_told_at_once(container_app: AppDefinition) -
         ({"form_yml": "form: 5"}, ["form.yml"]),
         ({"form_yml": "form: {a: 1}"}, ["form.yml", "form"]),
         ({"form_yml": "form: [a]\nattributes: [a]"}, ["form.yml"]),
-        ({"form_yml": "form: [a]\nattributes: {a: text}"}, ["form.yml", "a"]),
+        ({"form_yml": "form: [a]\nattributes: {a: [text]}"}, ["form.yml", "a"]),
         (
             {"form_yml": "form: [runner]\nattributes: {runner: {widget: dropdown}}"},
             ["form.yml", "runner", "widget"],
@@ -439,3 +446,27 @@ def test_limits_of_a_back_end(
         found = error.fields
     assert found.keys() == mistakes.keys()
     assert all(part in found[name] for name, part in mistakes.items())
+
+
+@pytest.mark.parametrize(
+    ("field", "limits", "said"),
+    [
+        ({"name": "cores"}, {"max_cores": 8}, {"label": "It (max 8)", "max": "8"}),
+        ({"name": "cores", "max": 4}, {"max_cores": 8}, {"label": "It (max 4)", "max": "4"}),
+        ({"name": "cores", "max": 9}, {"max_cores": 8}, {"label": "It (max 8)", "max": "8"}),
+        ({"name": "cores"}, {"max_memory_gib": 8}, {"label": "It", "max": ""}),
+        ({"name": "memory"}, {"max_memory_gib": 15}, {"label": "It (max 15 GiB)", "max": "15"}),
+        ({"name": "memory"}, {"max_memory_gib": 10**7}, {"max": "10000000"}),
+        ({"name": "memory"}, {}, {"label": "It", "max": ""}),
+        ({"name": "gpu"}, {"gpus": 2}, {"hide": "false"}),
+        ({"name": "gpu"}, {}, {"hide": "true"}),
+        ({"name": "environment"}, {"max_cores": 8}, {}),
+    ],
+    ids=str,
+)
+def test_fields_show_the_limits_of_a_back_end(
+    field: dict[str, Any], limits: dict[str, Any], said: dict[str, str]
+) -> None:
+    found = limits_of(Field.model_validate({"label": "It", **field}), cluster(**limits))
+    assert found | said == found
+    assert bool(found) == bool(said)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -21,8 +21,30 @@ APP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 CLUSTER_FIELD = "cluster"
 
 
+ServicePath = Annotated[str, Setting(pattern=r"^([A-Za-z0-9_.~-][A-Za-z0-9_.~/-]*)?$")]
+
+
+class ServiceOptions(BaseModel):
+    """`service` of manifest.yml: the app runs something to connect to.
+
+    The card's button says "Connect to `title`" and leads to `path` below the service's own address;
+    `alive` below it is what the portal asks for every few seconds to see whether it answers.
+    `headers` are added to each request that the portal passes on; `{password}` in them stands for
+    the one in connection.yml, which no browser ever gets.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str
+    path: ServicePath = ""
+    alive: ServicePath = ""
+    headers: dict[str, str] = {}
+    connection_timeout: int = Setting(default=1200, ge=1)
+    """Seconds from the start of the job, after which a service that does not answer is given up."""
+
+
 class Manifest(BaseModel):
-    """manifest.yml, with Open OnDemand's keys."""
+    """manifest.yml, with Open OnDemand's keys plus `service`."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -30,6 +52,7 @@ class Manifest(BaseModel):
     description: str = ""
     category: str = "Apps"
     icon: str = "box"
+    service: ServiceOptions | None = None
 
 
 class ScriptOptions(BaseModel):
@@ -50,13 +73,19 @@ class ScriptOptions(BaseModel):
 
 @dataclass(frozen=True)
 class AppDefinition:
-    """One app. `fields` are in the order of the form; the cluster field, if any, is not in them:
-    its options are the back-ends the user may use."""
+    """One app. `fields` are in the order of the form, `fixed` are those with a value of the app's
+    or site's own; the cluster field, if any, is in neither: its options are the back-ends the user
+    may use."""
 
     name: str
     directory: Path
     manifest: Manifest
     fields: tuple[Field, ...]
+    fixed: tuple[Field, ...] = ()
+
+    @property
+    def secrets(self) -> tuple[Field, ...]:
+        return tuple(field for field in (*self.fields, *self.fixed) if field.is_secret)
 
     @property
     def token(self) -> str:
@@ -73,7 +102,7 @@ class AppDefinition:
                 mistakes[field.name] = str(mistake)
         if mistakes:
             raise InvalidForm(mistakes)
-        return values
+        return values | {field.name: field.read(field.value) for field in self.fixed}
 
     def script_options(self, values: Mapping[str, Any]) -> ScriptOptions:
         """Render submit.yml.j2. Raises `ConfigError`: a mistake in it is the app author's."""
@@ -137,22 +166,47 @@ def _load(directory: Path, site_values: Mapping[str, Any]) -> AppDefinition:
     fields = []
     for name in map(str, names):
         if name != CLUSTER_FIELD:
-            fields.append(_field(path, name, attributes.get(name) or {}, site_values))
+            fields.append(_field(path, name, attributes.get(name), site_values))
     for template in directory.rglob("*.j2"):
         check(template)
-    return AppDefinition(directory.name, directory, manifest, tuple(fields))
+    fixed = tuple(field for field in fields if field.fixed)
+    shown = tuple(field for field in fields if not field.fixed)
+    return AppDefinition(directory.name, directory, manifest, shown, fixed)
 
 
 def _field(path: Path, name: str, given: Any, site_values: Mapping[str, Any]) -> Field:
-    if not isinstance(given, dict):
+    if isinstance(given, str | int | float):  # how Open OnDemand writes a value nobody is asked for
+        given = {"value": given, "fixed": True}
+    if not isinstance(given, dict | None):
         raise ConfigError(f"{path}: attributes.{name}: keys are expected, as in `label: …`")
-    keys = {"label": name.replace("_", " ").capitalize(), **given, "name": name}
+    keys = {"label": name.replace("_", " ").capitalize(), **(given or {}), "name": name}
     if name in site_values:
         keys["value"] = site_values[name]
     try:
-        return Field.model_validate(keys)
+        field = Field.model_validate(keys)
+        if field.fixed:
+            field.read(field.value)
+        return field
     except ValidationError as error:
         raise ConfigError(describe(path, error, f"attributes.{name}.")) from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: attributes.{name}: {field.value!r}: {error}") from None
+
+
+def limits_of(field: Field, cluster: Cluster) -> dict[str, str]:
+    """What choosing a back-end does to a field, by the names of Open OnDemand's directives `label`,
+    `max` and `hide`; nothing for most fields."""
+    if field.name == "gpu":
+        return {"hide": "false" if cluster.gpus else "true"}
+    if field.name not in ("cores", "memory"):
+        return {}
+    its = cluster.max_cores if field.name == "cores" else cluster.max_memory_gib
+    known = [limit for limit in (its, field.max) if limit is not None]
+    if not known:
+        return {"label": field.label, "max": ""}
+    most = f"{min(known):.15g}"
+    unit = " GiB" if field.name == "memory" else ""
+    return {"label": f"{field.label} (max {most}{unit})", "max": most}
 
 
 def check_limits(options: ScriptOptions, cluster: Cluster) -> None:

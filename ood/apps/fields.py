@@ -67,6 +67,9 @@ class Field(BaseModel):
     display: bool = False
     cacheable: bool = True
     hide_when_empty: bool = False
+    fixed: bool = False
+    """The value is the app's or the site's: it is not in the form, and what is sent for it is
+    ignored."""
     pattern: str | None = None
     title: str = ""
     """What the pattern wants, as one sentence: shown when a value does not match it."""

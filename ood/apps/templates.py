@@ -19,9 +19,10 @@ from jinja2 import (
     Environment,
     FileSystemLoader,
     StrictUndefined,
-    TemplateSyntaxError,
+    TemplateError,
     Undefined,
 )
+from jinja2.meta import find_referenced_templates
 from markupsafe import Markup
 
 from ood.apps.shell_check import check_values
@@ -70,7 +71,8 @@ def _environment(directory: Path, kind: str) -> Environment:
     environment = Environment(
         comment_start_string=comments[0],
         comment_end_string=comments[1],
-        loader=FileSystemLoader(directory),
+        # An app's own directories, and that of all apps: what several need is written once there.
+        loader=FileSystemLoader([directory, *directory.parents[:2]]),
         undefined=StrictUndefined,
         autoescape=kind == "html",  # noqa: S701 - the other kinds have `finalize`, or are markdown
         finalize=finalize,
@@ -100,8 +102,12 @@ def check(path: Path) -> None:
     environment = _environment(path.parent, _kind(path))
     try:
         environment.get_template(path.name)
-        wrong = _kind(path) == "sh" and check_values(environment, path.read_text("utf-8"))
-    except (TemplateSyntaxError, OSError, UnicodeDecodeError) as error:
+        text = path.read_text("utf-8")
+        wrong = _kind(path) == "sh" and check_values(environment, text)
+        for included in find_referenced_templates(environment.parse(text)):
+            found = environment.get_template(included or "a name only known later").filename
+            check(Path(found or ""))
+    except (TemplateError, OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
     if wrong:
         raise ConfigError(f"{path}: {wrong}")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from flask import Blueprint, Flask, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from ood.apps.definition import CLUSTER_FIELD, AppDefinition
+from ood.apps.definition import CLUSTER_FIELD, AppDefinition, limits_of
 from ood.apps.fields import CHECKED
 from ood.errors import InvalidForm, PortalError, SignInExpired
 from ood.sessions.launch import cluster_of, launch, remember_form
@@ -82,11 +82,21 @@ def read_typed(app: AppDefinition, given: Mapping[str, str]) -> dict[str, str]:
 def _page(
     app: AppDefinition, values: Mapping[str, str], mistakes: dict[str, str], problem: str
 ) -> str:
+    clusters = portal().job_clusters
+    limits = {
+        id: {field.name: limits_of(field, cluster) for field in app.fields}
+        for id, cluster in clusters.items()
+    }
+    chosen = values.get(CLUSTER_FIELD)
+    if chosen not in clusters:  # the browser shows the first one
+        chosen = next(iter(clusters), "")
     return render_template(
         "apps/form.html",
         app=app,
         values=values,
         mistakes=mistakes,
         problem=problem,
-        clusters=portal().job_clusters.values(),
+        clusters=clusters.values(),
+        limits=limits,
+        chosen=chosen,
     )

@@ -81,6 +81,28 @@ function dress(root) {
   followLogs(root);
 }
 
+// What the chosen option says of other fields, in Open OnDemand's words: data-label-cores,
+// data-max-cores, data-hide-gpu. A hidden field is not sent; one with a mistake stays to be read.
+function followChoice(select) {
+  for (const { name, value } of select.selectedOptions[0]?.attributes ?? []) {
+    const [, what, id] = /^data-(label|max|hide)-(.+)$/.exec(name) ?? [];
+    const field = id && document.getElementById(id);
+    if (!field) continue;
+    if (what === "label") field.labels[0].firstChild.data = value;
+    if (what === "max" && value) field.max = value;
+    if (what === "max" && !value) field.removeAttribute("max");
+    if (what === "hide") {
+      field.disabled = value === "true" && !field.matches("[aria-invalid]");
+      field.closest(".field").hidden = field.disabled;
+    }
+  }
+}
+document.addEventListener("change", (event) => {
+  if (event.target.matches("select")) followChoice(event.target);
+});
+// Last of a load: by then a browser has put back what was chosen before.
+window.addEventListener("pageshow", () => document.querySelectorAll("select").forEach(followChoice));
+
 // A form that must not be sent twice.
 document.addEventListener("submit", (event) => {
   const once = event.target.dataset.once;
