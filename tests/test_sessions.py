@@ -373,7 +373,9 @@ COMPLETED = JobStatus.COMPLETED
         ({"job": job(status=JobStatus.SUSPENDED), "connected": True}, ("suspended", None, None)),
         ({"job": job()}, ("starting", None, None)),
         ({"job": job(), "connected": True}, ("running", None, None)),
-        ({"job": job(), "connected": True, "exit_code": 0}, ("running", None, None)),
+        ({"job": job(), "connected": True, "exit_code": 0}, ("completed", "succeeded", 0)),
+        ({"job": job(), "connected": True, "exit_code": 3}, ("running", None, None)),
+        ({"job": job(status=JobStatus.QUEUED), "exit_code": 0}, ("queued", None, None)),
         ({"job": job(status=JobStatus.UNDETERMINED)}, ("undetermined", None, None)),
         # How it says it ended
         ({"job": ended(Outcome.SUCCEEDED, 0)}, ("completed", "succeeded", 0)),
@@ -967,6 +969,31 @@ def test_a_card_from_queued_to_completed(ada: Ada, scripted: ScriptedScheduler) 
     assert (card.status, card.outcome, card.exit_code) == ("completed", "succeeded", 0)
 
 
+def test_two_portals_agree_how_a_session_ended(ada: Ada, scripted: ScriptedScheduler) -> None:
+    ada.launches()
+    scripted.answer = [job()]
+    ada.sees()
+    first = ada.board
+    ada.restarts_the_portal()
+    scripted.answer = [ended(Outcome.FAILED, 3, reason="Why.")]
+    ada.sees()  # the second portal sees its end, and then the first
+    ada.board = first
+    card = ada.sees()
+    assert (card.status, card.outcome, card.reason) == ("completed", "failed", "Why.")
+
+
+def test_open_ondemand_completed_it_and_its_job_left_an_outcome(
+    ada: Ada, scripted: ScriptedScheduler
+) -> None:
+    id = ada.launches()
+    scripted.answer = []
+    ada.writes(id, outcome_json={"exit_code": 3, "ended_at": 1}, failure="It went wrong.")
+    record = ada.record(id) | {"cache_completed": True, "completed_at": 1}
+    (ada.db / id).write_text(json.dumps(record))
+    card = ada.sees()
+    assert (card.outcome, card.exit_code, card.reason) == ("failed", 3, "It went wrong.")
+
+
 def test_a_card_that_is_completed_stays_so(ada: Ada, scripted: ScriptedScheduler) -> None:
     id = ada.launches()
     scripted.answer = [ended(Outcome.FAILED, 3, reason="Why.")]
@@ -1273,7 +1300,8 @@ def test_a_job_from_launch_to_success(really: Ada) -> None:
     directory = really.context(id)
     connection = yaml.safe_load((directory / "connection.yml").read_text())
     assert connection["password"] == '01234567"\\'
-    assert 2000 <= connection["port"] <= 65535
+    outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert 2000 <= connection["port"] < outgoing
     assert connection["host"] == really.sees().host
     assert mode(directory / "connection.yml") == 0o600
     card = ends(really)

@@ -10,17 +10,26 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ood.apps.definition import AppDefinition
 from ood.config import Cluster
-from ood.errors import FileFailed, HostError, NotFound, PortalError
-from ood.schedulers.base import Job, JobStatus, Outcome, Scheduler
+from ood.errors import (
+    FileFailed,
+    HostError,
+    NotFound,
+    PortalError,
+    ServiceNotThere,
+    ServiceRefused,
+)
+from ood.schedulers.base import Job, JobStatus, Scheduler
 from ood.schedulers.monitor import JobMonitor, Snapshot
 from ood.sessions.card import Card
 from ood.sessions.context import ContextDirectory
 from ood.sessions.record import SessionRecord
-from ood.sessions.status import Evidence, Verdict, judge
+from ood.sessions.service import Service, service_path
+from ood.sessions.status import Evidence, Verdict, judge, judge_completed
 from ood.sessions.store import SessionStore
 
 SECONDS = 2.0
@@ -38,6 +47,7 @@ class _Session:
     submitted_at: float | None = None
     ended: Job | None = None
     ended_asked_at: float = float("-inf")
+    node: str = ""  # where the scheduler runs the job
     card: Card | None = None  # once completed: it does not change any more
 
 
@@ -52,6 +62,7 @@ class Board:
         apps: Mapping[str, AppDefinition],
         monitor: JobMonitor,
         scheduler: Callable[[Cluster], Scheduler],
+        is_silent: Callable[[Service], bool] = lambda _: False,
     ) -> None:
         self.user = user
         self.store = store
@@ -59,6 +70,7 @@ class Board:
         self._clusters = clusters
         self._apps = apps
         self._monitor = monitor
+        self._is_silent = is_silent
         self._lock = threading.RLock()
         self._sessions: dict[str, _Session] = {}
         self._cards: list[Card] = []
@@ -87,6 +99,16 @@ class Board:
         """The job context directory of a session. Raises `NotFound`."""
         with self._lock:
             return self._session(self.find(session_id).record).context
+
+    def service(self, session_id: str) -> Service:
+        """Where the service of a session is.
+
+        Raises `NotFound`, `ServiceNotThere` when there is nothing to connect to, and
+        `ServiceRefused` when the job says something that cannot be believed.
+        """
+        card = self.find(session_id)
+        with self._lock:
+            return self._service(card.record, self._session(card.record), card.status)
 
     def begin(self, record: SessionRecord) -> None:
         """A launch begins: the job files are there, the job is not submitted yet."""
@@ -180,10 +202,13 @@ class Board:
             known = context.facts
             verdict = Verdict(JobStatus.COMPLETED, known.outcome, known.exit_code, known.reason)
         elif snapshot is None:  # completed by Open OnDemand, which keeps no outcome
-            verdict = Verdict(JobStatus.COMPLETED, Outcome.UNKNOWN)
+            cancelled_here = context.facts.cancelled_at is not None
+            verdict = judge_completed(context.exit_code, context.failure, cancelled_here)
         else:
             record, job, verdict = self._ask(record, session, snapshot)
-        card = self._compose(record, context, job, verdict)
+        if job is not None:
+            session.node = job.host
+        card = self._compose(record, session, job, verdict)
         if card.status is JobStatus.COMPLETED:
             try:
                 card = session.card = self._finish(card, context)
@@ -256,10 +281,52 @@ class Board:
             log.warning("job %s of %s: %s %s", record.job_id, self.user, error, error.detail)
         return session.ended
 
+    def _service(self, record: SessionRecord, session: _Session, status: JobStatus) -> Service:
+        app = self._apps.get(record.app_name)
+        if app is None or app.manifest.service is None:
+            raise NotFound("There is nothing to connect to in this session.")
+        connection = session.context.connection
+        # While the scheduler is silent, the service goes on where it was last seen.
+        there = status in (JobStatus.RUNNING, JobStatus.UNDETERMINED) and session.node
+        if not there or not session.context.connected:
+            raise ServiceNotThere(f"{app.manifest.service.title} is not running.")
+        if connection is None or session.context.connection_changed:
+            raise ServiceRefused(
+                "The file connection.yml of this session is not as its job wrote it, so the portal "
+                "does not connect to it. Cancel the session and launch it again."
+            )
+        if not connection.is_on(session.node):
+            raise ServiceRefused(
+                "The file connection.yml of this session names another host than the one its job "
+                "runs on, so the portal does not connect to it. Cancel the session and launch it "
+                "again."
+            )
+        password = connection.password.get_secret_value()
+        return Service(
+            session_id=record.id,
+            user=self.user,
+            title=app.manifest.service.title,
+            cluster_id=record.cluster_id,
+            node=session.node,
+            port=connection.port,
+            alive=service_path(record.id) + app.manifest.service.alive,
+            headers={
+                name: value.replace("{password}", password)
+                for name, value in app.manifest.service.headers.items()
+            },
+        )
+
     def _compose(
-        self, record: SessionRecord, context: ContextDirectory, job: Job | None, verdict: Verdict
+        self, record: SessionRecord, session: _Session, job: Job | None, verdict: Verdict
     ) -> Card:
+        context = session.context
         cluster = self._clusters.get(record.cluster_id)
+        app = self._apps.get(record.app_name)
+        options = app.manifest.service if app is not None else None
+        service: Service | None = None
+        if options is not None and verdict.status is not JobStatus.COMPLETED:
+            with suppress(ServiceNotThere, ServiceRefused):
+                service = self._service(record, session, verdict.status)
         return Card(
             record=record,
             cluster_title=cluster.label if cluster else record.cluster_id,
@@ -276,6 +343,10 @@ class Board:
             log_tail=context.log_tail,
             outputs=context.outputs,
             cancelling=context.facts.cancelled_at is not None and verdict.outcome is None,
+            service_title=options.title if options is not None else "",
+            connection_timeout=options.connection_timeout if options is not None else None,
+            connect_path=f"{service.prefix}{options.path}" if service and options else "",
+            silent=service is not None and self._is_silent(service),
         )
 
     def _finish(self, card: Card, context: ContextDirectory) -> Card:

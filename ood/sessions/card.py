@@ -10,7 +10,11 @@ from ood.sessions.record import SessionRecord
 
 @dataclass(frozen=True)
 class Card:
-    """One session as its page shows it. `parameters` are (label, value); times are in seconds."""
+    """One session as its page shows it. `parameters` are (label, value); times are in seconds.
+
+    `service_title` is empty for an app without a service. `connect_path` is where Connect leads,
+    empty while nothing can be connected to; `silent`: it is there and does not answer.
+    """
 
     record: SessionRecord
     cluster_title: str
@@ -27,3 +31,7 @@ class Card:
     log_tail: str
     outputs: str
     cancelling: bool
+    service_title: str = ""
+    connection_timeout: int | None = None
+    connect_path: str = ""
+    silent: bool = False

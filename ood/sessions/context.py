@@ -17,6 +17,7 @@ from ood.hosts.base import FileEntry
 from ood.sessions import facts as names
 from ood.sessions.facts import Facts, parse_exit_code, parse_facts, parse_started_job
 from ood.sessions.record import SessionRecord
+from ood.sessions.service import MAX_CONNECTION, Connection, parse_connection
 from ood.sessions.store import SessionStore
 from ood.sessions.untrusted import mapping, text
 
@@ -40,8 +41,13 @@ class ContextDirectory:
         self._app = app
         self._files: Mapping[str, FileEntry] = {}
         self._facts: Facts | None = None
+        self._facts_version: tuple[int, float] | None = None
         self._typed: dict[str, str] | None = None
         self._log_version: tuple[int, float] | None = None
+        self._connection_version: tuple[int, float] | None = None
+        self.connection: Connection | None = None
+        self.connection_changed = False
+        """connection.yml is no longer what it was when it first came."""
         self.log_name = ""
         self.log_tail = ""
         self.outputs = ""
@@ -49,7 +55,13 @@ class ContextDirectory:
     def look(self) -> None:
         """List the directory, and read the end of the log if it has grown."""
         self._files = self._store.context_files(self._record)
+        written = self._files.get(names.PORTAL)
+        if written is not None and (written.size, written.modified) != self._facts_version:
+            self._facts = None  # another portal may write it too
+            self._facts_version = (written.size, written.modified)
         self._look_at_log()
+        if self._app is not None and self._app.manifest.service is not None:
+            self._look_at_connection()
         if not self.outputs:
             name = (self._read("outputs_directory") or b"").decode("ascii", "replace").strip()
             self.outputs = name if OUTPUTS.fullmatch(name) else ""
@@ -114,8 +126,8 @@ class ContextDirectory:
 
     def remove_secrets(self) -> None:
         """Remove the secrets that the job has not removed itself."""
-        for field in self._app.fields if self._app else ():
-            if field.is_secret and secret_file(field.name) in self._files:
+        for field in self._app.secrets if self._app else ():
+            if secret_file(field.name) in self._files:
                 self._store.remove_file(self._record, secret_file(field.name))
 
     def _look_at_log(self) -> None:
@@ -132,6 +144,22 @@ class ContextDirectory:
             data = self._store.read(self._record, self.log_name, TAIL_BYTES, start) or b""
             self.log_tail = tail_of(data, cut=start > 0)
             self._log_version = version
+
+    def _look_at_connection(self) -> None:
+        found = self._files.get("connection.yml")
+        if found is None:  # not yet, or the job was requeued
+            self._connection_version, self.connection = None, None
+            self.connection_changed = False
+            return
+        version = (found.size, found.modified)
+        if version == self._connection_version:
+            return
+        connection = parse_connection(self._read("connection.yml", MAX_CONNECTION))
+        if self._connection_version is None:
+            self.connection = connection
+        elif connection != self.connection:
+            self.connection_changed = True
+        self._connection_version = version
 
     def _read(self, name: str, limit: int = names.MAX_SIZE) -> bytes | None:
         """At most `limit` bytes of a plain file: opening a pipe would wait for ever."""

@@ -25,6 +25,7 @@ from ood.sessions.board import Board
 from ood.sessions.context import secret_file
 from ood.sessions.facts import PORTAL, Facts
 from ood.sessions.record import SessionRecord
+from ood.sessions.service import service_path
 
 JOB_SCRIPT = Path(__file__).with_name("job_script_content.sh.j2")
 
@@ -83,14 +84,21 @@ def _prepare(
         title=app.manifest.name,
     )
     # Left empty, a secret is the site's own, which no page ever shows.
-    secrets = {f.name: values.pop(f.name) or f.value for f in app.fields if f.is_secret}
+    secrets = {f.name: values.pop(f.name) or f.value for f in app.secrets}
     session = {
         "id": record.id,
         # A number that no other session of the user has: the time, to the millisecond.
         "run_id": datetime.fromtimestamp(now).strftime("%Y%m%d%H%M%S%f")[:17],
         "secrets": {name: secret_file(name) for name in secrets},
+        "service_path": service_path(record.id),
     }
-    known = {"context": values, "session": session, "cluster": cluster, "user": board.user}
+    known = {
+        "app": app.manifest,
+        "context": values,
+        "session": session,
+        "cluster": cluster,
+        "user": board.user,
+    }
     options = app.script_options(known)
     check_limits(options, cluster)
     session["log"] = options.output_path

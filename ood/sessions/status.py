@@ -48,13 +48,18 @@ def judge(evidence: Evidence) -> Verdict:
     if job is not None:
         if job.status is JobStatus.COMPLETED:
             return _ended(job, evidence)
+        if job.status is JobStatus.RUNNING and evidence.exit_code is not None:
+            # Its last act was to write this down; the scheduler has not noticed yet. What else
+            # than a success it may be called is the scheduler's to say: it knows why.
+            outcome = _outcome_of(evidence.exit_code, evidence.cancelled_here)
+            if outcome is not Outcome.FAILED:
+                exit_code = evidence.exit_code if outcome is Outcome.SUCCEEDED else None
+                return Verdict(JobStatus.COMPLETED, outcome, exit_code)
         if job.status is JobStatus.RUNNING and not evidence.connected:
             return Verdict(JobStatus.STARTING, reason=job.reason)
         return Verdict(job.status, reason=job.reason)
     if evidence.exit_code is not None:
-        outcome = _outcome_of(evidence.exit_code, evidence.cancelled_here)
-        reason = evidence.failure if outcome is Outcome.FAILED else ""
-        return Verdict(JobStatus.COMPLETED, outcome, evidence.exit_code, reason)
+        return judge_completed(evidence.exit_code, evidence.failure, evidence.cancelled_here)
     if evidence.fresh:
         return Verdict(JobStatus.QUEUED)
     if evidence.silence:
@@ -71,6 +76,15 @@ def judge(evidence: Evidence) -> Verdict:
         Outcome.CANCELLED if evidence.cancelled_here else Outcome.FAILED,
         reason="The launch was interrupted before the scheduler had the job. Relaunch it.",
     )
+
+
+def judge_completed(exit_code: int | None, failure: str, cancelled_here: bool) -> Verdict:
+    """How a session ended by what its job left alone: `exit_code` of the outcome file."""
+    if exit_code is None:
+        return Verdict(JobStatus.COMPLETED, Outcome.UNKNOWN)
+    outcome = _outcome_of(exit_code, cancelled_here)
+    reason = failure if outcome is Outcome.FAILED else ""
+    return Verdict(JobStatus.COMPLETED, outcome, exit_code, reason)
 
 
 def _ended(job: Job, evidence: Evidence) -> Verdict:

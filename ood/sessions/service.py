@@ -1,0 +1,67 @@
+"""The service of a session: where a job says that it listens, and whether to believe it.
+
+`connection.yml` is written by the job, so it is the user's to change: it is read with limits, and
+the host in it has to be the one that the scheduler runs the job on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+MAX_CONNECTION = 4096  # bytes of connection.yml
+FIRST_PORT = 1024  # the ones below are the system's
+
+
+class Connection(BaseModel):
+    """`connection.yml`, with Open OnDemand's keys."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$")]
+    port: Annotated[int, Field(ge=FIRST_PORT, le=65535)]
+    # It goes into a header.
+    password: Annotated[SecretStr, Field(max_length=1024)] = SecretStr("")
+
+    def is_on(self, node: str) -> bool:
+        """Whether the host is the scheduler's `node`; either may come with its domain."""
+        return self.host.partition(".")[0].lower() == node.partition(".")[0].lower()
+
+
+@dataclass(frozen=True)
+class Service:
+    """Where and how a session's service is reached. `alive` is what to ask it for to see whether it
+    answers. `headers` are added to each request on the way in, and hold its password."""
+
+    session_id: str
+    user: str
+    title: str
+    cluster_id: str
+    node: str
+    port: int
+    alive: str
+    headers: Mapping[str, str] = field(repr=False)
+
+    @property
+    def prefix(self) -> str:
+        """Where it is in the portal's addresses, and what it is told to call itself."""
+        return service_path(self.session_id)
+
+
+def service_path(session_id: str) -> str:
+    return f"/node/{session_id}/"
+
+
+def parse_connection(data: bytes | None) -> Connection | None:
+    """The connection in connection.yml; None when it is none."""
+    try:
+        found = yaml.safe_load(data or b"")
+        connection = Connection.model_validate(found)
+    except (yaml.YAMLError, ValidationError, UnicodeDecodeError, RecursionError, ValueError):
+        return None
+    password = connection.password.get_secret_value()
+    return connection if password.isascii() and password.isprintable() else None
