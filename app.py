@@ -11,7 +11,7 @@ from htmx_flask import Htmx
 
 from ood.config import PortalSettings, load_settings
 from ood.portal import Portal
-from ood.web import apps, errors, filters, home, security, sessions, signin
+from ood.web import apps, errors, filters, home, node, security, sessions, signin
 
 
 def create_app(settings: PortalSettings | None = None) -> Flask:
@@ -30,13 +30,14 @@ def create_app(settings: PortalSettings | None = None) -> Flask:
     )
     app.extensions["portal"] = Portal(settings)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    CSRFProtect(app)
+    CSRFProtect(app).exempt(node.bp)  # what is passed on is the services' to check
     Htmx(app)
-    for room in (security, errors, filters, signin, home, apps, sessions):
+    for room in (security, errors, filters, signin, home, apps, sessions, node):
         room.init_app(app)
     return app
 
 
 logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-logging.getLogger("paramiko").setLevel(logging.WARNING)  # at INFO it tells of every channel
+# What it calls errors, such as a port where nobody listens, is raised to those who asked.
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 app = create_app()

@@ -3,19 +3,24 @@
 One process keeps the SSH connections and what was learnt in one place; threads serve its users.
 """
 
-import os
+import resource
 from typing import Any
 
-bind = f"127.0.0.1:{os.environ.get('PORT', '8000')}"
+from ood.config import PORT
+
+bind = f"127.0.0.1:{PORT}"
 workers = 1
 worker_class = "gthread"
-threads = 32
+threads = 64  # of which services hold 44 at most (ood/proxy/services.py)
 timeout = 120  # seconds without a sign of life of the worker; single requests have their own limits
 graceful_timeout = 5
 control_socket_disable = True
 worker_tmp_dir = "/dev/shm"  # noqa: S108 - gunicorn's own heartbeat file, which it unlinks at once
 accesslog = None
 loglevel = "warning"
+
+# Each WebSocket takes up to three file descriptors.
+resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 
 
 def post_worker_init(worker: Any) -> None:

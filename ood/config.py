@@ -27,11 +27,16 @@ from ood.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
 EMBEDDED = ROOT / "embedded" / "portal.yml"
+PORT = os.environ.get("PORT", "8000")
 CLUSTER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 Text = Annotated[
     str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)
 ]
+
+
+def _with_port(value: Any) -> Any:
+    return value.replace("${PORT}", PORT) if isinstance(value, str) else value
 
 
 class _Settings(BaseModel):
@@ -45,6 +50,12 @@ class PortalSettings(_Settings):
 
     title: str = "Open OnDemand"
     auth: Literal["token", "ssh"] = "token"
+    apps_origin: Annotated[str | None, BeforeValidator(_with_port)] = Field(
+        default=None, pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$"
+    )
+    """Where services such as JupyterLab are served: another host name than the portal's, so that
+    what they do in a browser cannot reach it. `${PORT}` stands for the port the portal was started
+    on. Absent: nothing can be connected to."""
     portal_host: str | None = None
     """`name` or `name:port` of the machine with the users' homes; absent: this machine."""
     known_hosts: Path | None = None
@@ -108,6 +119,17 @@ class Cluster(_Settings):
     @property
     def label(self) -> str:
         return self.title or self.id
+
+    def on_this_machine(self) -> Cluster:
+        """With this machine's own limits where the file names none and jobs run here."""
+        if self.job is None or self.job.adapter != "local" or self.job.submit_host is not None:
+            return self
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        limits = {
+            "max_cores": self.max_cores or len(os.sched_getaffinity(0)),
+            "max_memory_gib": self.max_memory_gib or max(1, round(memory / 2**30)),
+        }
+        return self.model_copy(update=limits)
 
 
 def load_settings(path: Path | None = None) -> PortalSettings:

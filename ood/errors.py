@@ -3,6 +3,8 @@
     PortalError                 one clear sentence, and what to do next
     ├── ConfigError             a mistake in portal.yml, clusters.d or app_defs
     ├── NotFound                no such session, app or job (or not this user's)
+    │   └── ServiceRefused      connection.yml is not what the job wrote
+    ├── ServiceNotThere         the session's service is not up (yet, or any more)
     ├── InvalidForm             field errors, one sentence per field
     ├── LaunchFailed            the job files could not be written, or the job was refused
     ├── SchedulerError          the scheduler refused, or its answer made no sense
@@ -46,6 +48,15 @@ class ConfigError(PortalError):
 class NotFound(PortalError):
     http_status = 404
     code = "not-found"
+
+
+class ServiceRefused(NotFound):
+    code = "service-refused"
+
+
+class ServiceNotThere(PortalError):
+    http_status = 503
+    code = "service-not-there"
 
 
 class InvalidForm(PortalError):

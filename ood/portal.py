@@ -10,12 +10,19 @@ from ood.apps.definition import AppDefinition, load_apps
 from ood.auth.signins import OneTimeToken, SignIns
 from ood.config import Cluster, PortalSettings, load_clusters
 from ood.errors import NotFound
+from ood.hosts.base import Stream
 from ood.hosts.pool import HostPool
+from ood.proxy.entry import Entries
+from ood.proxy.services import Services
+from ood.proxy.tunnels import Tunnels
 from ood.schedulers.base import Scheduler
 from ood.schedulers.choose import scheduler_of
 from ood.schedulers.monitor import JobMonitor
 from ood.sessions.board import Board
+from ood.sessions.service import Service
 from ood.sessions.store import SessionStore
+
+DIAL_TIMEOUT = 5.0  # seconds
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +33,8 @@ class Portal:
     def __init__(self, settings: PortalSettings) -> None:
         self.settings = settings
         self.clusters, broken_clusters = load_clusters(settings.clusters)
+        if settings.portal_host is None:
+            self.clusters = {id: each.on_this_machine() for id, each in self.clusters.items()}
         self.apps, broken_apps = load_apps(settings.app_defs, settings.form_values)
         for problem in (*broken_clusters, *broken_apps):
             log.error("%s", problem)
@@ -33,6 +42,9 @@ class Portal:
         self.monitor = JobMonitor()
         self.sign_ins = SignIns(self._signed_out)
         self.token = OneTimeToken()
+        self.entries = Entries(self.sign_ins)
+        self.services = Services(lambda user, id: self.board(user).service(id), self._dial)
+        self.tunnels = Tunnels()
         self._lock = threading.Lock()
         self._boards: dict[str, Board] = {}
 
@@ -62,12 +74,30 @@ class Portal:
         if board is not None:
             return board
         store = SessionStore(self.pool.portal_host(user))
-        new = Board(user, store, self.clusters, self.apps, self.monitor, self._scheduler_for(user))
+        new = Board(
+            user,
+            store,
+            self.clusters,
+            self.apps,
+            self.monitor,
+            self._scheduler_for(user),
+            self.services.is_silent,
+        )
         with self._lock:
             return self._boards.setdefault(user, new)
 
     def _scheduler_for(self, user: str) -> Callable[[Cluster], Scheduler]:
         return lambda cluster: scheduler_of(cluster, self.pool, user)
+
+    def _dial(self, service: Service) -> Stream:
+        """A connection to a session's service, from the back-end's own log-in host: that one
+        reaches its nodes."""
+        cluster = self.clusters[service.cluster_id]
+        if cluster.job is not None and cluster.job.adapter == "local":
+            return self.pool.portal_host(service.user).dial("127.0.0.1", service.port)
+        address = cluster.login_host or (cluster.job.submit_host if cluster.job else None)
+        host = self.pool.submit_host(service.user, address)
+        return host.dial(service.node, service.port, DIAL_TIMEOUT)
 
     def _signed_out(self, user: str) -> None:
         with self._lock:

@@ -62,6 +62,12 @@ class SignIns:
         found.seen = time.monotonic()
         return found
 
+    def alive(self, id: str) -> bool:
+        """Whether a sign-in is still good, without taking that for a sign of life."""
+        with self._lock:
+            found = self._by_id.get(id)
+        return found is not None and not found.expired
+
     def remove(self, id: str) -> None:
         self._remove(lambda sign_in: sign_in.id == id)
 

@@ -20,7 +20,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.wrappers import Response as BaseResponse
 
 from ood.errors import PortalError, SignInExpired
-from ood.web.here import from_htmx, portal, wants_json
+from ood.web.here import from_htmx, on_services_origin, portal, wants_json
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +81,8 @@ def answer(message: str, code: str, status: int) -> Response:
     """Say one sentence in the form that the request wants."""
     if wants_json():
         return make_response(jsonify(error={"code": code, "message": message}), status)
+    if on_services_origin():  # where the portal's pages would lead nowhere
+        return make_response(render_template("node/message.html", message=message), status)
     if from_htmx():
         response = make_response(render_template("_problem.html", message=message), status)
         response.headers["HX-Retarget"] = "#problem"

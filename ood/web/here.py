@@ -27,6 +27,16 @@ def board() -> Board:
     return portal().board(user())
 
 
+class ServiceResponse(Response):
+    """The answer of a session's service, which is passed on as it is."""
+
+
+def on_services_origin() -> bool:
+    """Whether the browser asks the origin of the services, and not the portal's."""
+    origin = portal().settings.apps_origin
+    return origin is not None and origin.partition("://")[2].lower() == request.host.lower()
+
+
 def wants_json() -> bool:
     return request.accept_mimetypes.best_match(["text/html", "application/json"]) == (
         "application/json"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response, request
+from flask import Flask, Response, g, redirect, request
 from flask_login import LoginManager, current_user
 from werkzeug.exceptions import Forbidden
 from werkzeug.wrappers import Response as BaseResponse
 
 from ood.auth.signins import SignIn
+from ood.errors import NotFound
 from ood.web.errors import sign_in_again
-from ood.web.here import portal
+from ood.web.here import ServiceResponse, on_services_origin, portal
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -27,9 +28,14 @@ CONTENT_SECURITY_POLICY = "; ".join(
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 PUBLIC_PAGES = frozenset(
     {"static", "home.health"}
+    | {"node.http"}  # which answers as if there were no such session
     | {"signin.login", "signin.check_password", "signin.new_address", "signin.logout"}
 )
 """All that somebody signed out may ask for. Any other address, known or not, leads to sign-in."""
+SERVICE_PAGES = frozenset({"node.http", "node.websocket", "node.enter", "static", "home.health"})
+"""All that there is on the services' origin, where the code of services runs in browsers: none of
+the portal's pages. They let in by a cookie of their own (`ood.web.node`)."""
+PORTAL_HAS_NOT = frozenset({"node.websocket", "node.enter"})
 
 
 def init_app(app: Flask) -> None:
@@ -37,6 +43,7 @@ def init_app(app: Flask) -> None:
     manager.session_protection = None  # addresses of a remote desktop change; the id is enough
 
     manager.user_loader(_sign_in)
+    app.before_request(_keep_origins_apart)
     app.before_request(_demand_same_origin)
     app.before_request(_demand_sign_in)
     app.after_request(_add_headers)
@@ -46,7 +53,23 @@ def _sign_in(sign_in_id: str) -> SignIn | None:
     return portal().sign_ins.find(sign_in_id)
 
 
+def _keep_origins_apart() -> BaseResponse | None:
+    g.on_services_origin = on_services_origin()
+    if g.on_services_origin:
+        if request.endpoint in SERVICE_PAGES:
+            return None
+        if request.host.startswith("localhost") and request.method == "GET":
+            # The embedded default's portal, where its name was typed for its address.
+            return redirect(request.url.replace("//localhost", "//127.0.0.1", 1))
+        raise NotFound("This address is for services only. The portal has another one.")
+    if request.endpoint in PORTAL_HAS_NOT:
+        raise NotFound("There is no such page.")
+    return None
+
+
 def _demand_sign_in() -> BaseResponse | None:
+    if g.on_services_origin:
+        return None
     if request.endpoint in PUBLIC_PAGES or current_user.is_authenticated:
         return None
     return sign_in_again("You are signed out. Sign in again.")
@@ -58,7 +81,7 @@ def _demand_same_origin() -> None:
     Browsers set Sec-Fetch-Site, or at least Origin, on every such request; what sends neither is
     no browser, and has no cookies to abuse. The CSRF token is checked besides.
     """
-    if request.method in SAFE_METHODS:
+    if request.method in SAFE_METHODS or g.on_services_origin:
         return
     site = request.headers.get("Sec-Fetch-Site")
     origin = request.headers.get("Origin")
@@ -69,6 +92,8 @@ def _demand_same_origin() -> None:
 
 
 def _add_headers(response: Response) -> Response:
+    if isinstance(response, ServiceResponse):
+        return response
     response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Referrer-Policy", "same-origin")

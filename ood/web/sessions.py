@@ -172,5 +172,5 @@ def as_json(card: Card) -> dict[str, Any]:
         "time_limit": card.time_limit,
         "time_remaining": card.time_left,
         "context_directory": card.context_directory,
-        "connect_url": None,
+        "connect_url": card.connect_path or None,
     }

@@ -1,0 +1,93 @@
+"""What of a request and its answer crosses the proxy, in each direction. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+Headers = list[tuple[str, str]]
+
+SERVICE_COOKIE = "ood_node"
+"""The portal's own cookie on the services' origin. It lets in, so no service ever sees it."""
+
+# RFC 9110, 7.6.1: about one connection, not about the message. With what Connection itself names.
+HOP_BY_HOP = frozenset(
+    {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection"}
+    | {"te", "trailer", "transfer-encoding", "upgrade"}
+)
+# What a front end says of its clients is the portal's to know.
+FROM_THE_FRONT = re.compile(r"forwarded|via|x-forwarded-.*|x-real-ip|x-remote-.*|remote-user")
+# These reach beyond the service's own path: to all services of the origin, or to the portal's host.
+BEYOND_THE_PATH = frozenset(
+    {"alt-svc", "clear-site-data", "service-worker-allowed", "strict-transport-security"}
+)
+WELL_FORMED = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ \t\x21-\x7e\x80-\xff]*")  # RFC 9110, 5
+OURS = frozenset({"date", "server"})  # gunicorn sets its own
+PORTAL_COOKIES = re.compile(r"(__Host-|__Secure-)?ood_(portal|node)", re.IGNORECASE)
+
+
+def to_service(given: Iterable[tuple[str, str]], added: Mapping[str, str]) -> Headers:
+    """The headers of a browser's request as the service gets them; `added` replace any of theirs.
+
+    The body's framing (Content-Length, Expect, Transfer-Encoding) is left to who sends it.
+    """
+    given = list(given)
+    ours = {name.lower() for name in added} | {"content-length", "expect"}
+    passed = []
+    for name, value in _end_to_end(given):
+        if name.lower() in ours or FROM_THE_FRONT.fullmatch(name.lower()):
+            continue
+        if name.lower() == "cookie":
+            value = _service_cookies(value)
+            if not value:
+                continue
+        passed.append((name, value))
+    return [*passed, *added.items()]
+
+
+def to_browser(given: Iterable[tuple[str, str]], prefix: str) -> Headers:
+    """The headers of a service's answer as the browser gets them; `prefix` ends in `/`."""
+    passed = []
+    for name, value in _end_to_end(list(given)):
+        lower = name.lower()
+        if lower in BEYOND_THE_PATH | OURS or not WELL_FORMED.fullmatch(f"{name}:{value}"):
+            continue
+        if lower == "set-cookie":
+            scoped = _scoped_cookie(value, prefix)
+            if scoped is None:
+                continue
+            value = scoped
+        passed.append((name, value))
+    return passed
+
+
+def _end_to_end(given: Headers) -> Headers:
+    named = {
+        token.strip().lower()
+        for name, value in given
+        if name.lower() == "connection"
+        for token in value.split(",")
+    }
+    return [(name, value) for name, value in given if name.lower() not in HOP_BY_HOP | named]
+
+
+def _service_cookies(value: str) -> str:
+    cookies = (cookie.strip() for cookie in value.split(";"))
+    kept = [c for c in cookies if c and not PORTAL_COOKIES.fullmatch(c.partition("=")[0].strip())]
+    return "; ".join(kept)
+
+
+def _scoped_cookie(value: str, prefix: str) -> str | None:
+    """A Set-Cookie of the service for its own path only; None when it takes a name of ours."""
+    cookie, *attributes = value.split(";")
+    if PORTAL_COOKIES.fullmatch(cookie.partition("=")[0].strip()):
+        return None
+    path = prefix
+    kept = [cookie]
+    for attribute in attributes:
+        key, _, given = attribute.strip().partition("=")
+        if key.lower() == "path":
+            path = given.strip() if given.strip().startswith(prefix) else prefix
+        elif key.lower() != "domain":
+            kept.append(f" {attribute.strip()}")
+    return ";".join([*kept, f" Path={path}"])

@@ -1,0 +1,201 @@
+"""WebSockets: two connections joined byte by byte, without a thread each.
+
+After the upgrade nothing is interpreted, so sub-protocols, compression, pings and close codes pass
+untouched. Each user's tunnels have one thread: what holds up one user's SSH connection holds up
+nobody else.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ood.hosts.base import Stream
+
+RECEIVE = 256 * 1024
+SEND = 64 * 1024
+HELD = 1024 * 1024
+"""Bytes waiting for a slow reader, after which the other side is read no further."""
+RETRY = 0.005  # seconds: SSH channels do not tell when they can take more
+CHECK_EVERY = 2.0  # seconds, for sign-ins that ended
+LINGER = 5.0  # seconds to deliver what one side said before it closed
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class _End:
+    """One connection of a tunnel, and what waits to be sent to it."""
+
+    stream: Stream
+    waiting: bytearray = field(default_factory=bytearray)
+    reading: bool = False  # is in the selector
+
+
+@dataclass(eq=False)
+class _Tunnel:
+    browser: _End
+    service: _End
+    allowed: Callable[[], bool]
+    closing_at: float | None = None  # monotonic: one side has closed
+
+    def other(self, end: _End) -> _End:
+        return self.service if end is self.browser else self.browser
+
+
+class Tunnels:
+    """All tunnels, by user."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pumps: dict[str, _Pump] = {}
+
+    def join(
+        self, user: str, browser: socket.socket, service: Stream, allowed: Callable[[], bool]
+    ) -> None:
+        """Join two connections and own them from here on. The tunnel is closed when either side
+        closes, or once `allowed` says no."""
+        browser.setblocking(False)
+        service.settimeout(0.0)
+        tunnel = _Tunnel(_End(browser), _End(service), allowed)
+        with self._lock:
+            pump = self._pumps.get(user)
+            if pump is None or not pump.add(tunnel):
+                self._pumps[user] = _Pump(user, tunnel)
+
+
+class _Pump:
+    """One user's tunnels and the thread that moves their bytes; it ends with the last of them."""
+
+    def __init__(self, user: str, first: _Tunnel) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._wake, self._woken = os.pipe()
+        self._selector.register(self._wake, selectors.EVENT_READ)
+        self._lock = threading.Lock()
+        self._new: list[_Tunnel] | None = [first]  # None: the thread has ended
+        self._tunnels: set[_Tunnel] = set()
+        self._blocked: set[_Tunnel] = set()
+        self._thread = threading.Thread(target=self._run, name=f"tunnels-{user}", daemon=True)
+        self._thread.start()
+
+    def add(self, tunnel: _Tunnel) -> bool:
+        """Take a tunnel; False when this pump has ended."""
+        with self._lock:
+            if self._new is None:
+                return False
+            self._new.append(tunnel)
+            os.write(self._woken, b".")
+            return True
+
+    # From here on: the pump's own thread.
+
+    def _run(self) -> None:
+        check_at = time.monotonic() + CHECK_EVERY
+        while self._start_new():
+            wait = RETRY if self._blocked else max(0.0, check_at - time.monotonic())
+            for key, _ in self._selector.select(wait):
+                if key.fd == self._wake:
+                    os.read(self._wake, 4096)
+                else:
+                    tunnel, end = key.data
+                    if tunnel in self._tunnels:  # not closed by an event before this one
+                        self._read(tunnel, end)
+            for tunnel in list(self._blocked):
+                self._send(tunnel)
+            if time.monotonic() >= check_at:
+                check_at = time.monotonic() + CHECK_EVERY
+                for tunnel in [one for one in self._tunnels if not self._may_go_on(one)]:
+                    self._close(tunnel)
+        self._selector.close()
+        os.close(self._wake)
+        os.close(self._woken)
+
+    def _start_new(self) -> bool:
+        """Begin with what was added; False, for good, when there is nothing left to do."""
+        with self._lock:
+            assert self._new is not None
+            new, self._new = self._new, []
+            if not new and not self._tunnels:
+                self._new = None
+                return False
+        for tunnel in new:
+            self._tunnels.add(tunnel)
+            try:
+                for end in (tunnel.browser, tunnel.service):
+                    self._listen(tunnel, end, True)
+            except (OSError, ValueError):  # closed meanwhile
+                self._close(tunnel)
+        return True
+
+    def _read(self, tunnel: _Tunnel, end: _End) -> None:
+        other = tunnel.other(end)
+        try:
+            data = end.stream.recv(RECEIVE)
+        except (BlockingIOError, TimeoutError):
+            return
+        except OSError:
+            data = b""
+        if data:
+            other.waiting += data
+        else:
+            tunnel.closing_at = time.monotonic() + LINGER
+            self._listen(tunnel, end, False)
+        self._send(tunnel)
+
+    def _send(self, tunnel: _Tunnel) -> None:
+        """Send what waits, both ways, as far as it goes."""
+        for end in (tunnel.browser, tunnel.service):
+            try:
+                while end.waiting:
+                    sent = end.stream.send(bytes(end.waiting[:SEND]))
+                    if not sent:  # how paramiko says that the channel is closed
+                        raise ConnectionResetError
+                    del end.waiting[:sent]
+            except (BlockingIOError, TimeoutError):
+                pass
+            except OSError:
+                self._close(tunnel)
+                return
+        waiting = tunnel.browser.waiting or tunnel.service.waiting
+        if tunnel.closing_at is not None and (not waiting or time.monotonic() >= tunnel.closing_at):
+            self._close(tunnel)
+            return
+        if tunnel.closing_at is None:
+            for end in (tunnel.browser, tunnel.service):
+                self._listen(tunnel, end, len(tunnel.other(end).waiting) < HELD)
+        if waiting:
+            self._blocked.add(tunnel)
+        else:
+            self._blocked.discard(tunnel)
+
+    def _listen(self, tunnel: _Tunnel, end: _End, reading: bool) -> None:
+        if reading == end.reading:
+            return
+        end.reading = reading
+        if reading:
+            self._selector.register(end.stream, selectors.EVENT_READ, (tunnel, end))
+        else:
+            self._selector.unregister(end.stream)
+
+    def _may_go_on(self, tunnel: _Tunnel) -> bool:
+        try:
+            return tunnel.allowed()
+        except Exception:
+            log.exception("a tunnel is closed")
+            return False
+
+    def _close(self, tunnel: _Tunnel) -> None:
+        self._tunnels.discard(tunnel)
+        self._blocked.discard(tunnel)
+        for end in (tunnel.browser, tunnel.service):
+            self._listen(tunnel, end, False)
+            try:
+                end.stream.close()
+            except OSError as error:
+                log.debug("closing a tunnel: %s", error)
