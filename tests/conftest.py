@@ -49,6 +49,10 @@ def devcluster() -> Iterator[Devcluster]:
     was_up = subprocess.run([ROOT / "devcluster/host", "registry", "true"], capture_output=True)
     site = Devcluster()
     site.up()
+    # What earlier runs left takes cores, and makes pages long and slow.
+    for user in ("alice", "bob", "carol"):
+        site.host("alpha-login", "scancel", "--user", user)
+    site.host("alpha-login", "sh", "-c", "rm -rf /home/*/ondemand /home/*/outputs-*")
     yield site
     if was_up.returncode != 0:
         subprocess.run([ROOT / "devcluster/down"], check=True, timeout=60)
@@ -154,7 +158,7 @@ def embedded(
         tmp_path_factory.mktemp("embedded"),
         {
             "HOME": str(embedded_home),
-            "PATH": f"{ROOT}/ces/bin:{os.environ['PATH']}",
+            "PATH": f"{ROOT}/embedded/bin:{ROOT}/ces/bin:{os.environ['PATH']}",
             **({"CONTAINERS_CONF": str(settings)} if settings.exists() else {}),
         },
     )
@@ -208,6 +212,7 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     page.set_default_timeout(20_000)
     yield page
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.bring_to_front()  # a tab behind another one is not painted
     page.screenshot(path=SCREENSHOTS / f"{request.node.name}.png", full_page=True)
     context.close()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from playwright.sync_api import Locator, Page, expect
 
 from tests.conftest import RunningPortal, wait_until
+from tests.jupyterlab import JupyterLab
 
 PREFILLED = {
     "registry_token": "",
@@ -72,6 +73,23 @@ class Researcher:
         """Fill in the Run Container form, press Launch, and return the new card."""
         self.opens_run_container()
         self.fills_in(**fields)
+        return self.presses_launch_and_sees_the_card()
+
+    def launches_jupyterlab(self, **fields: str) -> Locator:
+        self.page.goto(f"{self.portal.url}/")
+        self.page.get_by_role("main").get_by_role("link", name="Run JupyterLab").click()
+        self.fills_in(**fields)
+        return self.presses_launch_and_sees_the_card()
+
+    def connects(self, card: Locator) -> JupyterLab:
+        """Press Connect; return JupyterLab in its new tab."""
+        with self.page.expect_popup() as opened:
+            card.get_by_role("link", name="Connect to JupyterLab").click()
+        lab = JupyterLab(opened.value)
+        lab.is_there()
+        return lab
+
+    def presses_launch_and_sees_the_card(self) -> Locator:
         self.presses_launch()
         expect(self.page.get_by_role("heading", name="My Interactive Sessions")).to_be_visible()
         newest = self.page.locator("article.card").first
@@ -114,9 +132,16 @@ class Researcher:
 
     def outputs(self, card: Locator) -> str:
         """The name of the outputs directory that the card tells of."""
-        found = re.search(r"outputs-\d+", card.inner_text())
-        assert found, card.inner_text()
-        return found[0]
+        return _outputs(card.inner_text())
+
+    def outputs_in_the_log(self, card: Locator) -> str:
+        return _outputs(self.reads_the_log(card))
+
+
+def _outputs(text: str) -> str:
+    found = re.search(r"outputs-\d+", text)
+    assert found, text
+    return found[0]
 
 
 def seconds_until(condition: object, seconds: float = 30) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,32 @@ def test_a_cluster_without_job_is_for_logging_in_only(tmp_path: Path, text: str)
     assert login.job is None
     assert (login.label, login.login_host, login.script_wrapper) == ("login", "h", "%s")
     assert (login.home, login.max_cores, login.gpus) == ("synched", None, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "cores", "memory"),
+    [
+        ("job: {adapter: local}", 6, 15),
+        ("job: {adapter: local}, custom: {portal: {max_cores: 2}}", 2, 15),
+        ("job: {adapter: local}, custom: {portal: {max_memory_gib: 4}}", 6, 4),
+        ("job: {adapter: local, submit_host: h}", None, None),
+        ("job: {adapter: slurm}", None, None),
+        ("login: {host: h}", None, None),
+    ],
+)
+def test_local_jobs_may_have_what_this_machine_has(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    cores: int | None,
+    memory: int | None,
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)))
+    sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": int(14.7 * 2**18)}
+    monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
+    clusters, _ = load_clusters(write(tmp_path, c=f"v2: {{{text}}}"))
+    found = clusters["c"].on_this_machine()
+    assert (found.max_cores, found.max_memory_gib, found.gpus) == (cores, memory, 0)
 
 
 def test_a_number_is_a_title_too(tmp_path: Path) -> None:

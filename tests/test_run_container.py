@@ -167,6 +167,73 @@ def test_too_much_memory_is_said_in_the_form(alice: Researcher) -> None:
     expect(alice.page.get_by_label("Container name")).to_have_value("kept")
 
 
+@pytest.mark.parametrize("app", ["container_app", "jupyter_app"])
+def test_the_form_follows_the_limits_of_the_chosen_back_end(
+    browser: Browser, site_config: Path, tmp_path: Path, app: str
+) -> None:
+    shutil.copytree(site_config, tmp_path / "site")
+    gpu = tmp_path / "site/clusters.d/gpu.yml"
+    gpu.write_text(gpu.read_text().replace("max_cores: 8", "max_cores: 4"))
+    unknown = gpu.read_text().replace("title: GPU", "title: Unknown")
+    (gpu.parent / "unknown.yml").write_text(re.sub(r"max_\w+: \d+", "", unknown))
+    portal = RunningPortal(tmp_path, {"OOD_PORTAL_CONFIG": str(tmp_path / "site/portal.yml")})
+    portal.start()
+    try:
+        with browser.new_context() as context:
+            page = context.new_page()
+            alice = Researcher(page, portal)
+            alice.signs_in("alice")
+            page.goto(f"{portal.url}/apps/{app}")
+            cluster = page.get_by_label("Cluster")
+            use_gpu = page.get_by_label("Use GPU?")
+
+            def shows(cores: str, memory: str) -> None:
+                for name, label in {"cores": "Cores", "memory": "Memory in GiB"}.items():
+                    most = {"cores": cores, "memory": memory}[name]
+                    unit = " GiB" if name == "memory" else ""
+                    label += f" (max {most}{unit})" if most else ""
+                    field = page.get_by_label(f"{label} (required)", exact=True)
+                    expect(field).to_have_attribute("name", name)
+                    assert field.get_attribute("max") == (most or None)
+
+            alice.fills_in(cluster="desktop")
+            shows("8", "15")
+            expect(use_gpu).to_be_hidden()
+            cluster.focus()
+            page.keyboard.type("GPU")
+            shows("4", "15")
+            expect(use_gpu).to_be_visible()
+            page.keyboard.press("Tab")
+            for _ in range(20):
+                if use_gpu.evaluate("field => field === document.activeElement"):
+                    break
+                page.keyboard.press("Tab")
+            page.keyboard.press("Space")
+            expect(use_gpu).to_be_checked()
+            alice.fills_in(cluster="unknown")
+            shows("", "")
+            expect(use_gpu).to_be_visible()
+
+            # What is hidden is not sent, and what was typed stays.
+            alice.fills_in(cluster="desktop", cores="9")
+            expect(use_gpu).to_be_hidden()
+            assert Axe().run(page).violations_count == 0
+            with page.expect_request(lambda request: request.method == "POST") as sent:
+                alice.presses_launch()
+            assert "gpu=1" not in (sent.value.post_data or "")
+            assert alice.mistake_at("cores") == "Desktop has 8 cores. Ask for no more."
+            expect(page.locator(".mistake")).to_have_count(1)
+            shows("8", "15")
+            alice.fills_in(cluster="gpu", gpu="1", cores="5")
+            alice.presses_launch()
+            assert alice.mistake_at("cores") == "GPU has 4 cores. Ask for no more."
+            shows("4", "15")
+            expect(use_gpu).to_be_checked()
+            assert alice.complaints == []
+    finally:
+        portal.stop()
+
+
 def test_what_slurm_refuses_is_said_in_the_form(
     browser: Browser, site_config: Path, tmp_path: Path
 ) -> None:
@@ -354,6 +421,8 @@ def test_everything_works_without_javascript(browser: Browser, embedded: Running
         page.get_by_role("button", name="Print another address").click()
         ada.opens_the_address()
         page.goto(f"{embedded.url}/apps/container_app")
+        # Nothing could bring it back when a cluster with GPUs is chosen.
+        expect(page.get_by_label("Use GPU?")).to_be_visible()
         page.get_by_label("Arguments to pass to container").fill("-d 300")
         ada.presses_launch()
         card = page.locator("article.card").first

@@ -378,6 +378,9 @@ def test_nobody_signed_out_gets_anything_but_the_way_in(stranger: Browser) -> No
             continue
         data = {"csrf_token": token} if method == "POST" else {}
         refused = stranger.opens(address, method, data=data)
+        if endpoint.startswith("node."):
+            assert refused.status_code == 404, address
+            continue
         assert (refused.status_code, refused.location.partition("?")[0]) == (302, "/login"), address
         headers = {"Accept": "application/json"}
         assert stranger.opens(address, method, data=data, headers=headers).status_code == 401
@@ -399,7 +402,9 @@ def test_health_needs_no_sign_in(stranger: Browser) -> None:
 
 
 def state_changing(app: Flask) -> list[str]:
-    return sorted({address for _, method, address in addresses(app) if method == "POST"})
+    """The addresses that do something. (What `node` passes on is for services to check.)"""
+    found = [one for one in addresses(app) if not one[0].startswith("node.")]
+    return sorted({address for _, method, address in found if method == "POST"})
 
 
 def test_every_change_needs_a_csrf_token_of_its_own_session(ada: Browser) -> None:
@@ -626,6 +631,36 @@ def test_a_hidden_back_end_cannot_be_chosen(settings: PortalSettings, tmp_path: 
     assert "Choose one" in Page(browser.submits(cluster="hidden").text).mistakes["cluster"]
 
 
+@pytest.mark.parametrize("form", ["/apps/container_app", "/apps/jupyter_app"])
+def test_the_form_shows_the_limits_of_the_chosen_back_end(
+    settings: PortalSettings, tmp_path: Path, form: str
+) -> None:
+    for name, limits in (("a", "max_cores: 8, max_memory_gib: 15"), ("b", "max_cores: 4, gpus: 1")):
+        text = f"v2: {{job: {{adapter: slurm}}, custom: {{portal: {{{limits}}}}}}}"
+        (tmp_path / f"{name}.yml").write_text(text)
+    browser = Browser(create_app(settings.model_copy(update={"clusters": tmp_path})))
+    browser.signs_in()
+
+    def shown(html: str) -> tuple[list[str], bool]:
+        fields = re.findall(r'<label for="(?:cores|memory)">([^<]*)|(?<= )(max="\d+")', html)
+        gpu = re.search(r'<div class="field check [^>]*>\s*<input [^>]*name="gpu"', html)
+        assert gpu
+        return ["".join(found) for found in fields], "hidden" not in gpu[0]
+
+    first = (["Cores (max 8)", 'max="8"', "Memory in GiB (max 15 GiB)", 'max="15"'], False)
+    second = (["Cores (max 4)", 'max="4"', "Memory in GiB"], True)
+    assert shown(browser.opens(form).text) == first
+    for cluster, expected in (("a", first), ("b", second), ("gone", first)):
+        typed = browser.page(form).fields | {"cluster": cluster, "cores": "9"}
+        answer = browser.opens(form, "POST", data=typed)
+        assert answer.status_code == 422
+        assert shown(answer.text) == expected
+        assert Page(answer.text).fields["cores"] == "9"
+    refused = browser.opens(form, "POST", data=browser.page(form).fields | {"gpu": "1"})
+    assert Page(refused.text).mistakes["gpu"].startswith("a has no GPU")
+    assert shown(refused.text) == (first[0], True), "what is wrong can be seen"
+
+
 @pytest.mark.parametrize(
     "field",
     [
@@ -722,12 +757,12 @@ def test_a_session_from_launch_to_deletion(ada: Browser, home: Path) -> None:
 
 
 def test_relaunch_without_secrets_launches_at_once(ada: Browser) -> None:
-    id = ada.launches(container_arguments="-n Again", cores="2")
+    id = ada.launches(container_arguments="-n Again", memory="1")
     ada.watches(id)
     assert ada.posts(f"/sessions/{id}/relaunch").location == "/sessions"
     (again,) = [session["id"] for session in ada.sessions if session["id"] != id]
     parameters = ada.page(f"/sessions/{again}").texts[f"#parameters-{again}"]
-    assert "Cores2Memory" in parameters
+    assert "Memory in GiB1Use GPU?" in parameters
     assert "-n Again" in parameters
     ada.watches(again)
 

@@ -1,0 +1,150 @@
+"""What a researcher does in JupyterLab, in their words."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from playwright.sync_api import APIResponse, Locator, Page, WebSocket, expect
+
+from tests.conftest import wait_until
+
+# What JupyterLab itself says when a kernel is restarted while it is asked for its breakpoints.
+OWN_REMARK = "Could not restore the debugger state"
+
+
+class JupyterLab:
+    """A browser page with JupyterLab in it."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.complaints: list[str] = []
+        self.received = 0  # bytes by WebSocket
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", lambda said: self._heard(said.type, said.text))
+        page.on("websocket", self._listen)
+
+    def _heard(self, kind: str, text: str) -> None:
+        if kind == "error" and not text.startswith(OWN_REMARK):
+            self.complaints.append(text)
+
+    def _listen(self, opened: WebSocket) -> None:
+        def count(frame: str | bytes) -> None:
+            self.received += len(frame)
+
+        opened.on("framereceived", count)
+
+    def is_there(self) -> None:
+        expect(self.page.locator("#jp-main-dock-panel")).to_be_visible(timeout=60_000)
+        expect(self.page.locator("#jupyterlab-splash")).to_have_count(0, timeout=60_000)
+
+    def chooses(self, menu: str, item: str) -> None:
+        self.page.get_by_role("menuitem", name=menu, exact=True).first.click()
+        self.page.locator(".lm-Menu-itemLabel").get_by_text(item, exact=True).click()
+
+    def starts(self, what: str) -> None:
+        """Press a card of the launcher."""
+        self.page.locator(".jp-LauncherCard").filter(has_text=what).first.click()
+
+    @property
+    def notebook(self) -> Locator:
+        return self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
+
+    def opens_a_notebook(self) -> None:
+        self.starts("Python 3")
+        expect(self.notebook).to_be_visible()
+        # JupyterLab starts two kernels, and ends the first.
+        wait_until(lambda: self._notebooks() == ["safe_outputs/Untitled.ipynb"], 60)
+        self.is_idle()
+
+    def _notebooks(self) -> list[str]:
+        return [session["path"] for session in self.asks("/api/sessions").json()]
+
+    def is_idle(self, seconds: float = 60) -> None:
+        status = self.notebook.locator(".jp-Notebook-ExecutionIndicator")
+        expect(status).to_have_attribute("data-status", "idle", timeout=seconds * 1000)
+
+    def runs(self, code: str, seconds: float = 60) -> Locator:
+        """Type into the last cell and run it; return its output when it is done."""
+        cell = self.types_and_presses(code)
+        expect(cell.locator(".jp-InputPrompt")).to_have_text(
+            re.compile(r"\[\d+\]:"), timeout=seconds * 1000
+        )
+        return cell.locator(".jp-OutputArea")
+
+    def types_and_presses(self, code: str) -> Locator:
+        number = self.notebook.locator(".jp-CodeCell").count() - 1
+        cell = self.notebook.locator(".jp-CodeCell").nth(number)
+        cell.locator(".cm-content").click()
+        self.page.keyboard.insert_text(code)
+        self.page.keyboard.press("Shift+Enter")
+        expect(self.notebook.locator(".jp-CodeCell")).to_have_count(number + 2)
+        return cell
+
+    def interrupts(self) -> None:
+        self.chooses("Kernel", "Interrupt Kernel")
+
+    def restarts(self) -> None:
+        self.chooses("Kernel", "Restart Kernel…")
+        self.page.locator(".jp-Dialog").get_by_role("button", name="Confirm Kernel Restart").click()
+        self.is_idle()
+
+    def saves(self) -> None:
+        with self.page.expect_response(
+            lambda answer: answer.request.method == "PUT" and "/api/contents/" in answer.url
+        ) as saved:
+            self.page.keyboard.press("ControlOrMeta+s")
+            self.page.get_by_role("button", name="Rename and Save").click()  # asked the first time
+        assert saved.value.ok
+
+    def uploads(self, path: Path) -> None:
+        self.shows_files()
+        with self.page.expect_file_chooser() as chooser:
+            self.page.locator("#filebrowser [title='Upload Files']").first.click()
+        chooser.value.set_files(path)
+        self.page.get_by_role("button", name="Upload", exact=True).click()  # it is large
+        wait_until(lambda: self.size_of(path.name) == path.stat().st_size, 120)
+
+    def asks(self, path: str) -> APIResponse:
+        """Ask JupyterLab's own interface, with this browser's cookies."""
+        return self.page.request.get(self.page.url.partition("/lab")[0] + path)
+
+    def size_of(self, name: str) -> int:
+        answer = self.asks(f"/api/contents/safe_outputs/{name}?content=0")
+        return int(answer.json()["size"]) if answer.ok else -1
+
+    def shows_files(self) -> None:
+        browser = self.page.locator("#filebrowser")
+        if not browser.is_visible():
+            self.page.locator("[data-id=filebrowser]").first.click()
+
+    def file(self, name: str) -> Locator:
+        return self.page.locator(".jp-DirListing-item").filter(has_text=name)
+
+    def downloads(self, name: str) -> Path:
+        self.file(name).click(button="right")
+        with self.page.expect_download(timeout=120_000) as download:
+            self.page.locator(".lm-Menu-itemLabel").get_by_text("Download", exact=True).click()
+        return download.value.path()
+
+    def opens_a_terminal(self) -> None:
+        self.chooses("File", "New Launcher")
+        self.starts("Terminal")
+        expect(self.page.locator(".jp-Terminal .xterm-screen")).to_be_visible()
+
+    def types(self, line: str) -> None:
+        """Type a line into the terminal."""
+        self.page.locator(".jp-Terminal textarea").first.focus()
+        self.page.keyboard.type(line)
+        self.page.keyboard.press("Enter")
+
+    def opens_the_notebook_again(self, name: str) -> None:
+        """JupyterLab remembers what was open; somebody else's tab opens it from the files."""
+        if not self.notebook.is_visible():
+            self.file(name).dblclick()
+        expect(self.notebook).to_be_visible()
+        self.is_idle()
+
+    def shuts_down(self) -> None:
+        self.chooses("File", "Shut Down")
+        self.page.locator(".jp-Dialog").get_by_role("button", name="Shut Down").click()

@@ -1,0 +1,1105 @@
+"""The proxy to interactive services: a service in a real job, a portal, plain clients, a browser.
+
+Every test of `echo` runs on this machine without SSH and on the devcluster through it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import yaml
+from playwright.sync_api import Page
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin, Subprotocol
+
+from ood.auth.signins import SignIns
+from ood.proxy import entry as entry_room
+from ood.proxy.entry import TICKET_SECONDS, Entries, Entry
+from ood.sessions.service import parse_connection
+from tests.conftest import ROOT, Devcluster, RunningPortal, wait_until
+from tests.helpers import Clock
+from tests.researcher import Researcher
+from tests.webuser import WebUser
+
+MIB = 1 << 20
+OWNER = "carol"
+TARGETS = (
+    "",
+    "a%2Fb",
+    "%2e%2e/%2E%2E/x",
+    "a//b///c",
+    "/",
+    "//evil.example/x",
+    "?a=b&a=%20",
+    "a?",
+    "a?b=?&&c==%26+%2B",
+    "%FF%fe%80",
+    "%E2%82%AC%00%0A%0D",
+    "a;b=c@d:e!$'()*,~",
+    "enter?ticket=1",
+    "a%20b%25c",
+)
+
+
+class HereUser(WebUser):
+    """The one user of the embedded default, by an address printed in the terminal."""
+
+    def __init__(self, portal: RunningPortal) -> None:
+        self.portal = portal
+        self._cookie = ""
+        printed = portal.log.read_text().count("Open this address: ")
+        self.post("/login/new-address", {}, "/login")
+        wait_until(lambda: portal.log.read_text().count("Open this address: ") > printed)
+        answer, _ = self.request("GET", portal.address.removeprefix(portal.url))
+        assert answer.status == 302, answer.status
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A portal that has the tests' own apps, and the machine that its users' homes are on."""
+
+    portal: RunningPortal
+    cluster: str
+    site: Devcluster | None = None
+
+    def signs_in(self, user: str = OWNER) -> WebUser:
+        return WebUser(self.portal, user) if self.site else HereUser(self.portal)
+
+    def shell(self, command: str) -> str:
+        """Run a command as the owner of the sessions, beside their files."""
+        if self.site:
+            return self.site.as_user(OWNER, "portal-host", command)
+        return subprocess.run(
+            ["sh", "-c", command], check=True, capture_output=True, text=True, timeout=60
+        ).stdout
+
+    def launches(self, user: WebUser, delay: int = 0) -> str:
+        """Launch an echo service; return the session's id."""
+        known = {session["id"] for session in user.sessions()}
+        form = {"cluster": self.cluster, "delay": str(delay)}
+        status, text = user.post("/apps/echo_app", form, "/apps/echo_app")
+        assert status == 303, text
+        (new,) = {session["id"] for session in user.sessions()} - known
+        return str(new)
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def all(self, name: str) -> list[str]:
+        return [value for key, value in self.headers if key.lower() == name.lower()]
+
+    def one(self, name: str) -> str:
+        (value,) = self.all(name) or [""]
+        return value
+
+    @property
+    def text(self) -> str:
+        """The words of a page."""
+        return " ".join(re.sub("<[^>]+>", " ", self.body.decode()).split())
+
+
+@contextmanager
+def sent(
+    portal: RunningPortal,
+    method: str,
+    target: str,
+    headers: Mapping[str, str],
+    body: bytes | Iterable[bytes] | None = None,
+) -> Iterator[http.client.HTTPResponse]:
+    """Send a request to the services' origin, unless `headers` name another host."""
+    connection = http.client.HTTPConnection("127.0.0.1", portal.port, timeout=60)
+    try:
+        given = {"Host": f"localhost:{portal.port}", **headers}
+        try:
+            connection.request(method, target, body, given)
+        except (BrokenPipeError, ConnectionResetError):  # the answer came before the body's end
+            pass
+        with connection.getresponse() as answer:
+            yield answer
+    finally:
+        connection.close()
+
+
+def asked(
+    portal: RunningPortal,
+    method: str,
+    target: str,
+    headers: Mapping[str, str],
+    body: bytes | Iterable[bytes] | None = None,
+) -> Answer:
+    with sent(portal, method, target, headers, body) as answer:
+        return Answer(answer.status, answer.getheaders(), answer.read())
+
+
+class Echo:
+    """A running echo service, as its owner's browser has entered it."""
+
+    def __init__(self, stack: Stack, user: WebUser, id: str) -> None:
+        self.stack = stack
+        self.portal = stack.portal
+        self.user = user
+        self.id = id
+        self.prefix = f"/node/{id}/"
+        self.origin = f"http://localhost:{self.portal.port}"
+        self.cookie = ""
+        self.directory = ""
+
+    @property
+    def card(self) -> dict[str, Any]:
+        (found,) = [card for card in self.user.sessions() if card["id"] == self.id]
+        return found
+
+    def starts(self) -> None:
+        """Wait until the card has Connect."""
+        wait_until(lambda: self.card["connect_url"] == self.prefix, 40, str(self.card))
+
+    def enters(self) -> None:
+        self.cookie = self.exchanges(self.ticket())
+
+    def ticket(self, path: str = "") -> str:
+        """The address that pressing Connect leads to, on the services' origin."""
+        answer, text = self.user.request("GET", self.prefix + path)
+        assert answer.status == 303, text
+        location = answer.getheader("Location") or ""
+        assert location.startswith(f"{self.origin}/enter?ticket="), location
+        return location.removeprefix(self.origin)
+
+    def exchanges(self, ticket: str) -> str:
+        answer = asked(self.portal, "GET", ticket, {})
+        assert answer.status == 303, answer.text
+        return answer.one("Set-Cookie").partition(";")[0]
+
+    def asks(
+        self,
+        path: str = "",
+        method: str = "GET",
+        body: bytes | Iterable[bytes] | None = None,
+        **headers: str,
+    ) -> Answer:
+        given = {"Cookie": self.cookie, **{k.replace("_", "-"): v for k, v in headers.items()}}
+        return asked(self.portal, method, self.prefix + path, given, body)
+
+    def told(
+        self,
+        path: str = "",
+        method: str = "GET",
+        body: bytes | Iterable[bytes] | None = None,
+        **headers: str,
+    ) -> dict[str, Any]:
+        """What the service says that it was asked."""
+        answer = self.asks(path, method, body, **headers)
+        assert answer.status == 200, answer.text
+        return dict(json.loads(answer.body))
+
+    def sets(self, *headers: tuple[str, str]) -> Answer:
+        """Make the service answer with these headers."""
+        return self.asks(f"headers?set={quote(json.dumps(headers))}")
+
+    def reads(self, path: str) -> int:
+        """Read an answer without keeping it; return its size."""
+        size = 0
+        with sent(self.portal, "GET", self.prefix + path, {"Cookie": self.cookie}) as answer:
+            assert answer.status == 200
+            while part := answer.read(MIB):
+                size += len(part)
+        return size
+
+    def begins(self, framing: str, path: str = "x") -> socket.socket:
+        """A connection on which the head of an upload has been sent."""
+        lines = (
+            f"POST {self.prefix}{path} HTTP/1.1",
+            f"Host: localhost:{self.portal.port}",
+            f"Cookie: {self.cookie}",
+            framing,
+        )
+        connection = socket.create_connection(("127.0.0.1", self.portal.port), 20)
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        return connection
+
+    def opens(
+        self,
+        origin: str | None = "",
+        cookie: str | None = None,
+        host: str = "",
+        subprotocols: list[Subprotocol] | None = None,
+    ) -> ClientConnection:
+        """A WebSocket. `origin`: the services' own unless given; None to send none."""
+        return connect(
+            f"ws://{host or f'localhost:{self.portal.port}'}{self.prefix}ws",
+            sock=socket.create_connection(("127.0.0.1", self.portal.port), 10),
+            origin=None if origin is None else Origin(origin or self.origin),
+            additional_headers={"Cookie": self.cookie if cookie is None else cookie},
+            subprotocols=subprotocols,
+            max_size=None,
+            ping_interval=None,
+        )
+
+    def refused(self, **given: Any) -> int:
+        """The status with which a WebSocket is refused."""
+        with pytest.raises(InvalidStatus) as refusal:
+            self.opens(**given)
+        return refusal.value.response.status_code
+
+    @property
+    def connection(self) -> dict[str, Any]:
+        """What connection.yml says."""
+        return dict(yaml.safe_load(self.stack.shell(f"cat {self.directory}/connection.yml")))
+
+    def rewrites_connection(self, **changes: str | int) -> None:
+        """What a user may do to their own file."""
+        text = yaml.dump({**self.connection, **changes})
+        self.stack.shell(f"cat > {self.directory}/connection.yml <<'END'\n{text}END\n")
+
+    @property
+    def refusals(self) -> list[dict[str, Any]]:
+        """The audit lines about it."""
+        lines = [line.partition(" audit: ")[2] for line in self.portal.log.read_text().splitlines()]
+        noted = [json.loads(line) for line in lines if line]
+        return [n for n in noted if (n["event"], n.get("session")) == ("refusal", self.id)]
+
+    @property
+    def process(self) -> int:
+        """The service's pid, as this machine's root sees it."""
+        command = f"python3 service.py [0-9]+ {self.prefix}$"
+        return int(subprocess.check_output(["pgrep", "-f", command]))
+
+
+@pytest.fixture(scope="module", params=["here", "devcluster"])
+def stack(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    directory = tmp_path_factory.mktemp(request.param)
+    here = request.param == "here"
+    site: Devcluster | None = None if here else request.getfixturevalue("devcluster")
+    source = ROOT / "embedded" if here else request.getfixturevalue("site_config")
+    shutil.copytree(source / "clusters.d", directory / "clusters.d")
+    settings = yaml.safe_load((source / "portal.yml").read_text())
+    settings["app_defs"] = str(ROOT / "tests/app_defs")
+    if not here:
+        shutil.copy(source / "known_hosts", directory)
+    (directory / "portal.yml").write_text(yaml.dump(settings))
+    environment = {"OOD_PORTAL_CONFIG": str(directory / "portal.yml")}
+    if here:
+        environment["HOME"] = str(directory)
+    portal = RunningPortal(directory, environment)
+    portal.start()
+    yield Stack(portal, "this_machine" if here else "desktop", site)
+    portal.stop()
+
+
+@pytest.fixture(scope="module")
+def launched(stack: Stack) -> Iterator[Callable[..., list[Echo]]]:
+    """Launches services, which are cancelled in the end."""
+    owners: list[WebUser] = []
+
+    def launch(number: int = 1, user: str = OWNER, delay: int = 0) -> list[Echo]:
+        owner = stack.signs_in(user)
+        owners.append(owner)
+        echoes = [Echo(stack, owner, stack.launches(owner, delay)) for _ in range(number)]
+        for echo in echoes:
+            echo.directory = str(echo.card["context_directory"])
+        return echoes
+
+    yield launch
+    for user in {OWNER, "bob"} if stack.site else {OWNER}:
+        if owners:
+            owner = stack.signs_in(user)
+            for session in owner.sessions():
+                if session["status"] != "completed":
+                    owner.post(f"/sessions/{session['id']}/cancel", {})
+
+
+@pytest.fixture(scope="module")
+def running(stack: Stack, launched: Callable[..., list[Echo]]) -> list[Echo]:
+    """Two sessions of one user and, where there is another user, one of theirs."""
+    echoes = [*launched(2), *(launched(user="bob") if stack.site else ())]
+    for echo in echoes:
+        echo.starts()
+        echo.enters()
+    return echoes
+
+
+@pytest.fixture(scope="module")
+def echo(running: list[Echo]) -> Echo:
+    return running[0]
+
+
+@pytest.fixture(scope="module")
+def second(running: list[Echo]) -> Echo:
+    return running[1]
+
+
+only_devcluster = pytest.mark.parametrize("stack", ["devcluster"], indirect=True)
+
+
+# ---- What is passed on
+
+
+def test_addresses_reach_the_service_as_they_came(echo: Echo) -> None:
+    came = [echo.told(target)["target"] for target in TARGETS]
+    assert came == [echo.prefix + target for target in TARGETS]
+
+
+def test_methods(echo: Echo) -> None:
+    for method in ("GET", "OPTIONS", "DELETE"):
+        assert echo.told(method=method)["method"] == method
+    for method in ("POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
+        told = echo.told("x", method, b"some body")
+        assert (told["method"], told["size"]) == (method, 9)
+        assert told["sha256"] == hashlib.sha256(b"some body").hexdigest()
+    told = echo.told("x", "POST", b"")
+    assert (told["size"], dict(told["headers"])["content-length"]) == (0, "0")
+    head = echo.asks("x", "HEAD")
+    assert (head.status, head.body) == (200, b"")
+    assert int(head.one("Content-Length")) > 100
+
+
+def test_statuses(echo: Echo) -> None:
+    unchanged = echo.asks("not-modified")
+    assert (unchanged.status, unchanged.one("ETag"), unchanged.body) == (304, '"x"', b"")
+    for status in (201, 204, 206, 302, 401, 403, 404, 409, 418, 500, 502, 503, 504):
+        answer = echo.asks(f"status/{status}")
+        assert (answer.status, answer.body) == (status, b"")
+    assert echo.told()["size"] == 0  # the connection is in step still
+
+
+def test_browsers_keep_their_connection(echo: Echo) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", echo.portal.port, timeout=20)
+    headers = {"Host": f"localhost:{echo.portal.port}", "Cookie": echo.cookie}
+    try:
+        for path in ("not-modified", "status/204", "bytes/100000", "bytes/9?chunked=1", "x"):
+            connection.request("GET", echo.prefix + path, None, headers)
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status in (200, 204, 304)
+            assert connection.sock is not None, path
+        connection.request("POST", echo.prefix + "x", b"x" * MIB, headers)
+        assert json.loads(connection.getresponse().read())["size"] == MIB
+    finally:
+        connection.close()
+
+
+# ---- Streaming
+
+
+@contextmanager
+def little_memory(portal: RunningPortal) -> Iterator[None]:
+    """The portal may take less than 64 MB more at any moment of what is done in here."""
+    process = Path(f"/proc/{portal.worker}")
+    (process / "clear_refs").write_text("5")  # proc(5): begin the peak anew
+    before = _kilobytes(process, "VmRSS")
+    yield
+    assert _kilobytes(process, "VmHWM") - before < 64 * 1024
+
+
+def _kilobytes(process: Path, what: str) -> int:
+    found = re.search(rf"{what}:\s+(\d+) kB", (process / "status").read_text())
+    assert found
+    return int(found[1])
+
+
+def blocks(number: int) -> Iterator[bytes]:
+    return (bytes([n % 256]) * MIB for n in range(number))
+
+
+def digest_of(parts: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def test_upload_of_200_mb(echo: Echo) -> None:
+    with little_memory(echo.portal):
+        told = echo.told("x", "POST", blocks(200), Content_Length=str(200 * MIB))
+    assert (told["size"], told["sha256"]) == (200 * MIB, digest_of(blocks(200)))
+    assert dict(told["headers"])["content-length"] == str(200 * MIB)
+
+
+def test_download_of_200_mb(echo: Echo) -> None:
+    with little_memory(echo.portal):
+        assert echo.reads(f"bytes/{200 * MIB}") == 200 * MIB
+
+
+def test_download_by_a_slow_reader(echo: Echo) -> None:
+    """What the browser does not take yet waits at the service, not in the portal."""
+    headers = {"Cookie": echo.cookie}
+    with (
+        little_memory(echo.portal),
+        sent(echo.portal, "GET", f"{echo.prefix}bytes/{200 * MIB}", headers) as answer,
+    ):
+        size = len(answer.read(MIB))
+        assert echo.told()["size"] == 0  # while it is held up, others are not
+        while part := answer.read(MIB):
+            size += len(part)
+    assert size == 200 * MIB
+
+
+@only_devcluster
+def test_more_than_a_gib_through_one_session(echo: Echo) -> None:
+    with little_memory(echo.portal):
+        assert echo.reads("bytes/1200000000") == 1_200_000_000
+
+
+def test_chunked_both_ways(echo: Echo) -> None:
+    told = echo.told("x", "POST", blocks(3))
+    assert (told["size"], told["sha256"]) == (3 * MIB, digest_of(blocks(3)))
+    assert dict(told["headers"])["transfer-encoding"] == "chunked"
+    answer = echo.asks("bytes/3000000?chunked=1")
+    assert len(answer.body) == 3_000_000
+    assert (answer.one("Transfer-Encoding"), answer.all("Content-Length")) == ("chunked", [])
+    assert len(echo.asks("bytes/3000000").body) == 3_000_000
+
+
+def test_slow_answers_come_piece_by_piece(echo: Echo) -> None:
+    came: list[tuple[bytes, float]] = []
+    headers = {"Cookie": echo.cookie}
+    with sent(echo.portal, "GET", echo.prefix + "drip/5", headers) as answer:
+        while piece := answer.read1():
+            came.append((piece, time.monotonic()))
+    assert [piece for piece, _ in came] == [b"0\n", b"1\n", b"2\n", b"3\n", b"4\n"]
+    assert came[-1][1] - came[0][1] > 0.6
+
+
+def test_slow_uploads_go_piece_by_piece(echo: Echo) -> None:
+    """Half of a body is with the service before the other half exists."""
+    with echo.begins("Transfer-Encoding: chunked", "early") as connection:
+        piece = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+        answered = False
+        for _ in range(100):  # until the service's refusal has come back
+            connection.sendall(piece)
+            connection.settimeout(0.05)
+            try:
+                answered = connection.recv(13) == b"HTTP/1.1 413 "
+                break
+            except TimeoutError:
+                connection.settimeout(20)
+        assert answered
+
+
+def test_early_answer_to_an_upload(echo: Echo) -> None:
+    answer = echo.asks("early", "POST", blocks(50), Content_Length=str(50 * MIB))
+    assert (answer.status, answer.body) == (413, b"large")
+    answer = echo.asks("early", "POST", b"little")
+    assert (answer.status, answer.body) == (413, b"large")
+
+
+def test_answers_that_break_off_are_no_success(echo: Echo) -> None:
+    for path in ("broken", "broken?chunked=1"):
+        with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+            echo.asks(path)
+        assert echo.told()["size"] == 0
+
+
+def test_uploads_that_break_off_are_no_success(echo: Echo) -> None:
+    """A service never takes half of a file for all of it."""
+    log = echo.portal.log.read_text().count("Traceback")
+    for framing in ("Content-Length: 1000", "Transfer-Encoding: chunked"):
+        with echo.begins(framing) as connection:
+            connection.sendall(b"3\r\nabc\r\n")
+            connection.shutdown(socket.SHUT_WR)
+            assert not connection.recv(100).startswith(b"HTTP/1.1 2")
+    assert echo.portal.log.read_text().count("Traceback") == log
+
+
+def test_bodies_of_doubtful_length_are_refused(echo: Echo) -> None:
+    for framing in (
+        "Content-Length: 3\r\nTransfer-Encoding: chunked",
+        "Content-Length: 3\r\nContent-Length: 4",
+        "Content-Length: +3",
+        "Transfer-Encoding: chunked, identity",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding : chunked",
+    ):
+        with echo.begins(framing) as connection:
+            connection.sendall(b"3\r\nabc\r\n0\r\n\r\n")
+            assert connection.recv(100).startswith((b"HTTP/1.1 400", b"HTTP/1.1 501")), framing
+
+
+# ---- WebSockets
+
+
+def test_websocket_messages(echo: Echo) -> None:
+    with echo.opens() as websocket:
+        for message in ("text ≤ 🚀", b"\x00\xff binary", "", b"x" * 70_000):
+            websocket.send(message)
+            assert websocket.recv(10) == message
+        large = os.urandom(20_000_000)
+        websocket.send(large)
+        assert websocket.recv(30) == large
+        assert websocket.ping().wait(5)
+
+
+def test_websocket_subprotocol_and_head(echo: Echo) -> None:
+    password = echo.connection["password"]
+    wanted = [Subprotocol("v1.kernel"), Subprotocol("other")]
+    with echo.opens(subprotocols=wanted) as websocket:
+        assert websocket.subprotocol == "v1.kernel"
+        assert websocket.response is not None
+        assert password not in str(websocket.response.headers)
+
+
+def test_websocket_close_codes_pass_both_ways(echo: Echo) -> None:
+    with echo.opens() as websocket:
+        websocket.close(4001, "bye")
+        assert websocket.protocol.close_rcvd is not None
+        assert websocket.protocol.close_rcvd.code == 4001  # the service echoes what it got
+        assert websocket.protocol.close_rcvd.reason == "bye"
+    with echo.opens() as websocket:
+        websocket.send(b"close 4002")
+        with pytest.raises(ConnectionClosed) as closed:
+            websocket.recv(5)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 4002
+
+
+def test_200_websockets_at_once(echo: Echo) -> None:
+    with ExitStack() as opened, ThreadPoolExecutor(8) as threads:
+        openings = [threads.submit(echo.opens) for _ in range(200)]
+        websockets = [opened.enter_context(opening.result()) for opening in openings]
+        for number, websocket in enumerate(websockets):
+            websocket.send(f"message {number}")
+        for number, websocket in enumerate(websockets):
+            assert websocket.recv(10) == f"message {number}"
+        assert echo.told()["size"] == 0
+        assert echo.card["status"] == "running"
+    with echo.opens() as websocket:
+        websocket.send("after")
+        assert websocket.recv(10) == "after"
+
+
+def test_websockets_demand_the_right_origin(echo: Echo) -> None:
+    port = echo.portal.port
+    for origin in (
+        None,
+        "null",
+        "http://evil.example",
+        f"http://127.0.0.1:{port}",
+        f"https://localhost:{port}",
+        "http://localhost",
+        f"http://localhost:{port + 1}",
+        f"http://localhost:{port}.evil.example",
+    ):
+        assert echo.refused(origin=origin) == 403, origin
+    with echo.opens():
+        pass
+
+
+def test_sign_out_ends_websockets_and_requests(stack: Stack, echo: Echo) -> None:
+    other = Echo(stack, stack.signs_in(), echo.id)  # another browser of the same user
+    other.enters()
+    unused = other.ticket()
+    with echo.opens() as stays, other.opens() as ends:
+        assert other.user.post("/logout", {})[0] == 303
+        with pytest.raises(ConnectionClosed):
+            ends.recv(5)
+        stays.send("still here")
+        assert stays.recv(5) == "still here"
+    assert other.asks().status == 404
+    assert asked(stack.portal, "GET", unused, {}).status == 404
+    assert other.refused() == 404
+    assert echo.asks().status == 200
+
+
+# ---- Who may
+
+
+def test_nobody_signed_out(echo: Echo) -> None:
+    here = f"127.0.0.1:{echo.portal.port}"
+    for path in ("", "x", "not-modified"):
+        for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"):
+            for host in (here, f"localhost:{echo.portal.port}"):
+                answer = asked(echo.portal, method, echo.prefix + path, {"Host": host})
+                assert answer.status == 404, (method, host)
+                assert "ticket" not in answer.one("Location")
+    for cookie in ("", "ood_node=", "ood_node=x; ood_portal=x"):
+        assert echo.asks(Cookie=cookie).status == 404
+        assert echo.refused(cookie=cookie) == 404
+        assert echo.refused(cookie=cookie, host=here, origin=f"http://{here}") == 404
+
+
+def test_cookies_of_one_origin_are_no_good_on_the_other(echo: Echo) -> None:
+    here = f"127.0.0.1:{echo.portal.port}"
+    portal_cookie = echo.user._cookie
+    assert "ood_portal=" in portal_cookie
+    assert echo.asks(Cookie=portal_cookie).status == 404
+    assert echo.refused(cookie=portal_cookie) == 404
+    for cookie in (portal_cookie, echo.cookie, f"{portal_cookie}; {echo.cookie}"):
+        assert echo.refused(cookie=cookie, host=here, origin=f"http://{here}") == 404
+        assert echo.refused(cookie=cookie, host=here) == 404
+    answer = echo.asks(Host=here)
+    assert answer.status == 404
+    answer = echo.asks(Host=here, Cookie=portal_cookie, method="POST", body=b"x")
+    assert answer.status == 404
+    answer = echo.asks(path="sessions", Cookie=portal_cookie)
+    assert answer.status == 404
+    for page in ("/sessions", "/apps", f"/sessions/{echo.id}", "/login"):
+        answer = asked(echo.portal, "GET", page, {"Cookie": portal_cookie})
+        assert (answer.status, answer.one("Location")) == (302, f"http://{here}{page}")
+        answer = asked(echo.portal, "POST", page, {"Cookie": portal_cookie})
+        assert answer.status in (400, 404)  # without a CSRF token; without such a page
+
+
+@only_devcluster
+def test_nobody_else(stack: Stack, running: list[Echo]) -> None:
+    echo, _, bobs = running
+    assert bobs.told()["method"] == "GET"
+    bob = Echo(stack, bobs.user, echo.id)  # at the owner's session
+    bob.cookie = bobs.cookie
+    here = f"127.0.0.1:{stack.portal.port}"
+    for cookie in (bobs.cookie, bobs.user._cookie, f"{bobs.user._cookie}; {bobs.cookie}"):
+        for method in ("GET", "HEAD", "POST", "DELETE"):
+            assert bob.asks(method=method, Cookie=cookie).status == 404
+            answer = bob.asks(method=method, Cookie=cookie, Host=here)
+            assert (answer.status, answer.one("Location")) == (404, "")
+        assert bob.refused(cookie=cookie) == 404
+        assert bob.refused(cookie=cookie, host=here, origin=f"http://{here}") == 404
+    for path in (echo.prefix, "/node/01234567-89ab-4cde-8f01-23456789abcd/"):
+        head, text = bobs.user.request("GET", path)
+        assert (head.status, head.getheader("Location")) == (404, None), text
+
+
+def test_ticket_works_once_and_for_one_session(echo: Echo, second: Echo) -> None:
+    ticket = echo.ticket("a%2Fb//?x=%20")
+    answer = asked(echo.portal, "GET", ticket, {"Host": f"127.0.0.1:{echo.portal.port}"})
+    assert answer.status == 404  # it is for the services' origin
+    answer = asked(echo.portal, "GET", ticket, {})
+    assert (answer.status, answer.one("Location")) == (303, echo.prefix + "a%2Fb//?x=%20")
+    cookie, *attributes = answer.one("Set-Cookie").split("; ")
+    assert {f"Path={echo.prefix}", "HttpOnly", "SameSite=Lax"} == set(attributes)
+    assert answer.one("Referrer-Policy") == "no-referrer"
+    assert echo.asks(Cookie=cookie).status == 200
+    again = asked(echo.portal, "GET", ticket, {})
+    assert (again.status, again.all("Set-Cookie")) == (404, [])
+    assert second.asks(Cookie=cookie).status == 404
+    assert second.refused(cookie=cookie) == 404
+    planted = "ood_node=planted"  # by a service's own page: it gives nothing, and takes nothing
+    assert second.asks(Cookie=f"{planted}; {cookie}; {second.cookie}").status == 200
+    for nonsense in ("", "?ticket=", "?ticket=x", f"?ticket={cookie.partition('=')[2]}"):
+        assert asked(echo.portal, "GET", f"/enter{nonsense}", {}).status == 404
+
+
+def test_ticket_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(entry_room, "time", clock)
+    sign_ins = SignIns(lambda _: None)
+    entries = Entries(sign_ins)
+    entry = Entry(sign_ins.add("alice"), "id", "http://portal")
+    late, in_time = entries.ticket(entry, "/node/id/"), entries.ticket(entry, "/node/id/")
+    assert TICKET_SECONDS == 30
+    clock.now += 29.9
+    assert entries.exchange(in_time) is not None
+    clock.now += 0.1
+    assert entries.exchange(late) is None
+
+
+def test_other_hosts_are_refused(echo: Echo) -> None:
+    for host in ("evil.example", "localhost", "localhost:1", f"localhost.:{echo.portal.port}"):
+        assert echo.asks(Host=host).status == 404, host
+        assert echo.refused(host=host) == 404
+    answer = asked(
+        echo.portal, "GET", f"{echo.origin}{echo.prefix}", {"Cookie": echo.cookie, "Host": "x"}
+    )
+    assert answer.status == 404
+
+
+def test_requests_of_other_sites_are_refused(echo: Echo) -> None:
+    for method in ("GET", "POST", "PUT", "DELETE"):
+        for origin in ("null", "http://evil.example", f"http://127.0.0.1:{echo.portal.port}"):
+            assert echo.asks(method=method, Origin=origin).status == 403
+        for site in ("cross-site", "same-site"):
+            assert echo.asks(method=method, Sec_Fetch_Site=site).status == 403
+        fine = echo.asks(method=method, Origin=echo.origin, Sec_Fetch_Site="same-origin")
+        assert fine.status == 200
+    for method, status in (("GET", 200), ("POST", 403)):  # a link, a form
+        answer = echo.asks("", method, Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate")
+        assert answer.status == status
+
+
+def test_unknown_sessions(echo: Echo) -> None:
+    for id in ("01234567-89ab-4cde-8f01-23456789abcd", "x", "..", "%2e%2e", "localhost:22"):
+        answer, _ = echo.user.request("GET", f"/node/{id}/")
+        assert answer.status == 404
+        assert asked(echo.portal, "GET", f"/node/{id}/", {"Cookie": echo.cookie}).status == 404
+
+
+# ---- Headers
+
+
+def test_what_the_service_gets_to_see(echo: Echo) -> None:
+    told = echo.told(
+        Cookie=f"a=b; {echo.cookie}; ood_portal=secret; __Host-ood_portal=x; c=d",
+        Authorization="token mine",
+        X_Forwarded_For="1.2.3.4",
+        X_Forwarded_Host="evil.example",
+        X_Forwarded_Proto="https",
+        X_Forwarded_User="root",
+        X_Real_IP="1.2.3.4",
+        Forwarded="for=1.2.3.4;host=evil.example",
+        Via="1.1 evil",
+        Remote_User="root",
+        Connection="close, X-Named",
+        X_Named="about the connection",
+        Keep_Alive="timeout=5",
+        TE="trailers",
+        Trailer="X-Trailer",
+        Proxy_Authorization="Basic eDp4",
+        Proxy_Connection="close",
+        X_Own="end to end",
+        Accept_Encoding="br",
+    )
+    password = echo.connection["password"]
+    assert sorted(map(tuple, told["headers"])) == [
+        ("accept-encoding", "br"),
+        ("authorization", f"token {password}"),
+        ("cookie", "a=b; c=d"),
+        ("host", f"localhost:{echo.portal.port}"),
+        ("x-own", "end to end"),
+    ]
+
+
+def test_forwarded_headers_do_not_let_in(echo: Echo) -> None:
+    for name in ("X-Forwarded-Host", "X-Forwarded-Server", "X-Original-Host", "Forwarded"):
+        value = f"localhost:{echo.portal.port}"
+        given = {name: f"host={value}" if name == "Forwarded" else value}
+        headers = {"Cookie": echo.cookie, "Host": f"127.0.0.1:{echo.portal.port}", **given}
+        answer = asked(echo.portal, "GET", echo.prefix, headers)
+        assert answer.status == 404, name
+    answer = asked(echo.portal, "GET", echo.prefix, {"X-Forwarded-User": OWNER})
+    assert answer.status == 404
+
+
+def test_what_the_browser_gets_to_see(echo: Echo) -> None:
+    answer = echo.sets(
+        ("Set-Cookie", "plain=1"),
+        ("Set-Cookie", "wide=2; Path=/; Domain=localhost; HttpOnly; SameSite=None"),
+        ("Set-Cookie", f"narrow=3; path={echo.prefix}sub; Max-Age=5"),
+        ("Set-Cookie", f"short=4; Path={echo.prefix.rstrip('/')}"),
+        ("Set-Cookie", "other=5; Path=/node/01234567-89ab-4cde-8f01-23456789abcd/"),
+        ("Set-Cookie", "twice=6; Path=/; Path=/"),
+        ("Set-Cookie", "ood_portal=planted; Path=/"),
+        ("Set-Cookie", "ood_node=planted"),
+        ("Set-Cookie", " OOD_PORTAL =planted"),
+        ("Set-Cookie", "__Host-ood_portal=planted; Secure; Path=/"),
+        ("Connection", "X-Named"),
+        ("X-Named", "about the connection"),
+        ("Keep-Alive", "timeout=5"),
+        ("Upgrade", "h2c"),
+        ("Trailer", "X-Trailer"),
+        ("Proxy-Authenticate", "Basic"),
+        ("Clear-Site-Data", '"*"'),
+        ("Service-Worker-Allowed", "/"),
+        ("Strict-Transport-Security", "max-age=1000"),
+        ("Alt-Svc", 'h2="evil.example:443"'),
+        ("Content-Security-Policy", "default-src 'self'"),
+        ("X-Own", "end to end"),
+        ("Cache-Control", "max-age=60"),
+    )
+    assert (answer.status, answer.body) == (200, b"ok")
+    assert answer.all("Set-Cookie") == [
+        f"plain=1; Path={echo.prefix}",
+        f"wide=2; HttpOnly; SameSite=None; Path={echo.prefix}",
+        f"narrow=3; Max-Age=5; Path={echo.prefix}sub",
+        f"short=4; Path={echo.prefix}",
+        f"other=5; Path={echo.prefix}",
+        f"twice=6; Path={echo.prefix}",
+    ]
+    names = {name.lower() for name, _ in answer.headers}
+    assert names - {"vary"} == {
+        *("server", "date", "connection", "content-length", "set-cookie"),
+        *("content-security-policy", "x-own", "cache-control"),
+    }
+    assert answer.one("Connection") == "keep-alive"
+    assert answer.one("Content-Security-Policy") == "default-src 'self'"
+    assert answer.one("Cache-Control") == "max-age=60"
+
+
+def test_broken_header_does_not_plant_a_cookie(echo: Echo) -> None:
+    answer = echo.sets(("X-Own", "a\rSet-Cookie: ood_portal=planted; Path=/"))
+    assert answer.status == 200
+    assert answer.all("Set-Cookie") == []
+
+
+def test_password_is_nowhere_to_be_seen(echo: Echo) -> None:
+    password = echo.connection["password"]
+    assert len(password) == 48
+    assert ["authorization", f"token {password}"] in echo.told()["headers"]
+    seen = [
+        *(echo.asks(path) for path in ("page?html=x", "not-modified", "status/500", "bytes/9")),
+        echo.asks(Cookie=""),
+        echo.asks(Origin="null"),
+        asked(echo.portal, "GET", echo.ticket(), {}),
+    ]
+    pages = ["/", "/sessions", f"/sessions/{echo.id}", f"/sessions/{echo.id}/log", echo.prefix]
+    for page in pages:
+        head, text = echo.user.request("GET", page)
+        seen.append(Answer(head.status, head.getheaders(), text.encode()))
+    for answer in seen:
+        assert password not in str(answer.headers)
+        assert password.encode() not in answer.body
+    assert password not in json.dumps(echo.card)
+    assert password not in echo.portal.log.read_text()
+    assert password not in subprocess.check_output(["ps", "axww", "-o", "args"], text=True)
+
+
+# ---- The service's life
+
+
+def test_aborted_transfers_hold_no_place(echo: Echo) -> None:
+    """A service has twelve places for requests: closed tabs must not use them up."""
+    size = 200 * MIB
+    for _ in range(15):
+        with sent(echo.portal, "GET", f"{echo.prefix}bytes/{size}", {"Cookie": echo.cookie}) as got:
+            got.read(MIB)
+        with echo.begins(f"Content-Length: {size}") as connection:
+            connection.sendall(b"x" * MIB)
+    start = time.monotonic()
+    assert echo.told()["method"] == "GET"
+    assert time.monotonic() - start < 3
+
+
+def test_from_waiting_to_the_end(stack: Stack, launched: Callable[..., list[Echo]]) -> None:
+    (echo,) = launched(delay=2)
+    head, page = echo.user.request("GET", echo.prefix)
+    assert (head.status, head.getheader("Refresh")) == (503, "3")
+    assert "Waiting for Echo" in page
+    assert echo.card["connect_url"] is None
+    echo.starts()
+    echo.enters()
+    with echo.opens() as websocket:
+        websocket.send("x")
+        assert websocket.recv(10) == "x"
+        os.kill(echo.process, signal.SIGKILL)
+        with pytest.raises(ConnectionClosed):
+            websocket.recv(5)
+    answer = echo.asks()
+    assert (answer.status, answer.one("Refresh")) in ((503, "3"), (410, ""))
+    wait_until(lambda: echo.user.request("GET", echo.prefix)[0].status == 410, 20)
+    card = echo.card
+    assert (card["status"], card["outcome"]) == ("completed", "failed")
+    assert card["connect_url"] is None
+    answer = echo.asks()
+    assert answer.status == 410
+    assert "Echo has ended" in answer.text
+    assert answer.all("Refresh") == []
+    assert f'href="{stack.portal.url}/sessions"' in answer.body.decode()
+    assert echo.asks(Sec_Fetch_Mode="cors").status in (410, 504)  # a script gets no page
+    assert echo.refused() >= 500
+
+
+@only_devcluster
+def test_frozen_service_is_said_and_slows_nobody(echo: Echo, second: Echo) -> None:
+    says = "Echo does not answer at the moment"
+    process = echo.process
+    with ThreadPoolExecutor(10) as threads:
+        os.kill(process, signal.SIGSTOP)
+        try:
+            scripts = [threads.submit(echo.asks, Sec_Fetch_Mode="cors") for _ in range(8)]
+            start = time.monotonic()
+            page = threads.submit(echo.asks, Sec_Fetch_Mode="navigate")
+            card_said = page_said = 0.0
+            while not (card_said and page_said):
+                assert time.monotonic() - start < 12
+                before = time.monotonic()
+                assert second.told()["method"] == "GET"
+                assert echo.user.request("GET", "/")[0].status == 200
+                assert time.monotonic() - before < 1
+                _, cards = echo.user.request("GET", "/sessions")
+                card_said = card_said or (says in cards) * time.monotonic()
+                page_said = page_said or page.done() * time.monotonic()
+            assert page.result().status == 503
+            assert page.result().one("Refresh") == "3"
+            assert "does not answer" in page.result().text
+            assert not any(script.done() for script in scripts)
+            again = time.monotonic()  # from now on, it is known
+            assert echo.asks().status == 503
+            assert echo.asks(Sec_Fetch_Mode="cors").status == 504
+            assert time.monotonic() - again < 8
+        finally:
+            os.kill(process, signal.SIGCONT)
+        assert {script.result().status for script in scripts} == {200}
+    assert echo.asks().status == 200
+    wait_until(lambda: says not in echo.user.request("GET", "/sessions")[1], 10)
+
+
+@only_devcluster
+def test_edited_connection_is_refused(
+    stack: Stack, echo: Echo, launched: Callable[..., list[Echo]]
+) -> None:
+    """Whether it was edited before the portal first saw it, or later."""
+    others: list[dict[str, str | int]] = [{"host": "elsewhere.example"}, {"port": 22}]
+    later: list[dict[str, str | int]] = [others[0], {"port": echo.connection["port"]}]
+    running = launched(len(later))
+    starting = launched(len(others), delay=2)
+    for unseen, changes in zip(starting, others, strict=True):
+        there = f"test -e {unseen.directory}/connection.yml && echo there || echo no"
+        wait_until(lambda there=there: stack.shell(there) == "there\n", 60)
+        unseen.rewrites_connection(**changes)
+    for unseen, changes in zip(starting, others, strict=True):
+        wait_until(lambda unseen=unseen: unseen.card["status"] == "running", 20)
+        head, page = unseen.user.request("GET", unseen.prefix)
+        assert head.status == 404, changes
+        assert "connection.yml of this session" in page
+        assert unseen.card["connect_url"] is None
+        assert len(unseen.refusals) == 1
+    for seen, changes in zip(running, later, strict=True):
+        seen.starts()
+        seen.enters()
+        assert seen.told()["method"] == "GET"
+        seen.rewrites_connection(**changes)
+    for seen, changes in zip(running, later, strict=True):
+        statuses: set[int] = set()
+        wait_until(lambda s=seen, to=statuses: to.add(s.asks().status) or 404 in to, 20)
+        assert statuses <= {200, 404}, changes  # another service says 403 to this password
+        assert len(seen.refusals) >= 1
+        assert seen.refusals[0]["user"] == OWNER
+        assert seen.refused() == 404
+        assert seen.user.request("GET", seen.prefix)[0].status == 404
+        assert seen.card["connect_url"] is None
+    for session in (*starting, *running):
+        assert session.user.post(f"/sessions/{session.id}/cancel", {})[0] == 303
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "node2", "node1-x", "node", "169.254.1.1"]
+)
+def test_hosts_that_are_not_the_jobs(host: str) -> None:
+    connection = parse_connection(f"host: {host}\nport: 5000\npassword: x\n".encode())
+    assert connection is not None
+    assert not connection.is_on("node1")
+    assert not connection.is_on("node1.site.example")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "x", "[]", "host: node1", "port: 5000", "host: node1\nport: [5000]", "a: &a [*a]"),
+        *(f"host: node1\nport: {port}" for port in (0, -1, 22, 1023, 65536, "x", 5000.5)),
+        *(f"host: {host!r}\nport: 5000" for host in ("", "a b", "a/b", "[::1]", "a\r\nb", "-x")),
+        'host: node1\nport: 5000\npassword: "a\\r\\nX-Header: b"',
+        "host: node1\nport: 5000\npassword: " + "x" * 1025,
+        "host: !!python/object/apply:os.getpid []\nport: 5000",
+    ],
+)
+def test_connections_that_are_none(text: str) -> None:
+    assert parse_connection(text.encode()) is None
+
+
+def test_portal_killed_and_restarted(stack: Stack, echo: Echo, second: Echo) -> None:
+    process, job = echo.process, echo.card["job_id"]
+    ticket, cookie = echo.ticket(), echo.cookie
+    stack.portal.kill()
+    stack.portal.start()
+    assert echo.asks().status == 404
+    assert asked(stack.portal, "GET", ticket, {}).status == 404
+    assert echo.refused() == 404
+    user = stack.signs_in()
+    for session in (echo, second):
+        session.user = user
+        session.starts()
+        session.enters()
+    assert echo.cookie != cookie
+    assert (echo.process, echo.card["job_id"]) == (process, job)
+    assert echo.told()["method"] == "GET"
+    with echo.opens() as websocket:
+        websocket.send("back")
+        assert websocket.recv(10) == "back"
+
+
+# ---- In a browser
+
+HOSTILE = """<!doctype html><body><script>
+const portal = "PORTAL", cancel = "/sessions/ID/cancel";
+async function read(address, options) {
+  try {
+    const answer = await fetch(address, {credentials: "include", ...options});
+    return [answer.type, answer.status, await answer.text()].join(" ");
+  } catch (error) { return "refused"; }
+}
+function look(view) {
+  try { return view.document.body.innerText; } catch (error) { return "refused"; }
+}
+function frame(begin) {
+  return new Promise(done => {
+    const made = document.createElement("iframe");
+    made.name = "made" + Math.random();
+    document.body.append(made);
+    made.addEventListener("load", () => done(look(made.contentWindow)));
+    begin(made);
+  });
+}
+function post(made) {
+  const form = document.createElement("form");
+  form.method = "post"; form.action = portal + cancel; form.target = made.name;
+  document.body.append(form);
+  form.submit();
+}
+async function attack() {
+  document.cookie = "mine=1";
+  document.cookie = "ood_portal=planted; path=/";
+  const post_it = {method: "POST", body: new URLSearchParams({csrf_token: "x"})};
+  const popup = window.open(portal + "/sessions");
+  return {
+    cookie: document.cookie,
+    own: await read("status/201"),
+    page: await read(portal + "/sessions"),
+    opaque: await read(portal + "/sessions", {mode: "no-cors"}),
+    ticket: await read(portal + "/node/ID/"),
+    here: await read("/sessions"),
+    cancel: await read(portal + cancel, post_it),
+    blind: await read(portal + cancel, {...post_it, mode: "no-cors"}),
+    cancel_here: await read(cancel, post_it),
+    frame: await frame(made => { made.src = portal + "/sessions"; }),
+    form: await frame(post),
+    popup: look(popup),
+  };
+}
+</script>the service's own page"""
+
+
+@only_devcluster
+def test_hostile_page_cannot_reach_the_portal(page: Page, echo: Echo) -> None:
+    carol = Researcher(page, echo.portal)
+    carol.signs_in(OWNER)
+    carol.page.goto(f"{echo.portal.url}/sessions")
+    card = page.locator(f"article[data-session-id='{echo.id}']")
+    assert card.get_attribute("data-status") == "running"
+    html = HOSTILE.replace("PORTAL", echo.portal.url).replace("ID", echo.id)
+    page.goto(f"{echo.portal.url}{echo.prefix}page?html={quote(html)}")
+    assert page.url.startswith(f"{echo.origin}{echo.prefix}page")
+    assert "the service's own page" in page.content()
+    got = page.evaluate("attack()")
+    assert got.pop("own") == "basic 201 "
+    assert got.pop("cookie") == "mine=1; ood_portal=planted"
+    assert got.pop("cancel_here")[:9] in ("basic 400", "basic 404")  # no token, no such page
+    assert got.pop("opaque") in ("opaque 0 ", "refused")
+    assert got.pop("blind") in ("opaque 0 ", "refused")
+    assert set(got.values()) == {"refused"}, got
+    portal_cookies = [c for c in page.context.cookies(echo.portal.url) if "ood" in c["name"]]
+    assert [(c["name"], c["httpOnly"]) for c in portal_cookies] == [("ood_portal", True)]
+    page.goto(f"{echo.portal.url}/sessions")  # still signed in, and nothing was done
+    assert card.get_attribute("data-status") == "running"
+    assert "being cancelled" not in card.inner_text()
+    assert echo.told()["method"] == "GET"
