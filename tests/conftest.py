@@ -44,6 +44,13 @@ def _output(argv: list[str | Path], check: bool) -> str:
     return done.stdout
 
 
+def pytest_configure() -> None:
+    """What runs in the background or under nohup ignores these signals, and so would every process
+    that a test starts and then signals."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(scope="session")
 def devcluster() -> Iterator[Devcluster]:
     was_up = subprocess.run([ROOT / "devcluster/host", "registry", "true"], capture_output=True)
