@@ -12,19 +12,22 @@ from htmx_flask import Htmx
 from ood.config import PortalSettings, load_settings
 from ood.portal import Portal
 from ood.web import apps, errors, filters, home, node, security, sessions, signin
+from ood.web.front_end import FrontEnd
 
 
 def create_app(settings: PortalSettings | None = None) -> Flask:
     """Return the portal as a WSGI application. Raises `ConfigError` for a broken portal.yml."""
     settings = settings or load_settings()
     app = Flask(__name__)
+    secure = settings.auth != "token" and settings.secure_cookies
     app.config.update(
         # Sign-ins are in memory, so a key that outlives the process would be of no use.
         SECRET_KEY=secrets.token_bytes(32),
-        SESSION_COOKIE_NAME="ood_portal",
+        # Browsers take a cookie of the first name from this very host only, and over TLS.
+        SESSION_COOKIE_NAME="__Host-ood_portal" if secure else "ood_portal",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
-        SESSION_COOKIE_SECURE=settings.auth != "token" and settings.secure_cookies,
+        SESSION_COOKIE_SECURE=secure,
         WTF_CSRF_TIME_LIMIT=None,  # a form may stay open as long as its user is signed in
         MAX_CONTENT_LENGTH=1024 * 1024,
     )
@@ -34,6 +37,7 @@ def create_app(settings: PortalSettings | None = None) -> Flask:
     Htmx(app)
     for room in (security, errors, filters, signin, home, apps, sessions, node):
         room.init_app(app)
+    app.wsgi_app = FrontEnd(app.wsgi_app, settings)  # type: ignore[method-assign]
     return app
 
 

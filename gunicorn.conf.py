@@ -16,6 +16,10 @@ timeout = 120  # seconds without a sign of life of the worker; single requests h
 graceful_timeout = 5
 control_socket_disable = True
 worker_tmp_dir = "/dev/shm"  # noqa: S108 - gunicorn's own heartbeat file, which it unlinks at once
+forwarded_allow_ips = (
+    ""  # whose word is taken stands in portal.yml, and ood/web/front_end.py reads it
+)
+forwarder_headers = ""
 accesslog = None
 loglevel = "warning"
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,6 +38,13 @@ Text = Annotated[
 ]
 
 
+def _peer(value: Any) -> Any:
+    return value if value == "unix" else str(ip_address(value))
+
+
+FrontEnd = Annotated[str, BeforeValidator(_peer)]
+
+
 def _with_port(value: Any) -> Any:
     return value.replace("${PORT}", PORT) if isinstance(value, str) else value
 
@@ -49,7 +59,23 @@ class PortalSettings(_Settings):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: str = "Open OnDemand"
-    auth: Literal["token", "ssh"] = "token"
+    auth: Literal["token", "ssh", "header"] = "token"
+    credentials: Literal["password", "certificate"] = "password"
+    """What opens the users' SSH connections: the password they signed in with, or certificates that
+    the portal signs with `user_ca`."""
+    user_ca: Path | None = None
+    """OpenSSH private key; back-ends name its public half in `TrustedUserCAKeys`."""
+    front_ends: tuple[FrontEnd, ...] = ()
+    """Peers that pass on what browsers ask: their word is taken for a browser's address and scheme
+    (`X-Forwarded-For`, `X-Forwarded-Proto`) and, with `auth: header`, for who the user is. `unix`
+    stands for whoever may open the portal's Unix socket."""
+    user_header: str = Field(default="X-Remote-User", pattern=r"^[A-Za-z][A-Za-z0-9-]*$")
+    idle_minutes: float = Field(default=480, gt=0)
+    """A sign-in ends after so long without anybody doing anything with it."""
+    absolute_hours: float = Field(default=24, gt=0)
+    """A sign-in ends after so long, whatever happens."""
+    audit_log: Path | None = None
+    """One JSON line per event; absent: among the portal's own log."""
     apps_origin: Annotated[str | None, BeforeValidator(_with_port)] = Field(
         default=None, pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$"
     )
@@ -68,11 +94,36 @@ class PortalSettings(_Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> PortalSettings:
-        if self.auth == "ssh" and (self.portal_host is None or self.known_hosts is None):
-            raise ValueError("`auth: ssh` needs `portal_host` and `known_hosts`")
-        if self.auth == "token" and self.portal_host is not None:
-            raise ValueError("`auth: token` serves this machine only: remove `portal_host`")
+        needed = self.portal_host is None or self.known_hosts is None
+        if self.auth != "token" and needed:
+            raise ValueError(f"`auth: {self.auth}` needs `portal_host` and `known_hosts`")
+        if self.auth == "header" and self.credentials != "certificate":
+            raise ValueError(
+                "`auth: header` needs `credentials: certificate`: there is no password"
+            )
+        if self.auth == "header" and not self.front_ends:
+            raise ValueError("`auth: header` needs `front_ends`: whose word is to be taken?")
+        if (self.credentials == "certificate") != (self.user_ca is not None):
+            raise ValueError("`credentials: certificate` and `user_ca` go together")
+        if self.auth == "token" and (self.portal_host is not None or self.user_ca is not None):
+            raise ValueError(
+                "`auth: token` serves this machine only: remove `portal_host` and `user_ca`"
+            )
         return self
+
+
+class Acl(_Settings):
+    """One rule on groups, as Open OnDemand writes it: a whitelist lets in those in any of its
+    groups, a blacklist those in none."""
+
+    adapter: Literal["group"]
+    groups: tuple[Text, ...]
+    type: Literal["whitelist", "blacklist"] = "whitelist"
+
+
+def permit(acls: Iterable[Acl], groups: AbstractSet[str]) -> bool:
+    """Whether all rules let in somebody who is in these groups."""
+    return all((not groups.isdisjoint(acl.groups)) == (acl.type == "whitelist") for acl in acls)
 
 
 class JobSettings(_Settings):
@@ -116,6 +167,8 @@ class Cluster(_Settings):
     )
     gpus: int = Field(default=0, ge=0, validation_alias=AliasPath("v2", "custom", "portal", "gpus"))
 
+    acls: tuple[Acl, ...] = Field(default=(), validation_alias=AliasPath("v2", "acls"))
+
     @property
     def label(self) -> str:
         return self.title or self.id
@@ -145,7 +198,7 @@ def load_settings(path: Path | None = None) -> PortalSettings:
         raise ConfigError(describe(path, error)) from None
     beside = {
         key: path.parent / value
-        for key in ("known_hosts", "clusters", "app_defs")
+        for key in ("known_hosts", "user_ca", "clusters", "app_defs", "audit_log")
         if (value := getattr(settings, key)) is not None
     }
     return settings.model_copy(update=beside)

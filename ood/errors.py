@@ -10,7 +10,8 @@
     ├── SchedulerError          the scheduler refused, or its answer made no sense
     └── HostError               something done on a host as the user failed
         ├── HostUnreachable     no connection, or it dropped
-        ├── SignInExpired       the host no longer accepts the user's credentials
+        ├── SignInExpired       the user is signed out, or the portal host no longer accepts them
+        ├── HostRefused         another host does not accept the user
         ├── CommandFailed       a command ended with a non-zero exit code
         ├── CommandTimedOut     a command, or the host, did not answer in time
         └── FileFailed          a file operation failed
@@ -93,6 +94,11 @@ class HostUnreachable(HostError):
 class SignInExpired(HostError):
     http_status = 401
     code = "sign-in-expired"
+
+
+class HostRefused(HostError):
+    http_status = 403
+    code = "host-refused"
 
 
 class CommandFailed(HostError):

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 
 from ood.apps.definition import AppDefinition, load_apps
-from ood.auth.signins import OneTimeToken, SignIns
-from ood.config import Cluster, PortalSettings, load_clusters
-from ood.errors import NotFound
+from ood.audit import AuditLog
+from ood.auth.attempts import Attempts
+from ood.auth.authority import UserAuthority
+from ood.auth.credentials import Credentials
+from ood.auth.signins import OneTimeToken, SignIn, SignIns
+from ood.config import Cluster, PortalSettings, load_clusters, permit
 from ood.hosts.base import Stream
 from ood.hosts.pool import HostPool
 from ood.proxy.entry import Entries
@@ -23,6 +28,7 @@ from ood.sessions.service import Service
 from ood.sessions.store import SessionStore
 
 DIAL_TIMEOUT = 5.0  # seconds
+EXPIRED_EVERY = 1.0  # seconds
 
 log = logging.getLogger(__name__)
 
@@ -38,19 +44,24 @@ class Portal:
         self.apps, broken_apps = load_apps(settings.app_defs, settings.form_values)
         for problem in (*broken_clusters, *broken_apps):
             log.error("%s", problem)
-        self.pool = HostPool(settings.portal_host, settings.known_hosts)
+        authority = UserAuthority(settings.user_ca) if settings.user_ca is not None else None
+        self.pool = HostPool(settings.portal_host, settings.known_hosts, Credentials(authority))
         self.monitor = JobMonitor()
-        self.sign_ins = SignIns(self._signed_out)
+        self.audit = AuditLog(settings.audit_log)
+        self.attempts = Attempts()
+        self.sign_ins = SignIns(
+            settings.idle_minutes * 60, settings.absolute_hours * 3600, self._sign_in_ended
+        )
         self.token = OneTimeToken()
         self.entries = Entries(self.sign_ins)
         self.services = Services(lambda user, id: self.board(user).service(id), self._dial)
         self.tunnels = Tunnels()
         self._lock = threading.Lock()
         self._boards: dict[str, Board] = {}
+        threading.Thread(target=self._end_expired, name="sign-ins", daemon=True).start()
 
-    @property
-    def job_clusters(self) -> dict[str, Cluster]:
-        """The back-ends that run jobs, as forms offer them.
+    def job_clusters(self, groups: AbstractSet[str]) -> dict[str, Cluster]:
+        """The back-ends that run jobs, as forms offer them to somebody in these groups.
 
         A job finds its files on the portal host's home directories, so unsynched ones are left out.
         """
@@ -58,14 +69,12 @@ class Portal:
             id: cluster
             for id, cluster in self.clusters.items()
             if cluster.job is not None and not cluster.hidden and cluster.home == "synched"
+            if permit(cluster.acls, groups)
         }
 
-    def app(self, name: str) -> AppDefinition:
-        """Raises `NotFound`."""
-        try:
-            return self.apps[name]
-        except KeyError:
-            raise NotFound("There is no such app.") from None
+    def apps_for(self, groups: AbstractSet[str]) -> dict[str, AppDefinition]:
+        """The apps that somebody in these groups may launch."""
+        return {name: app for name, app in self.apps.items() if permit(app.manifest.acls, groups)}
 
     def board(self, user: str) -> Board:
         """The user's job cards. Raises `HostError` when their home cannot be reached."""
@@ -99,7 +108,19 @@ class Portal:
         host = self.pool.submit_host(service.user, address)
         return host.dial(service.node, service.port, DIAL_TIMEOUT)
 
-    def _signed_out(self, user: str) -> None:
-        with self._lock:
-            self._boards.pop(user, None)
-        self.pool.forget(user)
+    def _end_expired(self) -> None:
+        while True:
+            time.sleep(EXPIRED_EVERY)
+            try:
+                self.sign_ins.end_expired()
+            except Exception:
+                log.exception("a sign-in that expired")
+
+    def _sign_in_ended(self, sign_in: SignIn, why: str, last: bool) -> None:
+        self.audit.note("sign-out", sign_in.user, address=sign_in.address, reason=why)
+        if last:
+            with self._lock:
+                self._boards.pop(sign_in.user, None)
+            self.pool.forget(sign_in.user)
+            self.monitor.forget(sign_in.user)
+            self.services.forget(sign_in.user)

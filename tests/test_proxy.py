@@ -704,9 +704,9 @@ def test_ticket_works_once_and_for_one_session(echo: Echo, second: Echo) -> None
 def test_ticket_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(entry_room, "time", clock)
-    sign_ins = SignIns(lambda _: None)
+    sign_ins = SignIns(3600, 3600, lambda *_: None)
     entries = Entries(sign_ins)
-    entry = Entry(sign_ins.add("alice"), "id", "http://portal")
+    entry = Entry(sign_ins.add("alice", frozenset(), ""), "id", "http://portal")
     late, in_time = entries.ticket(entry, "/node/id/"), entries.ticket(entry, "/node/id/")
     assert TICKET_SECONDS == 30
     clock.now += 29.9

@@ -24,7 +24,7 @@ from ood.errors import HostUnreachable, LaunchFailed
 from ood.portal import Portal
 from ood.sessions.record import SessionRecord
 from ood.web.filters import duration
-from ood.web.security import CONTENT_SECURITY_POLICY
+from ood.web.security import CONTENT_SECURITY_POLICY, PERMISSIONS_POLICY
 from tests.conftest import wait_until
 
 FORM = "/apps/container_app"
@@ -44,6 +44,7 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": PERMISSIONS_POLICY,
 }
 
 
@@ -328,32 +329,21 @@ def remote(settings: PortalSettings, tmp_path: Path) -> Browser:
     return Browser(create_app(settings.model_copy(update=site)))
 
 
-@pytest.mark.parametrize(
-    ("name", "status", "sentence"),
-    [
-        ("ada", 503, "127.0.0.1 cannot be reached"),
-        ("root", 401, "not right"),
-        ("-oProxyCommand=x", 401, "not right"),
-        ("a b", 401, "not right"),
-        ("ada@elsewhere", 401, "not right"),
-        (SCRIPT, 401, "not right"),
-        ("", 401, "not right"),
-    ],
-)
-def test_a_password_is_never_shown_again(
-    remote: Browser, name: str, status: int, sentence: str
-) -> None:
+@pytest.mark.parametrize("name", ["ada", "root", "-oProxyCommand=x", "a b", SCRIPT, ""])
+def test_a_password_is_never_shown_again(remote: Browser, name: str) -> None:
     answer = remote.posts("/login", username=name, password=TOKEN, next="/apps")
     page = Page(answer.text)
-    assert answer.status_code == status
-    assert sentence in page.text
+    assert answer.status_code == 503
+    assert "127.0.0.1 cannot be reached" in page.text
     assert page.fields["username"] == name
     assert page.fields["next"] == "/apps"
     assert TOKEN not in "".join(remote.seen)
 
 
 def test_a_site_with_tls_has_secure_cookies(remote: Browser) -> None:
-    assert "; Secure" in remote.opens("/login").headers["Set-Cookie"]
+    cookie = remote.opens("/login").headers["Set-Cookie"]
+    assert cookie.startswith("__Host-ood_portal=")
+    assert "; Secure; HttpOnly; Path=/; SameSite=Lax" in cookie
     assert remote.opens("/login?token=x").status_code == 200, "no way in but the password"
 
 
@@ -384,10 +374,10 @@ def test_nobody_signed_out_gets_anything_but_the_way_in(stranger: Browser) -> No
         assert (refused.status_code, refused.location.partition("?")[0]) == (302, "/login"), address
         headers = {"Accept": "application/json"}
         assert stranger.opens(address, method, data=data, headers=headers).status_code == 401
-        headers = {"HX-Request": "true"}
+        headers = {"HX-Request": "true", "HX-Current-URL": "http://localhost/apps/x?from=y"}
         refused = stranger.opens(address, method, data=data, headers=headers)
         assert refused.status_code == 401
-        assert refused.headers["HX-Redirect"].startswith("/login?next=")
+        assert refused.headers["HX-Redirect"] == "/login?next=/apps/x?from%3Dy"
 
 
 def test_the_way_in_leads_back(stranger: Browser) -> None:

@@ -14,7 +14,7 @@ from pydantic import Field as Setting
 
 from ood.apps.fields import Field
 from ood.apps.templates import check, render
-from ood.config import Cluster, describe, read_yaml
+from ood.config import Acl, Cluster, describe, read_yaml
 from ood.errors import ConfigError, InvalidForm
 
 APP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -44,7 +44,7 @@ class ServiceOptions(BaseModel):
 
 
 class Manifest(BaseModel):
-    """manifest.yml, with Open OnDemand's keys plus `service`."""
+    """manifest.yml, with Open OnDemand's keys plus `service` and, as clusters have them, `acls`."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -53,6 +53,7 @@ class Manifest(BaseModel):
     category: str = "Apps"
     icon: str = "box"
     service: ServiceOptions | None = None
+    acls: tuple[Acl, ...] = ()
 
 
 class ScriptOptions(BaseModel):

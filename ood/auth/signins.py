@@ -15,70 +15,70 @@ from dataclasses import dataclass
 
 from flask_login import UserMixin
 
-IDLE_SECONDS = 8 * 3600.0
-ABSOLUTE_SECONDS = 24 * 3600.0
-
 
 @dataclass
 class SignIn(UserMixin):  # type: ignore[misc]  # Flask-Login has no types
-    """One browser signed in as `user`. Times are monotonic seconds."""
+    """One browser at `address` signed in as `user`, who is in `groups` on the portal host. Times
+    are monotonic seconds."""
 
     id: str
     user: str
+    groups: frozenset[str]
+    address: str
     since: float
     seen: float
 
-    @property
-    def expired(self) -> bool:
-        now = time.monotonic()
-        return now - self.seen > IDLE_SECONDS or now - self.since > ABSOLUTE_SECONDS
-
 
 class SignIns:
-    """All sign-ins. `on_last_sign_out` is called with a user who has none left."""
+    """All sign-ins. Each ends after `idle` seconds without a sign of life, and after `absolute`
+    seconds. `on_end` is called with each that ended, why, and whether its user has none left."""
 
-    def __init__(self, on_last_sign_out: Callable[[str], None]) -> None:
+    def __init__(
+        self, idle: float, absolute: float, on_end: Callable[[SignIn, str, bool], None]
+    ) -> None:
+        self._idle = idle
+        self._absolute = absolute
+        self._on_end = on_end
         self._lock = threading.Lock()
         self._by_id: dict[str, SignIn] = {}
-        self._on_last_sign_out = on_last_sign_out
 
-    def add(self, user: str) -> SignIn:
+    def add(self, user: str, groups: frozenset[str], address: str) -> SignIn:
         now = time.monotonic()
-        sign_in = SignIn(secrets.token_urlsafe(32), user, now, now)
+        sign_in = SignIn(secrets.token_urlsafe(32), user, groups, address, now, now)
         with self._lock:
             self._by_id[sign_in.id] = sign_in
-        self._remove(lambda other: other.expired)
         return sign_in
 
-    def find(self, id: str) -> SignIn | None:
-        """The sign-in a cookie names, if it is still good."""
+    def find(self, id: str, sign_of_life: bool = True) -> SignIn | None:
+        """The sign-in a cookie names, if it is still good. What a page asks by itself, without
+        anybody doing anything, is no sign of life."""
         with self._lock:
             found = self._by_id.get(id)
-        if found is None:
-            return None
-        if found.expired:
-            self.remove(id)
-            return None
-        found.seen = time.monotonic()
-        return found
+            if found is None or self._expired(found):
+                return None
+            if sign_of_life:
+                found.seen = time.monotonic()
+            return found
 
-    def alive(self, id: str) -> bool:
-        """Whether a sign-in is still good, without taking that for a sign of life."""
-        with self._lock:
-            found = self._by_id.get(id)
-        return found is not None and not found.expired
+    def remove(self, id: str, why: str) -> None:
+        self._end(lambda sign_in: sign_in.id == id, why)
 
-    def remove(self, id: str) -> None:
-        self._remove(lambda sign_in: sign_in.id == id)
+    def end_expired(self) -> None:
+        """To be called every now and then: nobody may ever ask for them again."""
+        self._end(self._expired, "expired")
 
-    def _remove(self, which: Callable[[SignIn], bool]) -> None:
+    def _expired(self, sign_in: SignIn) -> bool:
+        now = time.monotonic()
+        return now - sign_in.seen > self._idle or now - sign_in.since > self._absolute
+
+    def _end(self, which: Callable[[SignIn], bool], why: str) -> None:
         with self._lock:
             gone = [sign_in for sign_in in self._by_id.values() if which(sign_in)]
             for sign_in in gone:
                 del self._by_id[sign_in.id]
             users = {sign_in.user for sign_in in self._by_id.values()}
-        for user in {sign_in.user for sign_in in gone} - users:
-            self._on_last_sign_out(user)
+        for sign_in in gone:
+            self._on_end(sign_in, why, sign_in.user not in users)
 
 
 class OneTimeToken:

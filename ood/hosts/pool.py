@@ -8,7 +8,9 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from ood.errors import SignInExpired
+from ood.auth.credentials import Credential, Credentials
+from ood.errors import HostError, SignInExpired
+from ood.hosts.account import Account, account_of
 from ood.hosts.base import Host
 from ood.hosts.local import LocalHost
 from ood.hosts.ssh import SSHHost
@@ -18,17 +20,19 @@ LOOK_EVERY = 60.0  # seconds
 
 
 class HostPool:
-    """Hosts of all signed-in users.
+    """Hosts of all signed-in users."""
 
-    Passwords live here and nowhere else, in memory, from `remember` to `forget`.
-    """
-
-    def __init__(self, portal_host: str | None, known_hosts: Path | None) -> None:
+    def __init__(
+        self,
+        portal_host: str | None,
+        known_hosts: Path | None,
+        credentials: Credentials | None = None,
+    ) -> None:
         self._portal_host = portal_host
         self._known_hosts = known_hosts
+        self._credentials = credentials or Credentials()
         self._local = LocalHost()
         self._lock = threading.Lock()
-        self._passwords: dict[str, SecretStr] = {}
         self._hosts: dict[tuple[str, str], SSHHost] = {}
         if portal_host is not None:
             threading.Thread(target=self._close_idle, name="idle-hosts", daemon=True).start()
@@ -41,7 +45,7 @@ class HostPool:
         """The host scheduler commands run on; `address` is the cluster's `v2.job.submit_host`."""
         return self.portal_host(user) if address is None else self.host(user, address)
 
-    def host(self, user: str, address: str) -> Host:
+    def host(self, user: str, address: str) -> SSHHost:
         """A machine (`name` or `name:port`) as this user."""
         with self._lock:
             found = self._hosts.get((user, address))
@@ -49,26 +53,45 @@ class HostPool:
                 found = self._hosts[user, address] = self._new(user, address)
             return found
 
-    def sign_in(self, user: str, password: SecretStr) -> None:
-        """Open the user's own connection to the portal host; keep the password if that works.
+    def sign_in(self, user: str, password: SecretStr | None = None) -> Account:
+        """Open the user's own connection to the portal host; from then on what opened it opens the
+        others. Without `password` the caller has made sure who it is, and a certificate opens it.
 
-        Raises `SignInExpired` when the password is wrong, `HostUnreachable` when nobody answers.
+        Raises `SignInExpired` when the password is wrong or the account is not a person's, and
+        `HostUnreachable` when nobody answers.
         """
         assert self._portal_host is not None
+        credential: Credential
+        if self._credentials.by_certificate:
+            if password is not None:
+                self._candidate(user, password).close()  # it is right, and no longer needed
+            credential = self._credentials.certify(user)
+        else:
+            assert password is not None
+            credential = password
+        candidate = self._candidate(user, credential)
+        try:
+            account = account_of(candidate)
+            if account.is_of_the_system:
+                raise SignInExpired("This account cannot use the portal.", f"uid {account.uid}")
+        except HostError:
+            candidate.close()
+            raise
+        self._credentials.remember(user, credential)
+        self.host(user, self._portal_host).adopt(candidate)
+        return account
+
+    def _candidate(self, user: str, credential: Credential) -> SSHHost:
+        assert self._portal_host is not None
         assert self._known_hosts is not None
-        candidate = SSHHost(self._portal_host, user, lambda: password, self._known_hosts)
+        candidate = SSHHost(self._portal_host, user, lambda: credential, self._known_hosts)
         candidate.connect()
-        with self._lock:
-            self._passwords[user] = password
-            kept = self._hosts.setdefault(
-                (user, self._portal_host), self._new(user, self._portal_host)
-            )
-        kept.adopt(candidate)
+        return candidate
 
     def forget(self, user: str) -> None:
-        """Forget the user's password and close all their connections."""
+        """Forget what opens the user's connections, and close all of them."""
+        self._credentials.forget(user)
         with self._lock:
-            self._passwords.pop(user, None)
             theirs = [key for key in self._hosts if key[0] == user]
             closing = [self._hosts.pop(key) for key in theirs]
         for host in closing:
@@ -76,14 +99,13 @@ class HostPool:
 
     def _new(self, user: str, address: str) -> SSHHost:
         assert self._known_hosts is not None
-        return SSHHost(address, user, lambda: self._password(user), self._known_hosts)
-
-    def _password(self, user: str) -> SecretStr:
-        with self._lock:
-            password = self._passwords.get(user)
-        if password is None:
-            raise SignInExpired("You are signed out. Sign in again.")
-        return password
+        return SSHHost(
+            address,
+            user,
+            lambda: self._credentials.of(user),
+            self._known_hosts,
+            opens_the_portal=address == self._portal_host,
+        )
 
     def _close_idle(self) -> None:
         while True:

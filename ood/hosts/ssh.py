@@ -6,9 +6,7 @@ Each hazard handled here was met on Fabric 3.2 with paramiko 5.1 against OpenSSH
 
 from __future__ import annotations
 
-import logging
 import math
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,25 +14,24 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import paramiko
-from fabric import Config, Connection
+from fabric import Connection
 from pydantic import SecretStr
 
+from ood.auth.credentials import Credential
 from ood.errors import (
     CommandFailed,
     CommandTimedOut,
     HostError,
+    HostRefused,
     HostUnreachable,
     SignInExpired,
 )
 from ood.hosts.base import LOGIN_SHELL_IN, MAX_INPUT, CommandResult, Host
 from ood.hosts.channels import SSHTerminal, collect
+from ood.hosts.opening import CONNECT_TIMEOUT, NotAccepted, open_connection
 from ood.hosts.sftp import SFTPFiles
-from ood.hosts.transport import new_transport
 from ood.quoting import command_line
 
-log = logging.getLogger(__name__)
-
-CONNECT_TIMEOUT = 10.0  # seconds, for each of TCP, banner and authentication
 SESSION_CHANNELS = 8
 """Commands, terminals and open files at once on one connection; stock sshd allows 10 (MaxSessions).
 The one long-lived SFTP channel is not counted, hence 8 and not 9."""
@@ -42,20 +39,24 @@ LASTING_CHANNELS = 6
 """How many of these may be terminals and open files, which last as long as their user likes:
 however many there are, commands go on."""
 PATIENCE = 10.0  # seconds, to wait for a place among the channels
-SILENCE = 30.0  # seconds without a sign of life, after which a connection is taken for dead
-NEVER = 2**62  # bytes or packets
 
 
 class SSHHost(Host):
     """One machine as one user, over one connection that all threads share.
 
-    The connection is opened at first use and again after it dropped. `password` is asked for at
-    each opening, so that a password forgotten at sign-out cannot be used again: it raises
-    `SignInExpired` then.
+    The connection is opened at first use and again after it dropped. `credential` is asked
+    for at each opening, so that one forgotten at sign-out cannot be used again: it raises
+    `SignInExpired` then. So does a host that `opens_the_portal` and no longer accepts the user;
+    another one raises `HostRefused`.
     """
 
     def __init__(
-        self, address: str, user: str, password: Callable[[], SecretStr], known_hosts: Path
+        self,
+        address: str,
+        user: str,
+        credential: Callable[[], Credential],
+        known_hosts: Path,
+        opens_the_portal: bool = True,
     ) -> None:
         host, _, port = address.partition(":")
         self.name = host
@@ -63,13 +64,14 @@ class SSHHost(Host):
         self.files = self._sftp = SFTPFiles(self)
         self.last_used = time.monotonic()
         self._port = int(port or 22)
-        self._password = password
+        self._credential = credential
         self._known_hosts = known_hosts
+        self._opens_the_portal = opens_the_portal
         self._opening = threading.Lock()
         self._connection: Connection | None = None
         self._failure: HostError | None = None
         self._failed_at = 0.0
-        self._refused: SecretStr | None = None
+        self._refused: Credential | None = None
         self._home: str | None = None
         self._places = threading.BoundedSemaphore(SESSION_CHANNELS)
         self._lasting_places = threading.BoundedSemaphore(LASTING_CHANNELS)
@@ -147,7 +149,7 @@ class SSHHost(Host):
             raise HostUnreachable(message, str(error)) from error
 
     def connect(self) -> None:
-        """Open the connection now. Raises `SignInExpired` when the password is refused."""
+        """Open the connection now. Raises `HostError`."""
         self._transport()
 
     def adopt(self, other: SSHHost) -> None:
@@ -220,12 +222,6 @@ class SSHHost(Host):
                     raise self._too_much() from error
             time.sleep(0.1)
 
-    def _not_accepted(self, detail: str = "") -> SignInExpired:
-        return SignInExpired(f"{self.name} did not accept your user name and password.", detail)
-
-    def _cannot_be_reached(self, error: Exception) -> HostUnreachable:
-        return HostUnreachable(f"{self.name} cannot be reached. Try again in a minute.", str(error))
-
     def _too_much(self) -> HostUnreachable:
         return HostUnreachable(
             f"Too much is open on {self.name} at once. Close a shell or wait for a transfer to "
@@ -251,72 +247,21 @@ class SSHHost(Host):
             return transport
 
     def _open(self) -> Connection:
-        password = self._password()
-        if password is self._refused:
-            raise self._not_accepted()  # a page that asks every few seconds must not lock them out
-        connection = Connection(
-            self.name,
-            user=self.user,
-            port=self._port,
-            # Fabric would read the portal account's own ~/.ssh/config and fabric.yml.
-            config=Config(lazy=True, overrides={"load_ssh_configs": False}),
-            connect_timeout=CONNECT_TIMEOUT,
-            connect_kwargs={
-                "password": password.get_secret_value(),
-                "look_for_keys": False,
-                "allow_agent": False,
-                "banner_timeout": CONNECT_TIMEOUT,
-                "auth_timeout": CONNECT_TIMEOUT,
-                "transport_factory": new_transport,
-            },
-        )
-        with ExitStack() as undo:
-            # A refused connection would stay open and count against sshd's MaxStartups.
-            undo.callback(connection.client.close)
-            try:
-                self._authenticate(connection)
-            except SignInExpired:
-                self._refused = password
-                raise
-            undo.pop_all()
-        transport = connection.transport
-        transport.set_keepalive(30)
-        # A client-side key re-exchange while a channel streams in stalls the connection.
-        transport.packetizer.REKEY_BYTES = NEVER
-        transport.packetizer.REKEY_PACKETS = NEVER
-        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # Without it, verbs on a host that lost its power wait for a quarter of an hour.
-        milliseconds = int(SILENCE * 1000)
-        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
-        log.info("opened SSH connection to %s as %s", self.name, self.user)
-        return connection
-
-    def _authenticate(self, connection: Connection) -> None:
-        """Open the connection to the host that known_hosts knows."""
-        connection.client.load_host_keys(str(self._known_hosts))
-        # Fabric's default is to accept.
-        connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
+        credential = self._credential()
+        if credential is self._refused:  # a page that asks every few seconds must not lock them out
+            raise self._not_accepted(credential)
         try:
-            connection.open()
-        except paramiko.AuthenticationException as error:
-            # Paramiko says the same of a host that went away, or took too long, at this point.
-            if connection.client.get_transport().is_active() and "timeout" not in str(error):
-                raise self._not_accepted(str(error)) from error
-            raise self._cannot_be_reached(error) from error
-        except paramiko.BadHostKeyException as error:
-            raise HostUnreachable(
-                f"{self.name} has another host key than the portal knows, so nothing was sent to "
-                "it. Tell your administrator.",
-                str(error),
-            ) from error
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            if "not found in known_hosts" in str(error):
-                raise HostUnreachable(
-                    f"The portal does not know the host key of {self.name}. "
-                    "Tell your administrator to add it to known_hosts.",
-                    str(error),
-                ) from error
-            raise self._cannot_be_reached(error) from error
+            return open_connection(self.name, self._port, self.user, credential, self._known_hosts)
+        except NotAccepted as error:
+            self._refused = credential
+            raise self._not_accepted(credential, str(error)) from error
+
+    def _not_accepted(self, credential: Credential, detail: str = "") -> HostError:
+        shown = "user name and password" if isinstance(credential, SecretStr) else "certificate"
+        message = f"{self.name} did not accept your {shown}."
+        if self._opens_the_portal:
+            return SignInExpired(message, detail)
+        return HostRefused(f"{message} Ask your administrator whether you may use it.", detail)
 
 
 def _as_bytes(line: str) -> bytes:

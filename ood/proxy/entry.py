@@ -69,15 +69,21 @@ class Entries:
             self._cookies[cookie] = entry
             return cookie, entry, path
 
-    def find(self, cookies: list[str], session_id: str) -> Entry | None:
+    def find(self, cookies: list[str], session_id: str, sign_of_life: bool) -> Entry | None:
         """The entry one of these cookies is for, if it is to this session and the sign-in is
         still good. (A service can plant further cookies of the same name in the browser.)"""
         with self._lock:
             found = [self._cookies.get(cookie) for cookie in cookies]
         for entry in found:
             if entry is not None and entry.session_id == session_id:
-                return entry if self._sign_ins.find(entry.sign_in.id) is not None else None
+                return entry if self._sign_ins.find(entry.sign_in.id, sign_of_life) else None
         return None
 
+    def whose(self, cookies: list[str]) -> str:
+        """The user one of these cookies was given to, for whichever session; "" when nobody's."""
+        with self._lock:
+            found = [self._cookies[cookie].user for cookie in cookies if cookie in self._cookies]
+        return found[0] if found else ""
+
     def _alive(self, entry: Entry) -> bool:
-        return self._sign_ins.alive(entry.sign_in.id)
+        return self._sign_ins.find(entry.sign_in.id, sign_of_life=False) is not None

@@ -134,6 +134,14 @@ class Services:
             self._places.release()
             reached.places.release()
 
+    def forget(self, user: str) -> None:
+        """Forget the services of a user who signed out."""
+        with self._lock:
+            theirs = [id for id, known in self._known.items() if known.service.user == user]
+            gone = [self._known.pop(id) for id in theirs]
+        for known in gone:
+            known.upstream.close_idle(0.0)
+
     def _ask(self, user: str, session_id: str) -> Reached:
         try:
             service = self._find(user, session_id)

@@ -23,7 +23,7 @@ SEND = 64 * 1024
 HELD = 1024 * 1024
 """Bytes waiting for a slow reader, after which the other side is read no further."""
 RETRY = 0.005  # seconds: SSH channels do not tell when they can take more
-CHECK_EVERY = 2.0  # seconds, for sign-ins that ended
+CHECK_EVERY = 0.5  # seconds, for sign-ins that ended
 LINGER = 5.0  # seconds to deliver what one side said before it closed
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,6 @@ from ood.errors import PortalError
 from ood.schedulers.base import Job, Scheduler
 
 SECONDS = 5.0
-KEPT = 3600.0  # seconds after which a user who stopped looking is forgotten
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +38,6 @@ class _Slot:
     lock: threading.Lock = field(default_factory=threading.Lock)  # held while asking
     snapshot: Snapshot | None = None
     answered_at: float = 0.0
-    wanted_at: float = 0.0
 
 
 class JobMonitor:
@@ -63,14 +61,15 @@ class JobMonitor:
             slot.answered_at = time.monotonic()
             return slot.snapshot
 
-    def _slot(self, user: str, cluster: str) -> _Slot:
-        now = time.monotonic()
+    def forget(self, user: str) -> None:
+        """Forget the jobs of a user who signed out."""
         with self._lock:
-            for key in [k for k, slot in self._slots.items() if now - slot.wanted_at > KEPT]:
+            for key in [key for key in self._slots if key[0] == user]:
                 del self._slots[key]
-            slot = self._slots.setdefault((user, cluster), _Slot())
-            slot.wanted_at = now
-            return slot
+
+    def _slot(self, user: str, cluster: str) -> _Slot:
+        with self._lock:
+            return self._slots.setdefault((user, cluster), _Slot())
 
 
 def _ask(now: float, user: str, cluster: str, scheduler: Callable[[], Scheduler]) -> Snapshot:

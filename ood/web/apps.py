@@ -10,9 +10,9 @@ from werkzeug.wrappers import Response
 
 from ood.apps.definition import CLUSTER_FIELD, AppDefinition, limits_of
 from ood.apps.fields import CHECKED
-from ood.errors import InvalidForm, PortalError, SignInExpired
+from ood.errors import InvalidForm, NotFound, PortalError, SignInExpired
 from ood.sessions.launch import cluster_of, launch, remember_form
-from ood.web.here import board, portal
+from ood.web.here import board, groups, note, portal, user
 
 log = logging.getLogger(__name__)
 bp = Blueprint("apps", __name__, url_prefix="/apps")
@@ -25,14 +25,16 @@ def init_app(app: Flask) -> None:
 @bp.get("")
 def index() -> str:
     return render_template(
-        "apps/index.html", apps=portal().apps.values(), clusters=portal().job_clusters.values()
+        "apps/index.html",
+        apps=portal().apps_for(groups()).values(),
+        clusters=portal().job_clusters(groups()).values(),
     )
 
 
 @bp.get("/<name>")
 def form(name: str) -> str:
     """The form, filled with a past session's values (`?from=`), else what was last entered."""
-    app = portal().app(name)
+    app = find_app(name)
     source = request.args.get("from")
     if source:
         context = board().context(source)
@@ -48,11 +50,11 @@ def form(name: str) -> str:
 @bp.post("/<name>")
 def launch_app(name: str) -> Response | tuple[str, int]:
     """Launch; on a mistake, the form again with all that was typed but the secrets."""
-    app = portal().app(name)
+    app = find_app(name)
     typed = read_typed(app, request.form)
     mistakes: dict[str, str] = {}
     try:
-        launch(board(), app, cluster_of(portal().job_clusters, typed), typed)
+        start(app, typed)
         remember_form(board(), app, typed)
         return redirect(url_for("sessions.index"), 303)
     except SignInExpired:
@@ -66,6 +68,21 @@ def launch_app(name: str) -> Response | tuple[str, int]:
         if field.is_secret and typed.get(field.name) and field.name not in mistakes:
             mistakes[field.name] = "Type this again: it is never kept."
     return _page(app, typed, mistakes, problem), status
+
+
+def find_app(name: str) -> AppDefinition:
+    """An app that the user may launch. Raises `NotFound`, the same for one they may not."""
+    try:
+        return portal().apps_for(groups())[name]
+    except KeyError:
+        raise NotFound("There is no such app.") from None
+
+
+def start(app: AppDefinition, typed: Mapping[str, str]) -> None:
+    """Launch an app. Raises what `launch` raises."""
+    cluster = cluster_of(portal().job_clusters(groups()), typed)
+    session_id = launch(board(), app, cluster, typed)
+    note("launch", user(), host=cluster.id, object=session_id, app=app.name)
 
 
 def read_typed(app: AppDefinition, given: Mapping[str, str]) -> dict[str, str]:
@@ -82,7 +99,7 @@ def read_typed(app: AppDefinition, given: Mapping[str, str]) -> dict[str, str]:
 def _page(
     app: AppDefinition, values: Mapping[str, str], mistakes: dict[str, str], problem: str
 ) -> str:
-    clusters = portal().job_clusters
+    clusters = portal().job_clusters(groups())
     limits = {
         id: {field.name: limits_of(field, cluster) for field in app.fields}
         for id, cluster in clusters.items()

@@ -7,6 +7,8 @@ import logging
 from flask import (
     Flask,
     Response,
+    flash,
+    g,
     jsonify,
     make_response,
     redirect,
@@ -45,8 +47,9 @@ def _expired(error: SignInExpired) -> BaseResponse:
     """The host no longer knows the user, so neither does the portal."""
     log.info("sign-in expired: %s %s", error, error.detail)
     if current_user.is_authenticated:
-        portal().sign_ins.remove(current_user.id)
+        portal().sign_ins.remove(current_user.id, error.message)
         logout_user()
+        flash(error.message)
     return sign_in_again(error.message)
 
 
@@ -79,6 +82,7 @@ def _unexpected(_error: Exception) -> Response:
 
 def answer(message: str, code: str, status: int) -> Response:
     """Say one sentence in the form that the request wants."""
+    g.said = message
     if wants_json():
         return make_response(jsonify(error={"code": code, "message": message}), status)
     if on_services_origin():  # where the portal's pages would lead nowhere
@@ -97,7 +101,8 @@ def sign_in_again(message: str) -> BaseResponse:
         return answer(message, "sign-in-expired", 401)
     here = request.full_path.rstrip("?") if request.method == "GET" else url_for("sessions.index")
     if from_htmx():
+        here = request.headers.get("HX-Current-URL", "").partition(request.host)[2]
         response = make_response("", 401)
-        response.headers["HX-Redirect"] = url_for("signin.login", next=url_for("sessions.index"))
+        response.headers["HX-Redirect"] = url_for("signin.login", next=here or None)
         return response
     return redirect(url_for("signin.login", next=here))

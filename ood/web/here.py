@@ -22,6 +22,16 @@ def user() -> str:
     return cast(SignIn, current_user).user
 
 
+def groups() -> frozenset[str]:
+    """The groups of the signed-in user."""
+    return cast(SignIn, current_user).groups
+
+
+def note(event: str, user: str, **facts: str | int) -> None:
+    """Write what this request did into the audit log."""
+    portal().audit.note(event, user, address=request.remote_addr or "", **facts)
+
+
 def board() -> Board:
     """The signed-in user's job cards."""
     return portal().board(user())

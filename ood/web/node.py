@@ -18,6 +18,7 @@ from flask import (
     Flask,
     Response,
     current_app,
+    g,
     make_response,
     redirect,
     render_template,
@@ -30,16 +31,15 @@ from werkzeug.exceptions import ClientDisconnected, Forbidden
 from werkzeug.routing import PathConverter
 from werkzeug.wrappers import Response as BaseResponse
 
-from ood import audit
 from ood.auth.signins import SignIn
-from ood.errors import HostUnreachable, NotFound, PortalError, ServiceNotThere, ServiceRefused
+from ood.errors import HostUnreachable, NotFound, PortalError, ServiceNotThere
 from ood.proxy.entry import Entry
 from ood.proxy.headers import SERVICE_COOKIE, Headers, to_browser, to_service
 from ood.proxy.services import Reached
 from ood.proxy.upstream import Answer, ServiceSilent
 from ood.schedulers.base import JobStatus
 from ood.sessions.service import service_path
-from ood.web.here import ServiceResponse, on_services_origin, portal
+from ood.web.here import ServiceResponse, note, on_services_origin, portal
 
 bp = Blueprint("node", __name__)
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def _connect(session_id: str) -> BaseResponse:
         )
     sign_in: SignIn = current_user._get_current_object()
     try:
-        _reach(sign_in.user, session_id)
+        portal().services.reach(sign_in.user, session_id)
     except ServiceNotThere as error:
         return _waiting(sign_in.user, session_id, error.message, url_for("sessions.index"))
     entry = Entry(sign_in, session_id, request.host_url.rstrip("/"))
@@ -125,7 +125,7 @@ def enter() -> BaseResponse:
             "This way in works only once. Go back to the portal and press Connect again."
         )
     cookie, entry, path = exchanged
-    audit.note("connect", entry.user, address=request.remote_addr or "", session=entry.session_id)
+    note("connect", entry.user, object=entry.session_id)
     response = _by_ticket(path)
     response.set_cookie(
         SERVICE_COOKIE,
@@ -146,20 +146,25 @@ def websocket(session_id: str, path: str) -> BaseResponse:  # noqa: ARG001
     connection = request.environ.get("gunicorn.socket")
     if connection is None:
         raise PortalError("Only gunicorn lets WebSockets through: start the portal with it.")
-    reached = _reach(entry.user, session_id)
+    reached = portal().services.reach(entry.user, session_id)
     headers = [*_headers(reached), ("Connection", "Upgrade"), ("Upgrade", "websocket")]
     patience = SILENT_PATIENCE if reached.silent else UPGRADE_PATIENCE
     with portal().services.place(reached):
         answer = reached.upstream.upgrade(_target(session_id), headers, patience)
     if answer.status != 101:
-        return Response(status=answer.status if 400 <= answer.status < 600 else 502)
+        return ServiceResponse(status=answer.status if 400 <= answer.status < 600 else 502)
     browser = _take_over(connection)
     passed = to_browser(answer.headers, reached.service.prefix)
     lines = [f"{name}: {value}" for name, value in passed]
     head = ["HTTP/1.1 101 Switching Protocols", "Connection: Upgrade", "Upgrade: websocket", *lines]
     browser.sendall("\r\n".join([*head, "", ""]).encode("latin-1") + answer.first)
-    alive = portal().sign_ins.alive
-    portal().tunnels.join(entry.user, browser, answer.stream, lambda: alive(entry.sign_in.id))
+    alive = portal().sign_ins.find
+    portal().tunnels.join(
+        entry.user,
+        browser,
+        answer.stream,
+        lambda: alive(entry.sign_in.id, sign_of_life=False) is not None,
+    )
     return Response()  # to nobody: the connection is the tunnel's now
 
 
@@ -182,8 +187,13 @@ def _entry(session_id: str, upgrading: bool = False) -> Entry:
     on the way in, the service no longer checks that itself (CVE-2024-28179 was the lack of it).
     """
     entry = None
+    going_there = request.method == "GET" and request.headers.get("Sec-Fetch-Mode") == "navigate"
     if on_services_origin():
-        entry = portal().entries.find(request.cookies.getlist(SERVICE_COOKIE), session_id)
+        cookies = request.cookies.getlist(SERVICE_COOKIE)
+        # A notebook left open asks for this and that all night.
+        sign_of_life = going_there or upgrading or request.method not in ("GET", "HEAD")
+        entry = portal().entries.find(cookies, session_id, sign_of_life)
+        g.entered_as = entry.user if entry else portal().entries.whose(cookies)
     if entry is None:
         raise NotFound(
             "There is no such session, or you are signed out. Go to the portal and press Connect "
@@ -191,22 +201,11 @@ def _entry(session_id: str, upgrading: bool = False) -> Entry:
         )
     origin = request.headers.get("Origin")
     site = request.headers.get("Sec-Fetch-Site")
-    going_there = request.method == "GET" and request.headers.get("Sec-Fetch-Mode") == "navigate"
     if origin != portal().settings.apps_origin and (origin is not None or upgrading):
         raise Forbidden("This request came from another site.")
     if site not in (None, "none", "same-origin") and not going_there:
         raise Forbidden("This request came from another site.")
     return entry
-
-
-def _reach(user: str, session_id: str) -> Reached:
-    """The service of a user's session. A refusal is written down."""
-    try:
-        return portal().services.reach(user, session_id)
-    except ServiceRefused as error:
-        address = request.remote_addr or ""
-        audit.note("refusal", user, address=address, session=session_id, reason=error.message)
-        raise
 
 
 def _target(session_id: str) -> str:
@@ -225,7 +224,7 @@ def _pass_on(entry: Entry) -> BaseResponse:
     """Pass a request on, and the answer back."""
     services = portal().services
     try:
-        reached = _reach(entry.user, entry.session_id)
+        reached = services.reach(entry.user, entry.session_id)
         with ExitStack() as held:
             held.enter_context(services.place(reached))
             answer = _ask(reached, _target(entry.session_id))

@@ -10,7 +10,8 @@ from werkzeug.wrappers import Response as BaseResponse
 from ood.auth.signins import SignIn
 from ood.errors import NotFound
 from ood.web.errors import sign_in_again
-from ood.web.here import ServiceResponse, on_services_origin, portal
+from ood.web.front_end import USER
+from ood.web.here import ServiceResponse, note, on_services_origin, portal
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -25,6 +26,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
+PERMISSIONS_POLICY = "camera=(), display-capture=(), geolocation=(), microphone=(), usb=()"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 PUBLIC_PAGES = frozenset(
     {"static", "home.health"}
@@ -35,6 +37,9 @@ PUBLIC_PAGES = frozenset(
 SERVICE_PAGES = frozenset({"node.http", "node.websocket", "node.enter", "static", "home.health"})
 """All that there is on the services' origin, where the code of services runs in browsers: none of
 the portal's pages. They let in by a cookie of their own (`ood.web.node`)."""
+ASKED_BY_PAGES = frozenset({"sessions.poll", "sessions.poll_one"})
+"""What open pages ask without anybody doing anything: no sign of life of who is signed in."""
+REFUSALS = frozenset({400, 401, 403, 404, 405, 429})
 PORTAL_HAS_NOT = frozenset({"node.websocket", "node.enter"})
 
 
@@ -46,11 +51,16 @@ def init_app(app: Flask) -> None:
     app.before_request(_keep_origins_apart)
     app.before_request(_demand_same_origin)
     app.before_request(_demand_sign_in)
+    app.after_request(_note_refusal)
     app.after_request(_add_headers)
 
 
 def _sign_in(sign_in_id: str) -> SignIn | None:
-    return portal().sign_ins.find(sign_in_id)
+    sign_of_life = request.endpoint not in ASKED_BY_PAGES
+    found = portal().sign_ins.find(sign_in_id, sign_of_life)
+    if portal().settings.auth == "header" and found and request.environ.get(USER) != found.user:
+        return None  # the front end knows somebody else now, or nobody
+    return found
 
 
 def _keep_origins_apart() -> BaseResponse | None:
@@ -91,6 +101,22 @@ def _demand_same_origin() -> None:
         raise Forbidden("This request came from another site.")
 
 
+def _note_refusal(response: Response) -> Response:
+    """Write down what was refused. (Failed sign-ins and what services refuse are not ours.)"""
+    told = isinstance(response, ServiceResponse) or request.blueprint == "signin"
+    if response.status_code in REFUSALS and not told:
+        who = current_user.user if current_user.is_authenticated else g.get("entered_as", "")
+        note(
+            "refusal",
+            who,
+            object=request.path,
+            method=request.method,
+            status=response.status_code,
+            reason=g.get("said", ""),
+        )
+    return response
+
+
 def _add_headers(response: Response) -> Response:
     if isinstance(response, ServiceResponse):
         return response
@@ -99,6 +125,9 @@ def _add_headers(response: Response) -> Response:
     response.headers.setdefault("Referrer-Policy", "same-origin")
     response.headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
     response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+    response.headers.setdefault("Permissions-Policy", PERMISSIONS_POLICY)
+    if request.is_secure:
+        response.headers.setdefault("Strict-Transport-Security", "max-age=31536000")
     if request.endpoint != "static":
         response.headers.setdefault("Cache-Control", "no-store")
     return response

@@ -20,9 +20,9 @@ from werkzeug.wrappers import Response as BaseResponse
 from ood.errors import InvalidForm, NotFound
 from ood.schedulers.base import JobStatus
 from ood.sessions.card import Card
-from ood.sessions.launch import cluster_of, launch
+from ood.web.apps import find_app, start
 from ood.web.filters import fingerprint
-from ood.web.here import board, from_htmx, go_to, portal, wants_json
+from ood.web.here import board, from_htmx, go_to, note, portal, user, wants_json
 
 bp = Blueprint("sessions", __name__, url_prefix="/sessions")
 
@@ -70,26 +70,28 @@ def poll_one(session_id: str) -> Response:
 @bp.post("/<session_id>/cancel")
 def cancel(session_id: str) -> BaseResponse:
     board().cancel(session_id)
+    note("cancel", user(), object=session_id)
     return _back()
 
 
 @bp.post("/<session_id>/delete")
 def delete(session_id: str) -> BaseResponse:
     board().delete(session_id)
+    note("delete", user(), object=session_id)
     return _back()
 
 
 @bp.post("/<session_id>/relaunch")
 def relaunch(session_id: str) -> BaseResponse:
     """Launch again with the same values; by way of the form when a secret has to be typed."""
-    app = portal().app(board().find(session_id).record.app_name)
+    app = find_app(board().find(session_id).record.app_name)
     form = f"{url_for('apps.form', name=app.name)}?from={session_id}"
     context = board().context(session_id)
     if context.facts.withheld:
         return go_to(form)
     typed = context.typed
     try:
-        launch(board(), app, cluster_of(portal().job_clusters, typed), typed)
+        start(app, typed)
     except InvalidForm:  # the site changed since: the form says what to choose instead
         return go_to(form)
     return _back()
@@ -104,6 +106,7 @@ def log(session_id: str) -> str | Response:
     if entry is None or not entry.is_file:
         raise NotFound("There is no log yet. It appears when the job starts.")
     path = f"{card.context_directory}/{card.log_name}"
+    note("file-read", user(), host=portal().pool.portal_host(user()).name, object=path)
     best = request.accept_mimetypes.best_match(["text/html", "text/plain"])
     if best == "text/plain":
         return _as_text(path)

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import logging
-import re
+import math
 
-from flask import Blueprint, Flask, redirect, render_template, request, session, url_for
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    session,
+    url_for,
+)
 from flask_login import current_user, login_user, logout_user
 from pydantic import SecretStr
-from werkzeug.wrappers import Response
+from werkzeug.wrappers import Response as BaseResponse
 
+from ood.auth.names import is_for_a_person
 from ood.errors import HostError, SignInExpired
-from ood.web.here import portal
+from ood.hosts.account import account_of
+from ood.web.front_end import USER
+from ood.web.here import note, portal
 
 bp = Blueprint("signin", __name__)
 log = logging.getLogger(__name__)
 
-USER_NAME = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
 WRONG = "The user name or the password is not right."
+NOT_KNOWN = "Your account cannot use this portal. Ask your administrator about it."
+NOBODY = "no-such-account"
+"""Asked for in place of names that are refused anyway, so that they take as long as others."""
 
 
 def init_app(app: Flask) -> None:
@@ -25,45 +40,60 @@ def init_app(app: Flask) -> None:
 
 
 @bp.get("/login")
-def login() -> str | Response | tuple[str, int]:
-    """The sign-in page; with `auth: token`, the address printed in the terminal leads here."""
+def login() -> BaseResponse:
+    """The sign-in page. With `auth: token`, the address printed in the terminal leads here; with
+    `auth: header`, somebody whom the front end knows goes on at once."""
     target = safe_next(request.args.get("next"))
     if current_user.is_authenticated:
         return redirect(target)
-    if portal().settings.auth == "ssh":
-        return render_template("signin/password.html", next=target)
+    settings = portal().settings
+    if settings.auth == "ssh":
+        return make_response(render_template("signin/password.html", next=target))
+    if settings.auth == "header":
+        if "signed_out" in request.args:
+            return make_response(render_template("signin/header.html", next=target))
+        return _sign_in_by_header(target)
     given = request.args.get("token")
     if given is not None and portal().token.use(given):
-        _sign_in(portal().pool.portal_host("").user)
+        host = portal().pool.portal_host("")
+        _sign_in(host.user, account_of(host).groups)
         return redirect(target)
-    used = given is not None
-    return render_template("signin/token.html", used=used), 401 if used else 200
+    if given is not None:
+        note("sign-in-failed", "", reason="no such token")
+    page = render_template("signin/token.html", used=given is not None)
+    return make_response(page, 401 if given is not None else 200)
 
 
 @bp.post("/login")
-def check_password() -> Response | tuple[str, int]:
+def check_password() -> BaseResponse:
     """Check a user name and password by opening the user's own SSH connection."""
     if portal().settings.auth != "ssh":
         return redirect(url_for("signin.login"))
     name = request.form.get("username", "").strip()
-    target = safe_next(request.form.get("next"))
+    password = SecretStr(request.form.get("password", ""))
+    known = is_for_a_person(name)
+    counted = name if known else NOBODY
+    address = request.remote_addr or ""
+    wait = portal().attempts.begin(counted, address)
+    if wait:
+        note("sign-in-failed", name, reason="too many attempts")
+        return _too_many(name, wait)
     try:
-        if not USER_NAME.fullmatch(name) or name == "root":
-            raise SignInExpired(WRONG)
-        portal().pool.sign_in(name, SecretStr(request.form.get("password", "")))
-    except SignInExpired:
-        log.info("sign-in refused for %r from %s", name[:32], request.remote_addr)
-        return render_template("signin/password.html", next=target, name=name, wrong=WRONG), 401
+        account = portal().pool.sign_in(counted, password)
+    except SignInExpired as error:
+        note("sign-in-failed", name, reason=error.detail or error.message)
+        return _again(name, WRONG, 401)
     except HostError as error:
+        portal().attempts.did_not_fail(counted, address, forgiven=False)
         log.warning("sign-in of %r: %s %s", name[:32], error, error.detail)
-        shown = render_template("signin/password.html", next=target, name=name, wrong=error.message)
-        return shown, error.http_status
-    _sign_in(name)
-    return redirect(target, 303)
+        return _again(name, error.message, error.http_status)
+    portal().attempts.did_not_fail(counted, address, forgiven=True)
+    _sign_in(name, account.groups)
+    return redirect(safe_next(request.form.get("next")), 303)
 
 
 @bp.post("/login/new-address")
-def new_address() -> Response:
+def new_address() -> BaseResponse:
     """Print another one-time address in the terminal, for a browser that lost its session."""
     if portal().settings.auth == "token":
         print_address(request.host_url)
@@ -71,12 +101,13 @@ def new_address() -> Response:
 
 
 @bp.post("/logout")
-def logout() -> Response:
+def logout() -> BaseResponse:
     if current_user.is_authenticated:
-        portal().sign_ins.remove(current_user.id)
+        portal().sign_ins.remove(current_user.id, "signed out")
         logout_user()
     session.clear()
-    return redirect(url_for("signin.login"), 303)
+    by_header = portal().settings.auth == "header"  # which would be signed in again at once
+    return redirect(url_for("signin.login", signed_out="1" if by_header else None), 303)
 
 
 def print_address(base: str) -> None:
@@ -97,7 +128,39 @@ def safe_next(given: str | None) -> str:
     return given
 
 
-def _sign_in(user: str) -> None:
+def _sign_in_by_header(target: str) -> BaseResponse:
+    name = request.environ.get(USER, "")
+    problem, status = NOT_KNOWN, 403
+    try:
+        if is_for_a_person(name):
+            _sign_in(name, portal().pool.sign_in(name).groups)
+            return redirect(target)
+        reason = "not the name of a person's account" if name else "no front end said who it is"
+    except SignInExpired as error:
+        reason = error.detail or error.message
+    except HostError as error:
+        problem, status, reason = error.message, error.http_status, error.detail
+    note("sign-in-failed", name, reason=reason)
+    page = render_template("signin/header.html", next=target, problem=problem)
+    return make_response(page, status)
+
+
+def _too_many(name: str, wait: float) -> Response:
+    minutes = math.ceil(wait / 60)
+    unit = "minute" if minutes == 1 else "minutes"
+    response = _again(name, f"Too many failed attempts. Wait {minutes} {unit} and try again.", 429)
+    response.headers["Retry-After"] = str(math.ceil(wait))
+    return response
+
+
+def _again(name: str, problem: str, status: int) -> Response:
+    """The sign-in page with what was typed, but for the password."""
+    target = safe_next(request.form.get("next"))
+    page = render_template("signin/password.html", next=target, name=name, wrong=problem)
+    return make_response(page, status)
+
+
+def _sign_in(user: str, groups: frozenset[str]) -> None:
     session.clear()
-    login_user(portal().sign_ins.add(user))
-    log.info("%s signed in from %s", user, request.remote_addr)
+    login_user(portal().sign_ins.add(user, groups, request.remote_addr or ""))
+    note("sign-in", user)

@@ -1,0 +1,42 @@
+"""The front end: the web server before the portal, which terminates TLS and may know the user.
+
+Its word is taken only from the peers that portal.yml lists, whatever others send.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ood.config import PortalSettings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+USER = "ood.user"
+"""In a request's environment: who the front end says it comes from. Only with `auth: header`."""
+
+
+class FrontEnd:
+    """Wraps the portal's WSGI application."""
+
+    def __init__(self, app: WSGIApplication, settings: PortalSettings) -> None:
+        self._app = app
+        self._peers = frozenset(settings.front_ends)
+        self._header = f"HTTP_{settings.user_header.upper().replace('-', '_')}"
+        self._by_header = settings.auth == "header"
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        user = environ.pop(self._header, "")
+        addresses = environ.pop("HTTP_X_FORWARDED_FOR", "")
+        scheme = environ.pop("HTTP_X_FORWARDED_PROTO", "")
+        peer = environ.get("REMOTE_ADDR") or "unix"  # a Unix socket has no address
+        environ["REMOTE_ADDR"] = peer
+        if peer in self._peers:
+            if self._by_header:
+                environ[USER] = user
+            if addresses:  # each hop adds its peer at the end
+                environ["REMOTE_ADDR"] = addresses.rpartition(",")[2].strip()
+            if scheme in ("http", "https"):
+                environ["wsgi.url_scheme"] = scheme
+        return self._app(environ, start_response)
