@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
+import yaml
 from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.sshd import PrivateSshd, private_sshd
 
 ROOT = Path(__file__).resolve().parent.parent
 SCREENSHOTS = ROOT / "var" / "screenshots"
@@ -63,6 +69,13 @@ def devcluster() -> Iterator[Devcluster]:
     yield site
     if was_up.returncode != 0:
         subprocess.run([ROOT / "devcluster/down"], check=True, timeout=60)
+
+
+@pytest.fixture
+def start_sshd(devcluster: Devcluster) -> Iterator[Callable[..., PrivateSshd]]:
+    """Start an sshd of this test's own, with the given lines in its sshd_config."""
+    with ExitStack() as undo:
+        yield lambda *options: undo.enter_context(private_sshd(devcluster, *options))
 
 
 class RunningPortal:
@@ -193,6 +206,26 @@ def site(site_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     portal.start()
     yield portal
     portal.stop()
+
+
+@pytest.fixture
+def start_site(site_config: Path, tmp_path: Path) -> Iterator[Callable[..., RunningPortal]]:
+    """Start a portal for the devcluster with these settings besides. Its audit log is `audit.log`
+    beside its own log."""
+    with ExitStack() as undo:
+
+        def start(**settings: Any) -> RunningPortal:
+            directory = tmp_path / f"portal-{secrets.token_hex(4)}"
+            shutil.copytree(site_config, directory)
+            path = directory / "portal.yml"
+            found = yaml.safe_load(path.read_text()) | {"audit_log": "audit.log"} | settings
+            path.write_text(yaml.safe_dump(found))
+            portal = RunningPortal(directory, {"OOD_PORTAL_CONFIG": str(path)})
+            portal.start()
+            undo.callback(portal.stop)
+            return portal
+
+        yield start
 
 
 @pytest.fixture(scope="session")

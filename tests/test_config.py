@@ -41,6 +41,9 @@ def write(directory: Path, **files: str) -> Path:
 # ---- portal.yml
 
 
+SITE = "portal_host: h\nknown_hosts: keys"
+
+
 def test_the_embedded_default_is_this_machine() -> None:
     settings = load_settings(EMBEDDED)
     assert (settings.auth, settings.portal_host) == ("token", None)
@@ -87,6 +90,14 @@ def test_settings_do_not_change_while_the_portal_runs() -> None:
         ("auth: ssh", "`portal_host` and `known_hosts`"),
         ("auth: ssh\nportal_host: h", "`known_hosts`"),
         ("portal_host: h", "remove `portal_host`"),
+        (f"auth: header\n{SITE}", "`credentials: certificate`"),
+        (f"auth: header\n{SITE}\ncredentials: certificate\nuser_ca: ca", "`front_ends`"),
+        (f"auth: ssh\n{SITE}\ncredentials: certificate", "go together"),
+        (f"auth: ssh\n{SITE}\nuser_ca: ca", "go together"),
+        ("front_ends: [front.example]", "front_ends"),
+        ("front_ends: [10.0.0.0/8]", "front_ends"),
+        ("user_header: 'X: y'", "user_header"),
+        ("idle_minutes: 0", "idle_minutes"),
         ("form_values: {container_app: text}", "form_values.container_app"),
         ("secure_cookies: perhaps", "secure_cookies"),
         ("- a\n- list", "list"),

@@ -11,7 +11,6 @@ import logging
 import os
 import random
 import re
-import secrets
 import select
 import socket
 import subprocess
@@ -44,8 +43,8 @@ from ood.hosts.pool import HostPool
 from ood.hosts.ssh import LASTING_CHANNELS, SSHHost
 from tests.conftest import ROOT, Devcluster, wait_until
 from tests.helpers import NASTY
+from tests.sshd import PORTAL_HOST, PrivateSshd
 
-PORTAL_HOST = "10.78.0.10"
 LOGIN_HOST = "10.78.0.11"
 AWKWARD = (*NASTY, "two\nlines\r\n", "grüße 😀 \u202e", "bytes \udcff\udc80", "x" * 9999)
 NAMES = tuple(name for name in AWKWARD if name.strip(".") and "/" not in name and len(name) < 200)
@@ -586,60 +585,6 @@ def test_dialling_where_nothing_listens(machine: Machine) -> None:
 
 
 # ---- SSH: signing in
-
-
-@dataclass(frozen=True)
-class PrivateSshd:
-    """A real sshd of one test on the portal host."""
-
-    devcluster: Devcluster
-    directory: str
-    port: int
-
-    @property
-    def address(self) -> str:
-        return f"{PORTAL_HOST}:{self.port}"
-
-    @property
-    def log(self) -> str:
-        return self.devcluster.host("portal-host", "cat", f"{self.directory}/log")
-
-    def known_hosts(self, path: Path, key: str = "") -> Path:
-        key = key or self.devcluster.host("portal-host", "cat", f"{self.directory}/key.pub")
-        path.write_text(f"[{PORTAL_HOST}]:{self.port} {key}\n")
-        return path
-
-
-@pytest.fixture
-def start_sshd(devcluster: Devcluster) -> Iterator[Callable[..., PrivateSshd]]:
-    with contextlib.ExitStack() as undo:
-
-        def start(*options: str) -> PrivateSshd:
-            sshd = PrivateSshd(
-                devcluster, f"/run/sshd-{secrets.token_hex(4)}", random.randrange(20000, 30000)
-            )
-            config = [
-                f"Port {sshd.port}",
-                f"HostKey {sshd.directory}/key",
-                f"PidFile {sshd.directory}/pid",
-                "UsePAM yes",
-                "KbdInteractiveAuthentication no",
-                "Subsystem sftp internal-sftp",
-                "LogLevel VERBOSE",
-                *options,
-            ]
-            script = f"""
-                mkdir {sshd.directory} && cd {sshd.directory}
-                ssh-keygen -q -t ed25519 -N "" -f key
-                echo '{chr(10).join(config)}' >config
-                /usr/sbin/sshd -f $PWD/config -E $PWD/log
-                """
-            devcluster.host("portal-host", "sh", "-ec", script)
-            stop = f"cd {sshd.directory} && kill $(cat pid) && rm -r $PWD"
-            undo.callback(devcluster.host, "portal-host", "sh", "-c", stop)
-            return sshd
-
-        yield start
 
 
 def connections(address: str) -> set[paramiko.Transport]:

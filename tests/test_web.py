@@ -26,6 +26,7 @@ from ood.sessions.record import SessionRecord
 from ood.web.filters import duration
 from ood.web.security import CONTENT_SECURITY_POLICY, PERMISSIONS_POLICY
 from tests.conftest import wait_until
+from tests.routes import CHANGE, OPEN, OPEN_CHANGE, PAGE, RULES, SERVICE, Address, addresses
 
 FORM = "/apps/container_app"
 SCRIPT = "<script>alert(1)</script>"
@@ -34,10 +35,6 @@ ID = "01234567-89ab-4cde-8f01-23456789abcd"
 RECORD = SessionRecord(
     ID, "this_machine", "99", 1_900_000_000, "sys/container_app", "Run Container"
 )
-PUBLIC = {
-    *("static", "home.health", "signin.logout"),
-    *("signin.login", "signin.check_password", "signin.new_address"),
-}
 SECURITY_HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -350,34 +347,36 @@ def test_a_site_with_tls_has_secure_cookies(remote: Browser) -> None:
 # ---- Who may ask for what
 
 
-def addresses(app: Flask) -> list[tuple[str, str, str]]:
-    """(endpoint, method, address) of all that the portal answers."""
-    return [
-        (rule.endpoint, method, re.sub("<[^>]+>", "x", rule.rule))
-        for rule in app.url_map.iter_rules()
-        for method in (rule.methods or set()) - {"OPTIONS"}
-    ]
+def test_every_address_has_a_rule(stranger: Browser) -> None:
+    assert {rule.endpoint for rule in stranger.app.url_map.iter_rules()} == set(RULES)
 
 
 def test_nobody_signed_out_gets_anything_but_the_way_in(stranger: Browser) -> None:
-    asked = addresses(stranger.app)
-    assert {endpoint for endpoint, _, _ in asked} > PUBLIC
     token = stranger.csrf_token
-    for endpoint, method, address in [*asked, ("", "GET", "/no/such/page")]:
-        if endpoint in PUBLIC:
+    unknown = Address(PAGE, "GET", "/no/such/page", False)
+    for asked in [*addresses(stranger.app), unknown]:
+        if asked.kind in (OPEN, OPEN_CHANGE):
             continue
-        data = {"csrf_token": token} if method == "POST" else {}
-        refused = stranger.opens(address, method, data=data)
-        if endpoint.startswith("node."):
-            assert refused.status_code == 404, address
+        data = {"csrf_token": token} if asked.method == "POST" else {}
+        refused = stranger.opens(asked.path, asked.method, data=data)
+        if asked.kind == SERVICE:
+            assert refused.status_code == 404, asked
             continue
-        assert (refused.status_code, refused.location.partition("?")[0]) == (302, "/login"), address
+        assert refused.status_code == 302, asked
+        assert refused.location.partition("?")[0] == "/login", asked
         headers = {"Accept": "application/json"}
-        assert stranger.opens(address, method, data=data, headers=headers).status_code == 401
+        refused = stranger.opens(asked.path, asked.method, data=data, headers=headers)
+        assert refused.status_code == 401
         headers = {"HX-Request": "true", "HX-Current-URL": "http://localhost/apps/x?from=y"}
-        refused = stranger.opens(address, method, data=data, headers=headers)
+        refused = stranger.opens(asked.path, asked.method, data=data, headers=headers)
         assert refused.status_code == 401
         assert refused.headers["HX-Redirect"] == "/login?next=/apps/x?from%3Dy"
+
+
+@pytest.mark.parametrize("shown", ["", "http://[", "//evil.example/x", "http://localhost", "x"])
+def test_what_a_page_says_of_itself_leads_to_no_other_site(stranger: Browser, shown: str) -> None:
+    headers = {"HX-Request": "true", "HX-Current-URL": shown}
+    assert stranger.opens("/", headers=headers).headers["HX-Redirect"] == "/login"
 
 
 def test_the_way_in_leads_back(stranger: Browser) -> None:
@@ -392,9 +391,11 @@ def test_health_needs_no_sign_in(stranger: Browser) -> None:
 
 
 def state_changing(app: Flask) -> list[str]:
-    """The addresses that do something. (What `node` passes on is for services to check.)"""
-    found = [one for one in addresses(app) if not one[0].startswith("node.")]
-    return sorted({address for _, method, address in found if method == "POST"})
+    """The addresses that do something."""
+    asked = [one for one in addresses(app) if one.kind in (CHANGE, OPEN_CHANGE)]
+    assert {one.method for one in asked} == {"POST"}
+    assert {one.method for one in addresses(app) if one.kind in (OPEN, PAGE)} == {"GET", "HEAD"}
+    return sorted(one.path for one in asked)
 
 
 def test_every_change_needs_a_csrf_token_of_its_own_session(ada: Browser) -> None:

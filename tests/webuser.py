@@ -23,18 +23,30 @@ FORM = {
 class WebUser:
     """One signed-in user, over plain HTTP."""
 
-    def __init__(self, portal: RunningPortal, user: str) -> None:
+    def __init__(self, portal: RunningPortal, user: str = "", **headers: str) -> None:
+        """Sign in as `user`, if any. `headers` are in every request, as if a front end had added
+        them; `_` in their names stands for `-`."""
         self.portal = portal
         self._cookie = ""
-        status, _ = self.post("/login", {"username": user, "password": f"{user}-pw"}, "/login")
-        assert status == 303, status
+        self.become(**headers)
+        if user:
+            status, _ = self.tries(user, f"{user}-pw")
+            assert status == 303, status
+
+    def become(self, **headers: str) -> None:
+        """Have these headers in every request from here on."""
+        self._headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+    def tries(self, user: str, password: str) -> tuple[int, str]:
+        """Try to sign in; return status and page."""
+        return self.post("/login", {"username": user, "password": password}, "/login")
 
     def request(
         self, method: str, path: str, body: str | None = None, **headers: str
     ) -> tuple[http.client.HTTPResponse, str]:
         connection = http.client.HTTPConnection("127.0.0.1", self.portal.port, timeout=60)
         try:
-            given = {"Cookie": self._cookie, "Accept": "text/html", **headers}
+            given = {"Cookie": self._cookie, "Accept": "text/html", **self._headers, **headers}
             connection.request(method, path, body, given)
             answer = connection.getresponse()
             text = answer.read().decode()

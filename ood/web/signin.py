@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 
 from flask import (
     Blueprint,
@@ -33,6 +34,7 @@ WRONG = "The user name or the password is not right."
 NOT_KNOWN = "Your account cannot use this portal. Ask your administrator about it."
 NOBODY = "no-such-account"
 """Asked for in place of names that are refused anyway, so that they take as long as others."""
+REFUSAL = 2.0  # seconds at least, which is what PAM takes: some things sshd itself refuses at once
 
 
 def init_app(app: Flask) -> None:
@@ -72,16 +74,18 @@ def check_password() -> BaseResponse:
     name = request.form.get("username", "").strip()
     password = SecretStr(request.form.get("password", ""))
     known = is_for_a_person(name)
-    counted = name if known else NOBODY
+    counted = name[:64]
     address = request.remote_addr or ""
     wait = portal().attempts.begin(counted, address)
     if wait:
         note("sign-in-failed", name, reason="too many attempts")
         return _too_many(name, wait)
+    begun = time.monotonic()
     try:
-        account = portal().pool.sign_in(counted, password)
+        account = portal().pool.sign_in(name if known else NOBODY, password)
     except SignInExpired as error:
         note("sign-in-failed", name, reason=error.detail or error.message)
+        time.sleep(max(0.0, REFUSAL - (time.monotonic() - begun)))
         return _again(name, WRONG, 401)
     except HostError as error:
         portal().attempts.did_not_fail(counted, address, forgiven=False)

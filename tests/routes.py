@@ -1,0 +1,59 @@
+"""What each address of the portal is, for the tests that ask all of them. A new one needs a line
+here, and keeps its rule from then on."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from flask import Flask
+
+OPEN = "open to everybody"
+PAGE = "for those who are signed in; changes nothing"
+CHANGE = "for those who are signed in; needs the CSRF token"
+OPEN_CHANGE = "open to everybody; needs the CSRF token"
+SERVICE = "leads to services, which have an origin and guards of their own (test_proxy.py)"
+
+RULES = {
+    "static": OPEN,
+    "home.health": OPEN,
+    "home.index": PAGE,
+    "signin.login": OPEN,
+    "signin.check_password": OPEN_CHANGE,
+    "signin.new_address": OPEN_CHANGE,
+    "signin.logout": OPEN_CHANGE,
+    "apps.index": PAGE,
+    "apps.form": PAGE,
+    "apps.launch_app": CHANGE,
+    "sessions.index": PAGE,
+    "sessions.poll": CHANGE,
+    "sessions.show": PAGE,
+    "sessions.poll_one": CHANGE,
+    "sessions.cancel": CHANGE,
+    "sessions.delete": CHANGE,
+    "sessions.relaunch": CHANGE,
+    "sessions.log": PAGE,
+    "node.http": SERVICE,
+    "node.websocket": SERVICE,
+    "node.enter": SERVICE,
+}
+
+
+@dataclass(frozen=True)
+class Address:
+    kind: str
+    method: str
+    path: str
+    of_a_session: bool
+
+
+def addresses(app: Flask, session_id: str = "x") -> list[Address]:
+    """All that the portal answers, with `session_id` in the addresses of sessions."""
+    found = []
+    for rule in app.url_map.iter_rules():
+        path = re.sub("<[^>]*session_id>", session_id, rule.rule)
+        path = re.sub("<[^>]+>", "x", path)
+        for method in (rule.methods or set()) - {"OPTIONS"}:
+            of_a_session = "session_id" in rule.arguments
+            found.append(Address(RULES[rule.endpoint], method, path, of_a_session))
+    return found
