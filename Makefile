@@ -1,6 +1,6 @@
 # make run [PORT=8000]   set up, and start the portal for this machine
 # make test              set up, and run every test on the real stack (as root)
-# make check             lint, format, types
+# make check             lint, format, types, requirements
 # make devcluster        start the one-machine site, and a portal for it on PORT; Ctrl-C ends both
 # make bench             launch times, and the proxy's, against ssh by hand, on the devcluster
 
@@ -23,6 +23,7 @@ check: .venv/installed-dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/python tests/check_requirements.py
 	# The CES tools run on back-ends with an older Python, and have no file extension.
 	.venv/bin/ruff check --target-version py38 ces/bin/ces*
 	.venv/bin/ruff format --check --target-version py38 ces/bin/ces*

@@ -320,17 +320,22 @@ def test_the_front_end_signs_in(start_site: Site, by_header: dict[str, Any]) -> 
     assert alice.request("GET", "/sessions")[0].status == 200
     assert audited(portal) == [{"event": "sign-in", "user": "alice", "address": "192.0.2.7"}]
 
-    alice.become(X_Remote_User="bob")
-    assert alice.request("GET", "/sessions")[0].status == 302, "somebody else sits there now"
     alice.become()
-    assert alice.request("GET", "/sessions")[0].status == 302
+    assert alice.request("GET", "/sessions")[0].status == 302, "the front end knows nobody"
     alice.become(X_Remote_User="alice")
     assert alice.request("GET", "/sessions")[0].status == 200
+    alice.become(X_Remote_User="bob")
+    assert alice.request("GET", "/sessions")[0].status == 302, "somebody else sits there now"
+    alice.become(X_Remote_User="alice")
+    assert alice.request("GET", "/sessions")[0].status == 302, "and that was the end of hers"
+    assert alice.request("GET", "/login")[0].status == 302
     token = alice.csrf_token("/")
     assert alice.post("/logout", {}, token=token)[0] == 303
     answer, page = alice.request("GET", "/login?signed_out=1")
     assert "You are signed out" in page
     assert alice.request("GET", "/sessions")[0].status == 302
+    ends = [line["reason"] for line in audited(portal, "sign-out")]
+    assert ends == ["somebody else came", "signed out"]
 
 
 @pytest.mark.parametrize(

@@ -390,6 +390,23 @@ def test_health_needs_no_sign_in(stranger: Browser) -> None:
     assert stranger.opens("/healthz").text == "ok\n"
 
 
+def test_an_audit_log_on_a_full_disk_is_told(settings: PortalSettings, tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    ada = Browser(create_app(settings.model_copy(update={"audit_log": path})))
+    ada.signs_in()
+    assert "write down" not in ada.page("/").text
+    path.unlink()
+    path.symlink_to("/dev/full")
+    ada.opens("/apps/no_such_app")
+    assert "cannot write down what is done in it" in ada.page("/").text
+    answer = ada.opens("/healthz")
+    assert (answer.status_code, answer.text) == (503, "the audit log cannot be written\n")
+    path.unlink()
+    ada.opens("/apps/no_such_app")
+    assert "write down" not in ada.page("/").text
+    assert ada.opens("/healthz").status_code == 200
+
+
 def state_changing(app: Flask) -> list[str]:
     """The addresses that do something."""
     asked = [one for one in addresses(app) if one.kind in (CHANGE, OPEN_CHANGE)]

@@ -55,5 +55,5 @@ def init_app(app: Flask) -> None:
         return url_for("static", filename=name, v=versions[name])
 
     app.jinja_env.globals["asset"] = asset
-    app.context_processor(lambda: {"site": portal().settings})
+    app.context_processor(lambda: {"site": portal().settings, "audit": portal().audit})
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 365 * 24 * 3600

@@ -59,7 +59,9 @@ def _sign_in(sign_in_id: str) -> SignIn | None:
     sign_of_life = request.endpoint not in ASKED_BY_PAGES
     found = portal().sign_ins.find(sign_in_id, sign_of_life)
     if portal().settings.auth == "header" and found and request.environ.get(USER) != found.user:
-        return None  # the front end knows somebody else now, or nobody
+        if request.environ.get(USER):
+            portal().sign_ins.remove(sign_in_id, "somebody else came")
+        return None
     return found
 
 
