@@ -28,7 +28,7 @@ from ood.schedulers.monitor import JobMonitor, Snapshot
 from ood.sessions.card import Card
 from ood.sessions.context import ContextDirectory
 from ood.sessions.record import SessionRecord
-from ood.sessions.service import Service, service_path
+from ood.sessions.service import Service, service_at
 from ood.sessions.status import Evidence, Verdict, judge, judge_completed
 from ood.sessions.store import SessionStore
 
@@ -285,36 +285,13 @@ class Board:
         app = self._apps.get(record.app_name)
         if app is None or app.manifest.service is None:
             raise NotFound("There is nothing to connect to in this session.")
-        connection = session.context.connection
+        context = session.context
         # While the scheduler is silent, the service goes on where it was last seen.
         there = status in (JobStatus.RUNNING, JobStatus.UNDETERMINED) and session.node
-        if not there or not session.context.connected:
+        if not there or not context.connected:
             raise ServiceNotThere(f"{app.manifest.service.title} is not running.")
-        if connection is None or session.context.connection_changed:
-            raise ServiceRefused(
-                "The file connection.yml of this session is not as its job wrote it, so the portal "
-                "does not connect to it. Cancel the session and launch it again."
-            )
-        if not connection.is_on(session.node):
-            raise ServiceRefused(
-                "The file connection.yml of this session names another host than the one its job "
-                "runs on, so the portal does not connect to it. Cancel the session and launch it "
-                "again."
-            )
-        password = connection.password.get_secret_value()
-        return Service(
-            session_id=record.id,
-            user=self.user,
-            title=app.manifest.service.title,
-            cluster_id=record.cluster_id,
-            node=session.node,
-            port=connection.port,
-            alive=service_path(record.id) + app.manifest.service.alive,
-            headers={
-                name: value.replace("{password}", password)
-                for name, value in app.manifest.service.headers.items()
-            },
-        )
+        connection = None if context.connection_changed else context.connection
+        return service_at(connection, session.node, self.user, record, app.manifest.service)
 
     def _compose(
         self, record: SessionRecord, session: _Session, job: Job | None, verdict: Verdict

@@ -13,6 +13,10 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from ood.apps.definition import ServiceOptions
+from ood.errors import ServiceRefused
+from ood.sessions.record import SessionRecord
+
 MAX_CONNECTION = 4096  # bytes of connection.yml
 FIRST_PORT = 1024  # the ones below are the system's
 
@@ -65,3 +69,40 @@ def parse_connection(data: bytes | None) -> Connection | None:
         return None
     password = connection.password.get_secret_value()
     return connection if password.isascii() and password.isprintable() else None
+
+
+def service_at(
+    connection: Connection | None,
+    node: str,
+    user: str,
+    record: SessionRecord,
+    options: ServiceOptions,
+) -> Service:
+    """The service at a connection, if that can be believed; else raises `ServiceRefused`.
+
+    `connection` is None when the file is not as its job wrote it; `node` is where the scheduler
+    runs the job.
+    """
+    if connection is None:
+        raise ServiceRefused(
+            "The file connection.yml of this session is not as its job wrote it, so the portal "
+            "does not connect to it. Cancel the session and launch it again."
+        )
+    if not connection.is_on(node):
+        raise ServiceRefused(
+            "The file connection.yml of this session names another host than the one its job runs "
+            "on, so the portal does not connect to it. Cancel the session and launch it again."
+        )
+    password = connection.password.get_secret_value()
+    return Service(
+        session_id=record.id,
+        user=user,
+        title=options.title,
+        cluster_id=record.cluster_id,
+        node=node,
+        port=connection.port,
+        alive=service_path(record.id) + options.alive,
+        headers={
+            name: value.replace("{password}", password) for name, value in options.headers.items()
+        },
+    )

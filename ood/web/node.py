@@ -9,9 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
 
 from flask import (
     Blueprint,
@@ -27,12 +25,13 @@ from flask import (
 )
 from flask_login import current_user
 from werkzeug.datastructures import Headers as ResponseHeaders
-from werkzeug.exceptions import ClientDisconnected, Forbidden
+from werkzeug.exceptions import Forbidden
 from werkzeug.routing import PathConverter
 from werkzeug.wrappers import Response as BaseResponse
 
 from ood.auth.signins import SignIn
 from ood.errors import HostUnreachable, NotFound, PortalError, ServiceNotThere
+from ood.proxy.bodies import Held, body_of
 from ood.proxy.entry import Entry
 from ood.proxy.headers import SERVICE_COOKIE, Headers, to_browser, to_service
 from ood.proxy.services import Reached
@@ -45,7 +44,6 @@ bp = Blueprint("node", __name__)
 log = logging.getLogger(__name__)
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-READ = 256 * 1024
 # Seconds until a service has to begin its answer.
 PATIENCE = 300.0  # some think for minutes
 PAGE_PATIENCE = 6.0  # somebody looks at an empty page meanwhile; then it is asked whether it lives
@@ -229,7 +227,7 @@ def _pass_on(entry: Entry) -> BaseResponse:
             held.enter_context(services.place(reached))
             answer = _ask(reached, _target(entry.session_id))
             held.callback(answer.body.close)
-            body = _Held(answer.body, held.pop_all().close)
+            body = Held(answer.body, held.pop_all().close)
         response = ServiceResponse(body, f"{answer.status} {answer.reason}")
         response.headers = ResponseHeaders(to_browser(answer.headers, reached.service.prefix))
         return response
@@ -242,7 +240,7 @@ def _pass_on(entry: Entry) -> BaseResponse:
 
 
 def _ask(reached: Reached, target: str) -> Answer:
-    headers, body = _headers(reached), _body()
+    headers, body = _headers(reached), body_of(request.environ)
     if request.environ.get("CONTENT_LENGTH"):
         headers.append(("Content-Length", request.environ["CONTENT_LENGTH"]))
     mode = request.headers.get("Sec-Fetch-Mode", "navigate")  # none where there is no https
@@ -261,42 +259,6 @@ def _ask(reached: Reached, target: str) -> Answer:
             raise
     # It lives: this page takes it longer.
     return reached.upstream.request(request.method, target, headers, None, PATIENCE)
-
-
-def _body() -> Iterator[bytes] | None:
-    """The request's body as it comes; None when there is none."""
-    environ = request.environ
-    chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
-    if not chunked and environ.get("CONTENT_LENGTH", "0") in ("", "0"):
-        return None
-    return _parts(environ["wsgi.input"].read, 0 if chunked else int(environ["CONTENT_LENGTH"]))
-
-
-def _parts(read: Callable[[int], bytes], left: int) -> Iterator[bytes]:
-    """A body, part by part. Raises `ClientDisconnected` when the browser breaks off: the service is
-    then hung up on, and neither takes a part for the whole nor waits for the rest."""
-    try:
-        while data := read(READ):
-            left -= len(data)
-            yield data
-    except OSError as error:
-        raise ClientDisconnected from error
-    if left > 0:
-        raise ClientDisconnected
-
-
-class _Held:
-    """A body, and what is let go of when it has been sent."""
-
-    def __init__(self, body: Iterator[bytes] | Any, let_go: Callable[[], None]) -> None:
-        self._body = body
-        self._let_go = let_go
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._body)
-
-    def close(self) -> None:
-        self._let_go()
 
 
 def _waiting(user: str, session_id: str, message: str, sessions: str) -> BaseResponse:
