@@ -63,8 +63,7 @@ class HereUser(WebUser):
     """The one user of the embedded default, by an address printed in the terminal."""
 
     def __init__(self, portal: RunningPortal) -> None:
-        self.portal = portal
-        self._cookie = ""
+        super().__init__(portal)
         printed = portal.log.read_text().count("Open this address: ")
         self.post("/login/new-address", {}, "/login")
         wait_until(lambda: portal.log.read_text().count("Open this address: ") > printed)
@@ -274,10 +273,11 @@ class Echo:
 
     @property
     def refusals(self) -> list[dict[str, Any]]:
-        """The audit lines about it."""
+        """The audit lines about its connection.yml."""
         lines = [line.partition(" audit: ")[2] for line in self.portal.log.read_text().splitlines()]
         noted = [json.loads(line) for line in lines if line]
-        return [n for n in noted if (n["event"], n.get("session")) == ("refusal", self.id)]
+        of_its_own = [n for n in noted if n.get("object", "").startswith(self.prefix)]
+        return [n for n in of_its_own if "connection.yml" in n.get("reason", "")]
 
     @property
     def process(self) -> int:
