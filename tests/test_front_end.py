@@ -78,14 +78,18 @@ class Front:
     def nginx(self, *argv: str) -> list[str]:
         return ["/usr/sbin/nginx", "-c", str(self.configuration), *argv]
 
+    def line(self) -> ssl.SSLSocket:
+        """A browser's connection."""
+        context = ssl.create_default_context(cafile=self.directory / "fullchain.pem")
+        plain = socket.create_connection(("127.0.0.1", self.port), 20)
+        return context.wrap_socket(plain, server_hostname=PORTAL)
+
     def ask(
         self, host: str, path: str, headers: dict[str, str] | None = None
     ) -> tuple[http.client.HTTPResponse, str]:
-        context = ssl.create_default_context(cafile=self.directory / "fullchain.pem")
-        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port)
         try:
-            plain = socket.create_connection(("127.0.0.1", self.port), 20)
-            connection.sock = context.wrap_socket(plain, server_hostname=PORTAL)
+            connection.sock = self.line()
             connection.request(
                 "GET", path, headers={"Host": f"{host}:{self.port}", **(headers or {})}
             )
@@ -207,3 +211,14 @@ def test_what_is_commented_out_is_right_too(certificate: Path, tmp_path: Path) -
         os.symlink(certificate / name, tmp_path / name)
     done = subprocess.run(front.nginx("-t"), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_browsers_that_are_slow_hold_none_of_the_portals_threads(front: Front) -> None:
+    with ExitStack() as opened:
+        for _ in range(80):  # it has 64
+            line = opened.enter_context(front.line())
+            line.sendall(
+                f"POST /login HTTP/1.1\r\nHost: {PORTAL}:{front.port}\r\nContent-Length: 9\r\n"
+                "Content-Type: application/x-www-form-urlencoded\r\n\r\na=".encode()
+            )
+        assert front.ask(PORTAL, "/healthz")[0].status == 200
