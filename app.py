@@ -29,13 +29,15 @@ def create_app(settings: PortalSettings | None = None) -> Flask:
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_SECURE=secure,
         WTF_CSRF_TIME_LIMIT=None,  # a form may stay open as long as its user is signed in
+        WTF_CSRF_SSL_STRICT=False,  # not all browsers send Referer; Origin is looked at
         MAX_CONTENT_LENGTH=1024 * 1024,
     )
     app.extensions["portal"] = Portal(settings)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    security.init_app(app)  # first: the CSRF check reads the whole form, of whoever sends it
     CSRFProtect(app).exempt(node.bp)  # what is passed on is the services' to check
     Htmx(app)
-    for room in (security, errors, filters, signin, home, apps, sessions, node):
+    for room in (errors, filters, signin, home, apps, sessions, node):
         room.init_app(app)
     app.wsgi_app = FrontEnd(app.wsgi_app, settings)  # type: ignore[method-assign]
     return app

@@ -45,6 +45,8 @@ class Portal:
         for problem in (*broken_clusters, *broken_apps):
             log.error("%s", problem)
         authority = UserAuthority(settings.user_ca) if settings.user_ca is not None else None
+        if settings.auth == "header" and {"127.0.0.1", "::1"} & {*settings.front_ends}:
+            log.warning("front_ends: whoever may use this machine can sign in as anybody: use unix")
         self.pool = HostPool(settings.portal_host, settings.known_hosts, Credentials(authority))
         self.monitor = JobMonitor()
         self.audit = AuditLog(settings.audit_log)

@@ -30,6 +30,11 @@ class PrivateSshd:
     def log(self) -> str:
         return self.devcluster.host("portal-host", "cat", f"{self.directory}/log")
 
+    def dies(self) -> None:
+        """With all its connections, as at a loss of power."""
+        script = f"cd {self.directory} && pid=$(cat pid) && kill -9 $(pgrep -P $pid) $pid"
+        self.devcluster.host("portal-host", "sh", "-c", script)
+
     def known_hosts(self, path: Path, key: str = "") -> Path:
         key = key or self.devcluster.host("portal-host", "cat", f"{self.directory}/key.pub")
         path.write_text(f"[{PORTAL_HOST}]:{self.port} {key}\n")
@@ -64,5 +69,5 @@ def private_sshd(devcluster: Devcluster, *options: str) -> Iterator[PrivateSshd]
     try:
         yield sshd
     finally:
-        stop = f"cd {sshd.directory} && kill $(cat pid) && rm -r $PWD"
+        stop = f"cd {sshd.directory} && kill $(cat pid); rm -r $PWD"
         devcluster.host("portal-host", "sh", "-c", stop)

@@ -65,6 +65,7 @@ NAMES = {
     "root": ("root", "root-pw"),
     "a service of this machine": ("daemon", "daemon-pw"),
     "a service with the right password": ("labd", "labd-pw"),
+    "an expired account": ("dave", "dave-pw"),
     "no name": ("", "alice-pw"),
     "a long name": ("x" * 10_000, "alice-pw"),
     "a long password": ("alice", "x" * 10_000),
@@ -98,7 +99,9 @@ def test_all_refusals_look_the_same_and_take_as_long(start_site: Site) -> None:
     by_name = {what: sorted(seconds[n :: len(NAMES)])[1] for n, what in enumerate(NAMES)}
     # PAM itself takes one to four seconds to say no, as it likes.
     assert all(1 < took < 6 for took in by_name.values()), str(by_name)
-    assert len(audited(portal, "sign-in-failed")) == 3 * len(NAMES)
+    failed = audited(portal, "sign-in-failed")
+    assert len(failed) == 3 * len(NAMES)
+    assert {line["user"] for line in failed} == {"", "alice", "nobody-knows", "labd", "dave"}
     assert "-pw" not in (portal.log.parent / "audit.log").read_text()
 
 
@@ -303,7 +306,7 @@ def test_a_certificate_that_is_no_longer_good_leads_to_sign_in(
     assert client.get("/sessions").status_code == 200
     sshd.devcluster.host("portal-host", "cp", "/etc/ssh/user_ca.pub", f"{sshd.directory}/revoked")
     assert is_led_to_sign_in(), "revoked"
-    assert signs_in() == 401
+    assert signs_in() == 403, "the password is right"
     pool.forget("alice")
 
 
@@ -339,7 +342,8 @@ def test_the_front_end_signs_in(start_site: Site, by_header: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize(
-    "name", ["root", "labd", "daemon", "nobody-knows", "alice,bob", "x" * 5_000, "../alice", ""]
+    "name",
+    ["root", "labd", "dave", "daemon", "nobody-knows", "alice,bob", "x" * 5_000, "../alice", ""],
 )
 def test_the_front_end_cannot_sign_in(
     start_site: Site, by_header: dict[str, Any], name: str

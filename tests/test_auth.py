@@ -20,7 +20,7 @@ from ood.auth import attempts, credentials
 from ood.auth.attempts import Attempts
 from ood.auth.authority import UserAuthority
 from ood.auth.credentials import Credentials
-from ood.auth.names import is_for_a_person
+from ood.auth.names import is_a_persons, is_for_a_person
 from ood.config import Acl, PortalSettings, permit
 from ood.errors import ConfigError, SignInExpired
 from ood.web.front_end import USER, FrontEnd
@@ -44,6 +44,17 @@ def test_names_of_people(name: str) -> None:
 )
 def test_names_of_nobody(name: str) -> None:
     assert not is_for_a_person(name)
+
+
+@pytest.mark.parametrize(
+    ("uid", "is_one"),
+    [
+        *((number, True) for number in (1000, 60000, 65536, 1_234_567_890)),
+        *((number, False) for number in (0, 999, 60001, 65534, 65535)),
+    ],
+)
+def test_numbers_of_people(uid: int, is_one: bool) -> None:
+    assert is_a_persons(uid) is is_one
 
 
 # ---- attempts

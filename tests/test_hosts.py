@@ -618,11 +618,22 @@ def test_a_wrong_password_is_tried_once(
 def test_a_host_that_goes_away_while_signing_in_says_nothing_of_the_password(
     start_sshd: Callable[..., PrivateSshd], tmp_path: Path
 ) -> None:
-    sshd = start_sshd("LoginGraceTime 1")  # PAM takes longer than that to say no
-    known_hosts = sshd.known_hosts(tmp_path / "known")
+    sshd = start_sshd()
+    known_hosts = sshd.known_hosts(tmp_path / "known_hosts")
     host = SSHHost(sshd.address, "alice", lambda: SecretStr("wrong"), known_hosts)
-    with pytest.raises(HostUnreachable, match="cannot be reached"):
-        host.connect()
+    with ThreadPoolExecutor() as threads:
+        signing_in = threads.submit(host.connect)
+        wait_until(lambda: "Connection from" in sshd.log)
+        time.sleep(0.5)  # PAM takes longer than that to say no
+        sshd.dies()
+        with pytest.raises(HostUnreachable, match="cannot be reached"):
+            signing_in.result()
+
+
+def test_an_account_that_has_expired_is_not_accepted(devcluster: Devcluster) -> None:
+    """PAM knows the password and then says no: sshd hangs up without a word."""
+    with pytest.raises(SignInExpired, match="did not accept"):
+        ssh(devcluster, "dave").connect()
 
 
 def test_a_changed_or_unknown_host_key_is_refused(

@@ -62,10 +62,11 @@ class UserAuthority:
             raise SignInExpired("This account cannot use the portal.", user)
         own = Ed25519PrivateKey.generate()
         now = int(time.time())
+        serial = secrets.randbits(63)
         certificate = (
             SSHCertificateBuilder()
             .public_key(own.public_key())
-            .serial(secrets.randbits(63))
+            .serial(serial)
             .type(SSHCertificateType.USER)
             .key_id(f"portal for {user}".encode())
             .valid_principals([user.encode()])
@@ -78,5 +79,5 @@ class UserAuthority:
         pem = own.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
         key = paramiko.Ed25519Key(file_obj=io.StringIO(pem.decode()))
         key.load_certificate(certificate.public_bytes().decode())
-        log.info("certified %s for %s s", user, LIFETIME)
+        log.info("certified %s for %s s: serial %s", user, LIFETIME, serial)  # as sshd logs it
         return key

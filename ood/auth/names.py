@@ -5,8 +5,8 @@ from __future__ import annotations
 import pwd
 import re
 
-FIRST_UID, LAST_UID = 1000, 60000
-"""The numbers of people's accounts on this machine: below are the system's, above `nobody`."""
+PEOPLE = (range(1000, 60001), range(65536, 2**32))
+"""The numbers of people's accounts: below, and in between, are the system's own, as `nobody`."""
 USER_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,31}")
 
 
@@ -16,6 +16,10 @@ def is_for_a_person(name: str) -> bool:
     if not USER_NAME.fullmatch(name) or name == "root" or name.startswith("systemd-"):
         return False
     try:
-        return FIRST_UID <= pwd.getpwnam(name).pw_uid < LAST_UID
+        return is_a_persons(pwd.getpwnam(name).pw_uid)
     except KeyError:
         return True
+
+
+def is_a_persons(uid: int) -> bool:
+    return any(uid in numbers for numbers in PEOPLE)

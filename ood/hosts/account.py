@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ood.auth.names import FIRST_UID
 from ood.errors import CommandFailed, SignInExpired
 from ood.hosts.base import Host
 
@@ -13,10 +12,6 @@ from ood.hosts.base import Host
 class Account:
     uid: int
     groups: frozenset[str]
-
-    @property
-    def is_of_the_system(self) -> bool:
-        return self.uid < FIRST_UID
 
 
 def account_of(host: Host) -> Account:

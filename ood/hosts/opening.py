@@ -26,6 +26,10 @@ class NotAccepted(Exception):
     """The host does not accept the credential."""
 
 
+class _HungUp(HostUnreachable):
+    """The host went away while it was asked whether it accepts the credential."""
+
+
 def open_connection(
     name: str, port: int, user: str, credential: Credential, known_hosts: Path
 ) -> Connection:
@@ -34,6 +38,29 @@ def open_connection(
     Raises `NotAccepted`, and `HostUnreachable` when the host does not answer or is not the one that
     `known_hosts` knows.
     """
+    try:
+        connection = _opened(name, port, user, credential, known_hosts)
+    except _HungUp:
+        # So does sshd with an account that has expired, or that PAM does not let in otherwise.
+        try:
+            connection = _opened(name, port, user, credential, known_hosts)
+        except _HungUp as error:
+            raise NotAccepted(f"hung up while signing in: {error.detail}") from error
+    transport = connection.transport
+    transport.set_keepalive(30)
+    # A client-side key re-exchange while a channel streams in stalls the connection.
+    transport.packetizer.REKEY_BYTES = NEVER
+    transport.packetizer.REKEY_PACKETS = NEVER
+    transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # Without it, verbs on a host that lost its power wait for a quarter of an hour.
+    transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENCE * 1000))
+    log.info("opened SSH connection to %s as %s", name, user)
+    return connection
+
+
+def _opened(
+    name: str, port: int, user: str, credential: Credential, known_hosts: Path
+) -> Connection:
     connection = Connection(
         name,
         user=user,
@@ -55,15 +82,6 @@ def open_connection(
         undo.callback(connection.client.close)
         _authenticate(connection, name, known_hosts)
         undo.pop_all()
-    transport = connection.transport
-    transport.set_keepalive(30)
-    # A client-side key re-exchange while a channel streams in stalls the connection.
-    transport.packetizer.REKEY_BYTES = NEVER
-    transport.packetizer.REKEY_PACKETS = NEVER
-    transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # Without it, verbs on a host that lost its power wait for a quarter of an hour.
-    transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENCE * 1000))
-    log.info("opened SSH connection to %s as %s", name, user)
     return connection
 
 
@@ -81,9 +99,11 @@ def _authenticate(connection: Connection, name: str, known_hosts: Path) -> None:
         connection.open()
     except paramiko.AuthenticationException as error:
         # Paramiko says the same of a host that went away, or took too long, at this point.
-        if connection.client.get_transport().is_active() and "timeout" not in str(error):
+        if "timeout" in str(error):
+            raise _cannot_be_reached(name, error) from error
+        if connection.client.get_transport().is_active():
             raise NotAccepted(str(error)) from error
-        raise _cannot_be_reached(name, error) from error
+        raise _HungUp(_cannot_be_reached(name, error).message, str(error)) from error
     except paramiko.BadHostKeyException as error:
         raise HostUnreachable(
             f"{name} has another host key than the portal knows, so nothing was sent to it. Tell "

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from ood.auth.credentials import Credential, Credentials
+from ood.auth.names import is_a_persons
 from ood.errors import HostError, SignInExpired
 from ood.hosts.account import Account, account_of
 from ood.hosts.base import Host
@@ -57,8 +58,9 @@ class HostPool:
         """Open the user's own connection to the portal host; from then on what opened it opens the
         others. Without `password` the caller has made sure who it is, and a certificate opens it.
 
-        Raises `SignInExpired` when the password is wrong or the account is not a person's, and
-        `HostUnreachable` when nobody answers.
+        Raises `SignInExpired` when the password is wrong or the account is not a person's,
+        `HostRefused` when the certificate is not accepted, and `HostUnreachable` when nobody
+        answers.
         """
         assert self._portal_host is not None
         credential: Credential
@@ -72,7 +74,7 @@ class HostPool:
         candidate = self._candidate(user, credential)
         try:
             account = account_of(candidate)
-            if account.is_of_the_system:
+            if not is_a_persons(account.uid):
                 raise SignInExpired("This account cannot use the portal.", f"uid {account.uid}")
         except HostError:
             candidate.close()
@@ -84,7 +86,14 @@ class HostPool:
     def _candidate(self, user: str, credential: Credential) -> SSHHost:
         assert self._portal_host is not None
         assert self._known_hosts is not None
-        candidate = SSHHost(self._portal_host, user, lambda: credential, self._known_hosts)
+        is_password = isinstance(credential, SecretStr)
+        candidate = SSHHost(
+            self._portal_host,
+            user,
+            lambda: credential,
+            self._known_hosts,
+            opens_the_portal=is_password,  # a wrong one is the user's mistake
+        )
         candidate.connect()
         return candidate
 

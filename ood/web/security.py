@@ -104,8 +104,8 @@ def _demand_same_origin() -> None:
 
 
 def _note_refusal(response: Response) -> Response:
-    """Write down what was refused. (Failed sign-ins and what services refuse are not ours.)"""
-    told = isinstance(response, ServiceResponse) or request.blueprint == "signin"
+    """Write down what was refused. (A failed sign-in has its line; services keep their own.)"""
+    told = isinstance(response, ServiceResponse) or g.get("sign_in_failed", False)
     if response.status_code in REFUSALS and not told:
         who = current_user.user if current_user.is_authenticated else g.get("entered_as", "")
         note(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 
@@ -10,6 +9,7 @@ from flask import (
     Blueprint,
     Flask,
     Response,
+    g,
     make_response,
     redirect,
     render_template,
@@ -22,13 +22,12 @@ from pydantic import SecretStr
 from werkzeug.wrappers import Response as BaseResponse
 
 from ood.auth.names import is_for_a_person
-from ood.errors import HostError, SignInExpired
+from ood.errors import HostError, HostRefused, SignInExpired
 from ood.hosts.account import account_of
 from ood.web.front_end import USER
 from ood.web.here import note, portal
 
 bp = Blueprint("signin", __name__)
-log = logging.getLogger(__name__)
 
 WRONG = "The user name or the password is not right."
 NOT_KNOWN = "Your account cannot use this portal. Ask your administrator about it."
@@ -61,7 +60,7 @@ def login() -> BaseResponse:
         _sign_in(host.user, account_of(host).groups)
         return redirect(target)
     if given is not None:
-        note("sign-in-failed", "", reason="no such token")
+        _note_failure("", "no such token")
     page = render_template("signin/token.html", used=given is not None)
     return make_response(page, 401 if given is not None else 200)
 
@@ -78,18 +77,19 @@ def check_password() -> BaseResponse:
     address = request.remote_addr or ""
     wait = portal().attempts.begin(counted, address)
     if wait:
-        note("sign-in-failed", name, reason="too many attempts")
+        _note_failure(name if known else "", "too many attempts")
         return _too_many(name, wait)
     begun = time.monotonic()
     try:
         account = portal().pool.sign_in(name if known else NOBODY, password)
     except SignInExpired as error:
-        note("sign-in-failed", name, reason=error.detail or error.message)
+        # What is no name may be a password, typed into the wrong field.
+        _note_failure(name if known else "", error.detail or error.message)
         time.sleep(max(0.0, REFUSAL - (time.monotonic() - begun)))
         return _again(name, WRONG, 401)
     except HostError as error:
         portal().attempts.did_not_fail(counted, address, forgiven=False)
-        log.warning("sign-in of %r: %s %s", name[:32], error, error.detail)
+        _note_failure(name if known else "", f"{error.message} {error.detail}")
         return _again(name, error.message, error.http_status)
     portal().attempts.did_not_fail(counted, address, forgiven=True)
     _sign_in(name, account.groups)
@@ -140,13 +140,18 @@ def _sign_in_by_header(target: str) -> BaseResponse:
             _sign_in(name, portal().pool.sign_in(name).groups)
             return redirect(target)
         reason = "not the name of a person's account" if name else "no front end said who it is"
-    except SignInExpired as error:
+    except (SignInExpired, HostRefused) as error:
         reason = error.detail or error.message
     except HostError as error:
         problem, status, reason = error.message, error.http_status, error.detail
-    note("sign-in-failed", name, reason=reason)
+    _note_failure(name, reason)
     page = render_template("signin/header.html", next=target, problem=problem)
     return make_response(page, status)
+
+
+def _note_failure(name: str, reason: str) -> None:
+    g.sign_in_failed = True
+    note("sign-in-failed", name, reason=reason)
 
 
 def _too_many(name: str, wait: float) -> Response:
