@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,7 @@ from ood.errors import (
     SignInExpired,
 )
 from ood.hosts.base import MAX_INPUT, Host, Terminal
+from ood.hosts.channels import quiet
 from ood.hosts.local import LocalHost
 from ood.hosts.pool import HostPool
 from ood.hosts.ssh import LASTING_CHANNELS, SSHHost
@@ -204,6 +205,21 @@ def test_a_process_left_behind_with_the_output_open_is_waited_for(machine: Machi
         machine.host.run(["sh", "-c", "sleep 6 & echo started"], timeout=1)
     if isinstance(machine.host, SSHHost):  # and nothing else on the connection suffers from it
         assert machine.host.run(["echo", "alive"]).text == "alive\n"
+
+
+def test_a_channel_is_closed_while_data_comes_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other thread writes into its pipe just after that was closed."""
+    channel = quiet(paramiko.Channel(0))
+    assert channel.fileno() > 0
+    close = os.close
+
+    def closes(descriptor: int) -> None:
+        close(descriptor)
+        channel.in_buffer.feed(b"more")
+
+    monkeypatch.setattr("paramiko.pipe.os.close", closes)
+    channel.close()
+    assert channel.recv(10) == b"moremore"
 
 
 def test_too_much_output_is_a_failure(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -821,18 +837,26 @@ def test_verbs_in_flight_say_so_and_the_next_ones_work(
 
 def test_a_file_in_flight_when_the_connection_drops(alice: SSHHost, devcluster: Devcluster) -> None:
     path = alice.run(["mktemp"]).text.strip()
-    (connection,) = connections(LOGIN_HOST)
+    enough = threading.Event()
     with ThreadPoolExecutor() as pool:
 
         def write() -> None:
-            while True:
+            while not enough.is_set():
                 alice.files.replace(path, bytes(300_000), 0o600)
 
         writing = pool.submit(write)
-        time.sleep(0.3)
-        kill(devcluster, sshd_of(devcluster, connection))
-        with pytest.raises(HostUnreachable, match="was lost"):
-            writing.result(timeout=5)
+        try:
+            # Between two files nobody notices: the next one opens another connection.
+            for _ in range(10):
+                time.sleep(0.3)
+                for connection in connections(LOGIN_HOST):
+                    kill(devcluster, sshd_of(devcluster, connection))
+                if wait([writing], timeout=2).done:
+                    break
+            with pytest.raises(HostUnreachable, match="was lost"):
+                writing.result(timeout=5)
+        finally:
+            enough.set()
     assert alice.files.stat(path).size in (0, 300_000)
     alice.run(["sh", "-c", 'rm -f "$0"*', path])
 

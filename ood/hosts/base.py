@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
+from unicodedata import category
 
 from ood.errors import FileExists, FileFailed, FileMissing
 
@@ -25,9 +26,22 @@ LOGIN_SHELL_IN = 'cd -- "$1" 2>/dev/null || cd; exec "${SHELL:-/bin/sh}" -l'
 """`sh -c` text that `Host.terminal` runs: its `$1` is the directory to start in."""
 
 
-def shown(path: str) -> str:
-    """A path as it can be shown: with marks for the bytes that are not UTF-8."""
+NOT_SEEN = frozenset({"Cc", "Cf", "Zl", "Zp"})
+"""Unicode categories of what cannot be seen: control and format characters, and ends of lines."""
+
+
+def as_utf8(path: str) -> str:
+    """A path with U+FFFD for the bytes that are not UTF-8, so that it can be written."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def shown(path: str) -> str:
+    """A path as it can be shown: with marks for bytes that are not UTF-8, and for characters that
+    cannot be seen, some of which make others seem to be elsewhere."""
+    return "".join(
+        f"⟨U+{ord(character):04X}⟩" if category(character) in NOT_SEEN else character
+        for character in as_utf8(path)
+    )
 
 
 @dataclass(frozen=True)

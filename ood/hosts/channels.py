@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import selectors
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,6 +14,26 @@ from ood.errors import CommandFailed
 from ood.hosts.base import MAX_OUTPUT, CommandResult
 
 RECEIVE_SIZE = 2**21  # all that fits paramiko's window: taking a part of it moves the rest
+
+
+class QuietChannel(paramiko.Channel):
+    """A channel that can be closed while data comes in.
+
+    Paramiko closes the pipe behind `fileno` while its own thread may be about to write into it:
+    into a closed file, which ends the whole connection, or into what has its number by then.
+    """
+
+    def close(self) -> None:
+        for buffer in (self.in_buffer, self.in_stderr_buffer):
+            buffer.set_event(threading.Event())  # waits for who is writing now
+        super().close()
+
+
+def quiet(channel: paramiko.Channel) -> QuietChannel:
+    """Paramiko makes its channels itself, so one becomes a quiet one afterwards."""
+    channel.__class__ = QuietChannel
+    assert isinstance(channel, QuietChannel)
+    return channel
 
 
 class SSHTerminal:

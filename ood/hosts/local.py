@@ -213,13 +213,15 @@ def _holding(data: bytes) -> Iterator[int]:
 def _as_file_error(path: str) -> Iterator[None]:
     try:
         yield
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise FileMissing(f"There is no {shown(path)}.", str(error)) from error
     except FileExistsError as error:
         raise FileExists(f"There is a {shown(path)} already.", str(error)) from error
     except PermissionError as error:
         raise FileRefused(f"You have no permission for {shown(path)}.", str(error)) from error
     except OSError as error:
+        if error.errno == errno.ELOOP:  # links in a circle lead nowhere
+            raise FileMissing(f"There is no {shown(path)}.", str(error)) from error
         reason = error.strerror or "input/output error"
         raise FileFailed(f"{shown(path)}: {reason}.", str(error)) from error
 

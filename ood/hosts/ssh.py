@@ -27,7 +27,7 @@ from ood.errors import (
     SignInExpired,
 )
 from ood.hosts.base import LOGIN_SHELL_IN, MAX_INPUT, CommandResult, Host
-from ood.hosts.channels import SSHTerminal, collect
+from ood.hosts.channels import SSHTerminal, collect, quiet
 from ood.hosts.opening import CONNECT_TIMEOUT, NotAccepted, open_connection
 from ood.hosts.sftp import SFTPFiles
 from ood.quoting import command_line
@@ -138,8 +138,10 @@ class SSHHost(Host):
     def dial(self, host: str, port: int, timeout: float = 10.0) -> paramiko.Channel:
         transport = self._transport()
         try:
-            return transport.open_channel(
-                "direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=timeout
+            return quiet(
+                transport.open_channel(
+                    "direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=timeout
+                )
             )
         except (paramiko.SSHException, OSError, EOFError) as error:
             if _refused(transport, error):
@@ -212,7 +214,7 @@ class SSHHost(Host):
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                return transport.open_session(timeout=CONNECT_TIMEOUT)
+                return quiet(transport.open_session(timeout=CONNECT_TIMEOUT))
             except paramiko.SSHException as error:
                 if not _refused(transport, error):
                     raise
