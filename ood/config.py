@@ -165,13 +165,28 @@ class Cluster(_Settings):
     max_memory_gib: int | None = Field(
         default=None, ge=1, validation_alias=AliasPath("v2", "custom", "portal", "max_memory_gib")
     )
-    gpus: int = Field(default=0, ge=0, validation_alias=AliasPath("v2", "custom", "portal", "gpus"))
-
+    gpus: int | None = Field(
+        default=None, ge=0, validation_alias=AliasPath("v2", "custom", "portal", "gpus")
+    )
     acls: tuple[Acl, ...] = Field(default=(), validation_alias=AliasPath("v2", "acls"))
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Cluster:
+        if self.home == "unsynched" and self.job is not None and self.login_host is None:
+            raise ValueError(
+                "`v2.custom.portal.home: unsynched` needs `v2.login.host`: where are its homes?"
+            )
+        return self
 
     @property
     def label(self) -> str:
         return self.title or self.id
+
+    @property
+    def scheduler_key(self) -> str:
+        """What back-ends have in common that are partitions of one cluster: it is the same
+        scheduler that is asked about jobs, in the same way."""
+        return self.job.model_dump_json() if self.job is not None else ""
 
     def on_this_machine(self) -> Cluster:
         """With this machine's own limits where the file names none and jobs run here."""
@@ -181,6 +196,7 @@ class Cluster(_Settings):
         limits = {
             "max_cores": self.max_cores or len(os.sched_getaffinity(0)),
             "max_memory_gib": self.max_memory_gib or max(1, round(memory / 2**30)),
+            "gpus": self.gpus or 0,
         }
         return self.model_copy(update=limits)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ood.config import Cluster
 from ood.errors import PortalError
-from ood.schedulers.base import Job, JobRequest, JobStatus, Outcome, Scheduler
+from ood.schedulers.base import Job, JobRequest, JobStatus, Outcome, Partition, Queue, Scheduler
 
 NASTY = (
     "",
@@ -75,7 +75,17 @@ def job(
     comment: str = "",
 ) -> Job:
     return Job(
-        id, "name", status.upper(), status, outcome, exit_code, reason, "node1", comment, 3600, 60
+        id,
+        "name",
+        status.upper(),
+        status,
+        outcome,
+        exit_code,
+        reason=reason,
+        host="node1",
+        comment=comment,
+        time_limit=3600,
+        time_left=60,
     )
 
 
@@ -104,7 +114,9 @@ class ScriptedScheduler(Scheduler):
 
     def __init__(self) -> None:
         self.answer: Sequence[Job] | Exception = ()
-        self.accounting: Job | None = None
+        self.accounting: Sequence[Job] = ()
+        self.asked_of_accounting: list[list[str]] = []
+        self.parts: list[Partition] = []
         self.submits: Callable[[JobRequest], str] = lambda _: "7"
         self.asked = 0
         self.cancels: Callable[[str], object] = lambda _: None
@@ -113,14 +125,33 @@ class ScriptedScheduler(Scheduler):
     def submit(self, request: JobRequest) -> str:
         return self.submits(request)
 
-    def jobs(self) -> list[Job]:
+    def jobs(self, *, everyones: bool = False) -> list[Job]:  # noqa: ARG002
         self.asked += 1
         if isinstance(self.answer, Exception):
             raise self.answer
         return list(self.answer)
 
-    def ended(self, job_id: str) -> Job | None:
-        return self.accounting if self.accounting and self.accounting.id == job_id else None
+    def ended(self, job_ids: Iterable[str]) -> list[Job]:
+        self.asked_of_accounting.append(list(job_ids))
+        ids = self.asked_of_accounting[-1]
+        return [job for job in self.accounting if job.id.partition("_")[0] in ids]
+
+    def recent(self) -> list[Job]:
+        return list(self.accounting)
+
+    def partitions(self) -> list[Partition]:
+        return self.parts
+
+    def queue(self) -> Queue:
+        return Queue(())
+
+    def why(
+        self,
+        job: Job,
+        partitions: Sequence[Partition],  # noqa: ARG002
+        queue: Queue | None,  # noqa: ARG002
+    ) -> str:
+        return f"Because of {job.reason}." if job.reason else ""
 
     def cancel(self, job_id: str) -> None:
         self.cancels(job_id)

@@ -15,13 +15,14 @@ from ood.apps.definition import (
     AppDefinition,
     ScriptOptions,
     check_limits,
-    limits_of,
+    directives,
     load_apps,
 )
 from ood.apps.fields import Field
 from ood.apps.templates import image_name, lines_file, markdown, render, words_file
 from ood.config import ROOT
 from ood.errors import ConfigError, InvalidForm
+from ood.schedulers.limits import limits_of
 from tests.helpers import NASTY, cluster
 
 SESSION = {
@@ -426,10 +427,11 @@ def test_an_undefined_value_is_named_and_never_empty(tmp_path: Path) -> None:
         ),
         ({"max_cores": 4}, {"cores": 5}, {"cores": "This machine has 4 cores"}),
         ({"max_memory_gib": 8}, {"memory_gib": 9}, {"memory": "This machine has 8 GiB"}),
-        ({}, {"gpus_per_node": 1}, {"gpu": "has no GPU"}),
+        ({}, {"gpus_per_node": 1}, {}),  # not known: the scheduler says
+        ({"gpus": 0}, {"gpus_per_node": 1}, {"gpu": "has no GPU"}),
         ({"gpus": 2}, {"gpus_per_node": 3}, {"gpu": "has 2 GPUs"}),
         (
-            {"max_cores": 1, "max_memory_gib": 1},
+            {"max_cores": 1, "max_memory_gib": 1, "gpus": 0},
             {"cores": 2, "memory_gib": 2, "gpus_per_node": 1},
             {"cores": "1 core", "memory": "1 GiB", "gpu": "no GPU"},
         ),
@@ -441,7 +443,8 @@ def test_limits_of_a_back_end(
 ) -> None:
     found: dict[str, str] = {}
     try:
-        check_limits(ScriptOptions(**asked), cluster(**limits))
+        here = cluster(**limits)
+        check_limits(ScriptOptions(**asked), here, limits_of(here, []))
     except InvalidForm as error:
         found = error.fields
     assert found.keys() == mistakes.keys()
@@ -467,6 +470,8 @@ def test_limits_of_a_back_end(
 def test_fields_show_the_limits_of_a_back_end(
     field: dict[str, Any], limits: dict[str, Any], said: dict[str, str]
 ) -> None:
-    found = limits_of(Field.model_validate({"label": "It", **field}), cluster(**limits))
+    found = directives(
+        Field.model_validate({"label": "It", **field}), limits_of(cluster(**limits), [])
+    )
     assert found | said == found
     assert bool(found) == bool(said)

@@ -157,7 +157,7 @@ def test_a_cluster_without_job_is_for_logging_in_only(tmp_path: Path, text: str)
     login = clusters["login"]
     assert login.job is None
     assert (login.label, login.login_host, login.script_wrapper) == ("login", "h", "%s")
-    assert (login.home, login.max_cores, login.gpus) == ("synched", None, 0)
+    assert (login.home, login.max_cores, login.gpus) == ("synched", None, None)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,8 @@ def test_local_jobs_may_have_what_this_machine_has(
     monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
     clusters, _ = load_clusters(write(tmp_path, c=f"v2: {{{text}}}"))
     found = clusters["c"].on_this_machine()
-    assert (found.max_cores, found.max_memory_gib, found.gpus) == (cores, memory, 0)
+    gpus = None if cores is None else 0  # Slurm says how many there are
+    assert (found.max_cores, found.max_memory_gib, found.gpus) == (cores, memory, gpus)
 
 
 def test_a_number_is_a_title_too(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def gone(pid: int) -> bool:
 
 def test_nobody_has_jobs_at_first(machine: Machine) -> None:
     assert machine.scheduler.jobs() == []
-    assert machine.scheduler.ended("1") is None
+    assert machine.scheduler.ended(["1"]) == []
 
 
 def test_a_job_runs_and_tells_how_it_is(machine: Machine) -> None:

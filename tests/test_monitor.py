@@ -1,17 +1,17 @@
-"""The shared job monitor: how seldom a scheduler is asked, however many want to know."""
+"""What is made of a scheduler's answers: who is asked about which job, arrays, limits."""
 
 from __future__ import annotations
 
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
+from ood.asking import Asking
 from ood.errors import HostUnreachable, SchedulerError
-from ood.schedulers.base import Job
-from ood.schedulers.monitor import JobMonitor, Snapshot
-from tests.helpers import Clock, ScriptedScheduler, job
+from ood.schedulers.base import Job, JobStatus, Node, Outcome, Partition
+from ood.schedulers.limits import Limits, limits_of
+from ood.schedulers.monitor import JobMonitor, Snapshot, combined, survey
+from tests.helpers import Clock, ScriptedScheduler, cluster, ended, job
 
 
 @pytest.fixture
@@ -21,110 +21,130 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-class SlowScheduler(ScriptedScheduler):
-    """A scheduler that takes its time, and notices when it is asked twice at once."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__()
-        self._seconds = seconds
-        self._one = threading.Lock()
-
-    def jobs(self) -> list[Job]:
-        assert self._one.acquire(blocking=False), "asked twice at once"
-        try:
-            time.sleep(self._seconds)
-            return super().jobs()
-        finally:
-            self._one.release()
-
-
-def all_at_once(count: int, monitor: JobMonitor, scheduler: ScriptedScheduler) -> list[Snapshot]:
-    start = threading.Barrier(count)
-
-    def look(_: int) -> Snapshot:
-        start.wait()
-        return monitor.look("ada", "alpha", lambda: scheduler)
-
-    with ThreadPoolExecutor(count) as tabs:
-        return list(tabs.map(look, range(count)))
+def test_accounting_is_asked_about_what_is_gone_and_not_again_and_again(clock: Clock) -> None:
+    scheduler = ScriptedScheduler()
+    scheduler.answer = [job("1"), ended_job("2")]
+    first = survey(scheduler, ["1", "2", "3", "4"], None)
+    assert scheduler.asked_of_accounting == [["3", "4"]]
+    assert first.find("2") == ended_job("2")
+    assert first.find("3") is None
+    scheduler.accounting = [ended_job("3")]
+    clock.now += 14
+    second = survey(scheduler, ["1", "2", "3", "4"], first)
+    assert len(scheduler.asked_of_accounting) == 1
+    clock.now += 2
+    third = survey(scheduler, ["1", "2", "3", "4"], second)
+    assert scheduler.asked_of_accounting[1:] == [["3", "4"]]
+    assert third.find("3") == ended_job("3")
+    clock.now += 16
+    survey(scheduler, ["3"], third)
+    assert len(scheduler.asked_of_accounting) == 2, "3 is known"
 
 
-@pytest.mark.parametrize("problem", [None, SchedulerError("No answer.")])
-def test_twenty_who_ask_at_once_share_one_call(problem: SchedulerError | None) -> None:
-    scheduler = SlowScheduler(0.1)
-    scheduler.answer = problem or [job("1"), job("2")]
-    answers = all_at_once(20, JobMonitor(), scheduler)
-    assert scheduler.asked == 1
-    assert all(answer is answers[0] for answer in answers)
-    assert set(answers[0].jobs) == (set() if problem else {"1", "2"})
-    assert answers[0].problem is problem
+def ended_job(id: str, outcome: Outcome = Outcome.SUCCEEDED) -> Job:
+    return replace(ended(outcome, 0), id=id)
 
 
-def test_a_call_longer_than_an_answer_is_kept_is_shared_too(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A scheduler that times out after ten seconds would be asked by each in turn otherwise."""
-    monkeypatch.setattr("ood.schedulers.monitor.SECONDS", 0.02)
-    scheduler = SlowScheduler(0.3)
-    scheduler.answer = SchedulerError("No answer.")
-    all_at_once(5, JobMonitor(), scheduler)
-    assert scheduler.asked == 1
+def test_what_accounting_says_of_a_job_that_runs_is_no_end() -> None:
+    scheduler = ScriptedScheduler()
+    scheduler.accounting = [job("3")]
+    assert survey(scheduler, ["3"], None).find("3") is None
 
 
-@pytest.mark.parametrize(
-    "problem", [None, SchedulerError("No answer."), HostUnreachable("No answer.")]
-)
-def test_an_answer_is_good_for_five_seconds(
-    clock: Clock, problem: SchedulerError | HostUnreachable | None
-) -> None:
-    monitor, scheduler = JobMonitor(), ScriptedScheduler()
-    scheduler.answer = problem or [job()]
-    for seconds, asked in [(0, 1), (0, 1), (4.9, 1), (0.2, 2), (4.9, 2), (0.1, 3), (100, 4)]:
-        clock.now += seconds
-        snapshot = monitor.look("ada", "alpha", lambda: scheduler)
-        assert (scheduler.asked, snapshot.problem) == (asked, problem)
-
-
-def test_a_scheduler_that_cannot_be_reached_at_all_is_a_problem() -> None:
-    def unreachable() -> ScriptedScheduler:
-        raise HostUnreachable("Nobody there.")
-
-    snapshot = JobMonitor().look("ada", "alpha", unreachable)
-    assert str(snapshot.problem) == "Nobody there."
-    assert snapshot.jobs == {}
-
-
-@pytest.mark.usefixtures("clock")
-def test_users_and_clusters_are_asked_for_apart() -> None:
-    monitor, scheduler = JobMonitor(), ScriptedScheduler()
-    for _ in range(3):
-        for user, cluster in [("ada", "alpha"), ("ada", "beta"), ("bob", "alpha")]:
-            monitor.look(user, cluster, lambda: scheduler)
-    assert scheduler.asked == 3
-
-
-def test_one_silent_cluster_does_not_hold_up_another() -> None:
-    monitor, silent, quick = JobMonitor(), SlowScheduler(0.5), ScriptedScheduler()
-    waiting = threading.Thread(target=monitor.look, args=("ada", "silent", lambda: silent))
-    waiting.start()
-    before = time.monotonic()
-    monitor.look("ada", "quick", lambda: quick)
-    assert time.monotonic() - before < 0.3
-    waiting.join()
+def test_with_a_problem_only_what_has_ended_is_known() -> None:
+    snapshot = Snapshot(0, {"1": job("1")}, {"2": ended_job("2")}, problem=SchedulerError("No."))
+    assert snapshot.find("1") is None
+    assert snapshot.find("2") == ended_job("2")
 
 
 def test_a_job_is_found_by_its_comment() -> None:
-    snapshot = Snapshot(0, {"1": job("1", comment="x"), "2": job("2", comment="ood-session:1")})
-    found = snapshot.by_comment("ood-session:1")
-    assert found is not None
-    assert found.id == "2"
+    jobs = [job("1", comment="x"), job("2_[1-3]", comment="ood-session:1")]
+    snapshot = Snapshot(0, {each.id: each for each in jobs})
+    assert snapshot.by_comment("ood-session:1") == "2"
     assert snapshot.by_comment("ood-session:2") is None
 
 
-def test_an_answer_that_makes_no_sense_is_not_kept_as_no_jobs() -> None:
-    monitor, scheduler = JobMonitor(), ScriptedScheduler()
-    scheduler.answer = RuntimeError("a mistake of ours")
-    with pytest.raises(RuntimeError):
-        monitor.look("ada", "alpha", lambda: scheduler)
-    scheduler.answer = [job()]
-    assert set(monitor.look("ada", "alpha", lambda: scheduler).jobs) == {"7"}
+@pytest.mark.parametrize(
+    ("tasks", "status", "outcome"),
+    [
+        ([job("5_[2-9]", JobStatus.QUEUED)], "queued", None),
+        ([job("5_[2-9]", JobStatus.QUEUED), job("5_1")], "running", None),
+        ([job("5_[2-9]", JobStatus.HELD), ended_job("5_1")], "held", None),
+        ([job("5_2", JobStatus.SUSPENDED), job("5_3", JobStatus.QUEUED)], "suspended", None),
+        ([ended_job("5_1"), ended_job("5_2")], "completed", "succeeded"),
+        ([ended_job("5_1"), ended_job("5_2", Outcome.FAILED)], "completed", "failed"),
+        ([ended_job("5_1", Outcome.TIMED_OUT), ended_job("5_2")], "completed", "timed-out"),
+        ([job("5+0"), job("5+1", JobStatus.QUEUED)], "running", None),
+    ],
+    ids=str,
+)
+def test_an_array_is_one_job(tasks: list[Job], status: str, outcome: str | None) -> None:
+    others = [job("4", JobStatus.UNDETERMINED), job("55_1", JobStatus.UNDETERMINED)]
+    found = combined("5", [*others, *tasks])
+    assert found is not None
+    assert (found.id, found.status, found.outcome) == ("5", status, outcome)
+    assert combined("6", tasks) is None
+
+
+def test_of_an_array_accounting_remembers_the_tasks_that_the_queue_forgot() -> None:
+    scheduler = ScriptedScheduler()
+    scheduler.answer = [ended_job("5_2")]
+    scheduler.accounting = [ended_job("5_1", Outcome.FAILED), ended_job("5_2"), ended_job("55_1")]
+    found = survey(scheduler, ["5"], None).find("5")
+    assert found is not None
+    assert found.outcome is Outcome.FAILED
+
+
+# ---- Limits
+
+SMALL = Node("small", True, 8, 2, 16_000, 1000)
+LARGE = Node("large", False, 4, 0, 64_500, 0, gpus=2)
+WORK = Partition("work", is_default=True, max_time=3600, nodes=(SMALL, LARGE))
+
+
+@pytest.mark.parametrize(
+    ("portal", "partitions", "queue", "limits"),
+    [
+        ({}, [], None, Limits()),
+        ({}, [WORK], None, Limits(8, 62, 2, 3600)),
+        ({"max_cores": 2, "max_memory_gib": 4, "gpus": 1}, [WORK], None, Limits(2, 4, 1, 3600)),
+        ({"max_cores": 99, "max_memory_gib": 99, "gpus": 9}, [WORK], None, Limits(8, 62, 2, 3600)),
+        ({"max_cores": 3, "gpus": 0}, [], None, Limits(3, None, 0)),
+        ({"partition": "work"}, [replace(WORK, is_default=False)], None, Limits(8, 62, 2, 3600)),
+        ({"partition": "other"}, [WORK], None, Limits()),
+        ({"partition": "other"}, [WORK], "work", Limits(8, 62, 2, 3600)),
+        ({}, [replace(WORK, is_default=False)], None, Limits()),
+        (
+            {},
+            [replace(WORK, max_cores=3, max_memory_mib=2048, max_time=None)],
+            None,
+            Limits(3, 2, 2),
+        ),
+    ],
+    ids=str,
+)
+def test_limits(
+    portal: dict[str, object], partitions: list[Partition], queue: str | None, limits: Limits
+) -> None:
+    assert limits_of(cluster(**portal), partitions, queue) == limits
+
+
+# ---- The monitor
+
+
+def test_a_scheduler_that_cannot_be_reached_at_all_is_a_problem() -> None:
+    def unreachable(_: object) -> ScriptedScheduler:
+        raise HostUnreachable("Nobody there.")
+
+    monitor = JobMonitor("ada", cluster(max_cores=3), unreachable, Asking())
+    answer = monitor.everyones().answer()
+    assert str(answer.problem) == "Nobody there."
+    assert monitor.limits() == Limits(cores=3)
+
+
+def test_why_a_job_waits_is_asked_for_one_that_does() -> None:
+    scheduler = ScriptedScheduler()
+    monitor = JobMonitor("ada", cluster(), lambda _: scheduler, Asking())
+    assert monitor.why(job(reason="x")) == ""
+    assert monitor.why(job(status=JobStatus.QUEUED, reason="x")) == "Because of x."
+    assert monitor.why(job(status=JobStatus.HELD, reason="y")) == "Because of y."

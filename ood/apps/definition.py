@@ -15,7 +15,8 @@ from pydantic import Field as Setting
 from ood.apps.fields import Field
 from ood.apps.templates import check, render
 from ood.config import Acl, Cluster, describe, read_yaml
-from ood.errors import ConfigError, InvalidForm
+from ood.errors import ConfigError, InvalidForm, LaunchFailed
+from ood.schedulers.limits import Limits
 
 APP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 CLUSTER_FIELD = "cluster"
@@ -194,14 +195,14 @@ def _field(path: Path, name: str, given: Any, site_values: Mapping[str, Any]) ->
         raise ConfigError(f"{path}: attributes.{name}: {field.value!r}: {error}") from None
 
 
-def limits_of(field: Field, cluster: Cluster) -> dict[str, str]:
+def directives(field: Field, limits: Limits) -> dict[str, str]:
     """What choosing a back-end does to a field, by the names of Open OnDemand's directives `label`,
     `max` and `hide`; nothing for most fields."""
     if field.name == "gpu":
-        return {"hide": "false" if cluster.gpus else "true"}
+        return {"hide": "false" if limits.gpus else "true"}
     if field.name not in ("cores", "memory"):
         return {}
-    its = cluster.max_cores if field.name == "cores" else cluster.max_memory_gib
+    its = limits.cores if field.name == "cores" else limits.memory_gib
     known = [limit for limit in (its, field.max) if limit is not None]
     if not known:
         return {"label": field.label, "max": ""}
@@ -210,21 +211,27 @@ def limits_of(field: Field, cluster: Cluster) -> dict[str, str]:
     return {"label": f"{field.label} (max {most}{unit})", "max": most}
 
 
-def check_limits(options: ScriptOptions, cluster: Cluster) -> None:
+def check_limits(options: ScriptOptions, cluster: Cluster, limits: Limits) -> None:
     """Raise `InvalidForm` when a job asks for more than its back-end has."""
     mistakes: dict[str, str] = {}
-    if cluster.max_cores is not None and options.cores > cluster.max_cores:
-        mistakes["cores"] = f"{cluster.label} has {cluster.max_cores} cores. Ask for no more."
+    if limits.cores is not None and options.cores > limits.cores:
+        cores = "1 core" if limits.cores == 1 else f"{limits.cores} cores"
+        mistakes["cores"] = f"{cluster.label} has {cores}. Ask for no more."
     memory = options.memory_gib
-    if cluster.max_memory_gib is not None and memory and memory > cluster.max_memory_gib:
+    if limits.memory_gib is not None and memory and memory > limits.memory_gib:
         mistakes["memory"] = (
-            f"{cluster.label} has {cluster.max_memory_gib} GiB of memory. Ask for no more."
+            f"{cluster.label} has {limits.memory_gib} GiB of memory. Ask for no more."
         )
-    if options.gpus_per_node > cluster.gpus:
+    if limits.gpus is not None and options.gpus_per_node > limits.gpus:
         mistakes["gpu"] = (
             f"{cluster.label} has no GPU. Switch this off, or choose another cluster."
-            if not cluster.gpus
-            else f"{cluster.label} has {cluster.gpus} GPUs. Ask for no more."
+            if not limits.gpus
+            else f"{cluster.label} has {limits.gpus} GPUs for one job. Ask for no more."
         )
     if mistakes:
         raise InvalidForm(mistakes)
+    if limits.seconds is not None and (options.wall_time or 0) > limits.seconds:
+        raise LaunchFailed(
+            f"{cluster.label} allows jobs of at most {limits.seconds // 60} minutes, and this asks "
+            f"for {(options.wall_time or 0) // 60}. Ask for less time."
+        )

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+
+SILENCE = "The scheduler does not answer right now."
+"""What users are told of a scheduler that gives no answer, whatever the reason."""
 
 
 class JobStatus(StrEnum):
@@ -31,6 +37,13 @@ class Outcome(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Canceller(StrEnum):
+    """Who cancelled a job."""
+
+    OWNER = "owner"
+    ADMINISTRATOR = "administrator"
+
+
 @dataclass(frozen=True)
 class JobRequest:
     """A job to be: the `script` section of submit.yml, in Open OnDemand's names where it has one.
@@ -52,12 +65,15 @@ class JobRequest:
     native: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen: there can be 10,000, which would take three times as long
 class Job:
-    """A job as its scheduler knows it. Times are in seconds.
+    """A job as its scheduler knows it; nothing of it is ever changed. Durations are in seconds,
+    times in seconds since the epoch.
 
     `state` and `reason` are the scheduler's own words; `outcome` is None until the job completed;
-    `exit_code` is None when the scheduler does not tell (or the job ended by a signal).
+    `exit_code` and `signal` are None when the scheduler does not tell. `host` is its list of
+    nodes. `started_at` of a job that waits is when it is expected to start. `cancelled_by` is
+    empty when the scheduler does not say who cancelled it.
     """
 
     id: str
@@ -66,11 +82,75 @@ class Job:
     status: JobStatus
     outcome: Outcome | None = None
     exit_code: int | None = None
+    signal: int | None = None
     reason: str = ""
     host: str = ""
     comment: str = ""
     time_limit: int | None = None
     time_left: int | None = None
+    time_used: int | None = None
+    user: str = ""
+    account: str = ""
+    partition: str = ""
+    nodes: int | None = None
+    cores: int | None = None
+    memory_mib: int | None = None
+    gpus: int = 0
+    submitted_at: int | None = None
+    started_at: int | None = None
+    ended_at: int | None = None
+    work_dir: str = ""
+    priority: int | None = None
+    cancelled_by: Canceller | None = None
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of a partition. `works` is false while it takes no jobs."""
+
+    name: str
+    works: bool
+    cores: int
+    free_cores: int
+    memory_mib: int
+    free_memory_mib: int
+    gpus: int = 0
+    free_gpus: int = 0
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Nodes that share limits. The limits are for one job on one node; None: there is none."""
+
+    name: str
+    is_default: bool = False
+    takes_jobs: bool = True
+    max_time: int | None = None  # seconds
+    max_cores: int | None = None
+    max_memory_mib: int | None = None
+    nodes: tuple[Node, ...] = ()
+
+
+class Queue:
+    """The jobs that wait for their turn, whoever has submitted them."""
+
+    def __init__(self, waiting: Iterable[tuple[str, str, int]]) -> None:
+        """Of each: id, partition and priority. At the same priority the older one starts first."""
+        self._order: dict[str, list[tuple[int, int]]] = {}
+        self._places: dict[str, tuple[int, int]] = {}
+        for id, partition, priority in waiting:
+            place = (-priority, int(re.split(r"[^0-9]", id)[0]))
+            self._order.setdefault(partition, []).append(place)
+            self._places[id] = place
+        for order in self._order.values():
+            order.sort()
+
+    def before(self, job: Job) -> int | None:
+        """How many jobs are to start before this one; None when it is not in the queue."""
+        place = self._places.get(job.id)
+        if place is None or job.partition not in self._order:
+            return None
+        return bisect_left(self._order[job.partition], place)
 
 
 class Scheduler(ABC):
@@ -82,12 +162,31 @@ class Scheduler(ABC):
         """Submit a job and return its id. Raises `LaunchFailed` when the scheduler refuses it."""
 
     @abstractmethod
-    def jobs(self) -> list[Job]:
-        """Return this user's jobs: queued, running, and those that ended a few minutes ago."""
+    def jobs(self, *, everyones: bool = False) -> list[Job]:
+        """Return this user's jobs, or all that this user may see: queued, running, and those that
+        ended a few minutes ago."""
 
     @abstractmethod
-    def ended(self, job_id: str) -> Job | None:
-        """Return the final facts of a job that `jobs` no longer lists; None: there is no proof."""
+    def ended(self, job_ids: Iterable[str]) -> list[Job]:
+        """Return the final facts of jobs that `jobs` no longer lists. One that is missing here has
+        left no proof; of an array there is a job for each task."""
+
+    @abstractmethod
+    def recent(self) -> list[Job]:
+        """Return this user's jobs that ended in the last day, as far as anything remembers them."""
+
+    @abstractmethod
+    def partitions(self) -> list[Partition]:
+        """Return what there is to run jobs on; empty when the scheduler does not know."""
+
+    @abstractmethod
+    def queue(self) -> Queue | None:
+        """Return all jobs that wait for their turn; None when that may not be seen."""
+
+    @abstractmethod
+    def why(self, job: Job, partitions: Sequence[Partition], queue: Queue | None) -> str:
+        """Say in words for the user why a job waits, by what `partitions` and `queue` told before;
+        empty for one that does not wait. Asks nobody."""
 
     @abstractmethod
     def cancel(self, job_id: str) -> None:

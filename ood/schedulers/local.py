@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 from ood.config import Cluster
 from ood.errors import CommandFailed, SchedulerError
 from ood.hosts.base import Host
-from ood.schedulers.base import Job, JobRequest, JobStatus, Outcome, Scheduler
+from ood.schedulers.base import Job, JobRequest, JobStatus, Outcome, Partition, Queue, Scheduler
 
 DEFAULT_WALL_TIME = 24 * 3600  # seconds
 COMMAND = Path(__file__).with_name("local_job.py")
@@ -45,11 +47,31 @@ class Local(Scheduler):
             raise SchedulerError("The job could not be started.", job_id)
         return job_id
 
-    def jobs(self) -> list[Job]:
-        return [_job(found) for found in json.loads(self._run("list"))]
+    def jobs(self, *, everyones: bool = False) -> list[Job]:  # noqa: ARG002
+        user = self._host.user
+        return [_job(found, user) for found in json.loads(self._run("list"))]
 
-    def ended(self, job_id: str) -> Job | None:  # noqa: ARG002
-        return None  # `list` knows a job for as long as anything does
+    # `list` knows a job for as long as anything does, all start at once, and there is one machine.
+
+    def ended(self, job_ids: Iterable[str]) -> list[Job]:  # noqa: ARG002
+        return []
+
+    def recent(self) -> list[Job]:
+        return []
+
+    def partitions(self) -> list[Partition]:
+        return []
+
+    def queue(self) -> Queue:
+        return Queue(())
+
+    def why(
+        self,
+        job: Job,  # noqa: ARG002
+        partitions: Sequence[Partition],  # noqa: ARG002
+        queue: Queue | None,  # noqa: ARG002
+    ) -> str:
+        return ""
 
     def cancel(self, job_id: str) -> None:
         if not JOB_ID.fullmatch(job_id):  # from a record that was written by hand
@@ -66,9 +88,10 @@ class Local(Scheduler):
             ) from error
 
 
-def _job(found: dict[str, Any]) -> Job:
+def _job(found: dict[str, Any], user: str) -> Job:
     state = found["state"]
     outcome = OUTCOMES.get(state)
+    started, ended = int(found["started"]), found["ended"] and int(found["ended"])
     return Job(
         id=found["id"],
         name=found["name"],
@@ -80,4 +103,14 @@ def _job(found: dict[str, Any]) -> Job:
         comment=found["comment"],
         time_limit=found["time_limit"],
         time_left=found["time_left"],
+        time_used=max(0, (ended or int(time.time())) - started),
+        user=user,
+        nodes=1,
+        cores=found.get("cores"),
+        memory_mib=gib * 1024 if (gib := found.get("memory_gib")) else None,
+        gpus=found.get("gpus", 0),
+        submitted_at=started,
+        started_at=started,
+        ended_at=ended,
+        work_dir=found.get("work_dir", ""),
     )

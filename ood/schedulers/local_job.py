@@ -5,8 +5,9 @@ a supervisor that is detached from the portal, and prints the job's id. The supe
 script with bash in a session of its own, ends it at its time limit, and records how it ended.
 
 A job is a directory `DIRECTORY/<id>` with `script.sh` and `job.json`: `id` `name` `comment` `host`
-`state` (RUNNING COMPLETED FAILED CANCELLED TIMEOUT) `exit_code` `started` `ended` `time_limit`, and
-of both processes the pid with its start time, which together are never used twice between boots.
+`state` (RUNNING COMPLETED FAILED CANCELLED TIMEOUT) `exit_code` `started` `ended` `time_limit`,
+what was asked for (`cores` `memory_gib` `gpus` `work_dir`), and of both processes the pid with its
+start time, which together are never used twice between boots.
 """
 
 from __future__ import annotations
@@ -48,6 +49,10 @@ def submit(directory: Path) -> str:
         "started": time.time(),
         "ended": None,
         "time_limit": request["wall_time"],
+        "cores": request["cores"],
+        "memory_gib": request["memory_gib"],
+        "gpus": request["gpus_per_node"],
+        "work_dir": request["workdir"],
         "boot": boot_id(),
     }
     reading, writing = os.pipe()

@@ -1,0 +1,86 @@
+"""`sinfo` and `scontrol show partition`: what there is to run jobs on, and its limits."""
+
+from __future__ import annotations
+
+import re
+
+from ood.errors import SchedulerError
+from ood.schedulers.base import Node, Partition
+from ood.schedulers.slurm.squeue import Marks, in_format, records_of
+from ood.schedulers.slurm.values import parse_duration, parse_gpus, parse_mib, parse_number
+
+SINFO_FIELDS = (
+    "Partition",
+    "NodeList",
+    "StateCompact",
+    "CPUsState",
+    "Memory",
+    "AllocMem",
+    "Gres",
+    "GresUsed",
+)
+WORKING = re.compile(r"(idle|mix|alloc|comp|plnd)[^*$]?")
+"""States of nodes that start jobs: not those that do not answer, or are kept for maintenance."""
+PAIR = re.compile(r"(?:^| )([A-Za-z]+)=(\S*)")
+
+
+def sinfo_options(marks: Marks) -> list[str]:
+    """The options of `sinfo` for an answer that `parse_sinfo` reads: a record for each node of
+    each partition."""
+    return ["--noheader", "--all", "--Node", "--exact", "--Format", in_format(SINFO_FIELDS, marks)]
+
+
+def parse_sinfo(printed: str, marks: Marks) -> dict[str, tuple[Node, ...]]:
+    """The nodes of each partition, by its name."""
+    found: dict[str, list[Node]] = {}
+    for record in records_of(printed, SINFO_FIELDS, marks):
+        cpus = record[3].split("/")
+        if len(cpus) != 4 or not all(count.isdigit() for count in cpus):
+            raise SchedulerError("The scheduler's answer was garbled.", str(record)[:500])
+        partition, name, state, _, memory, used, gres, gres_used = record
+        works = WORKING.fullmatch(state) is not None
+        mib = parse_number(memory) or 0
+        gpus = parse_gpus(gres)
+        node = Node(
+            name=name,
+            works=works,
+            cores=int(cpus[3]),
+            free_cores=int(cpus[1]) if works else 0,
+            memory_mib=mib,
+            free_memory_mib=max(0, mib - (parse_number(used) or 0)) if works else 0,
+            gpus=gpus,
+            free_gpus=max(0, gpus - parse_gpus(gres_used)) if works else 0,
+        )
+        found.setdefault(partition.rstrip("*"), []).append(node)
+    return {name: tuple(nodes) for name, nodes in found.items()}
+
+
+def parse_partitions(printed: str, nodes: dict[str, tuple[Node, ...]]) -> list[Partition]:
+    """Parse the answer to `scontrol --all --oneliner show partition`: one partition a line."""
+    found = []
+    for line in printed.split("\n"):
+        pairs = dict(PAIR.findall(line))
+        name = pairs.get("PartitionName")
+        if name is None:
+            if line.strip() and not line.startswith(("CLUSTER:", "No partitions")):
+                raise SchedulerError("The scheduler's answer was garbled.", line[:500])
+            continue
+        # UNLIMITED is no number: there is no limit.
+        found.append(
+            Partition(
+                name=name,
+                is_default=pairs.get("Default") == "YES",
+                takes_jobs=pairs.get("State") == "UP",
+                max_time=parse_duration(pairs.get("MaxTime", "")),
+                max_cores=parse_number(pairs.get("MaxCPUsPerNode", "")),
+                max_memory_mib=parse_mib(pairs.get("MaxMemPerNode", "")),
+                nodes=nodes.get(name, ()),
+            )
+        )
+    return found
+
+
+def others_are_hidden(printed: str) -> bool:
+    """Whether `scontrol show config` says that users may not see each other's jobs."""
+    found = re.search(r"^PrivateData\s*=\s*(\S+)", printed, re.MULTILINE)
+    return found is None or "jobs" in found[1].split(",")
