@@ -5,27 +5,26 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
 from ood.apps.definition import AppDefinition, load_apps
+from ood.asking import Asking
 from ood.audit import AuditLog
 from ood.auth.attempts import Attempts
 from ood.auth.authority import UserAuthority
 from ood.auth.credentials import Credentials
 from ood.auth.signins import OneTimeToken, SignIn, SignIns
 from ood.config import Cluster, PortalSettings, load_clusters, permit
-from ood.hosts.base import Stream
+from ood.hosts.base import Host, Stream
 from ood.hosts.pool import HostPool
 from ood.proxy.entry import Entries
 from ood.proxy.services import Services
 from ood.proxy.tunnels import Tunnels
-from ood.schedulers.base import Scheduler
 from ood.schedulers.choose import scheduler_of
-from ood.schedulers.monitor import JobMonitor
 from ood.sessions.board import Board
 from ood.sessions.service import Service
 from ood.sessions.store import SessionStore
+from ood.sessions.watch import Watch
 
 DIAL_TIMEOUT = 5.0  # seconds
 EXPIRED_EVERY = 1.0  # seconds
@@ -48,7 +47,7 @@ class Portal:
         if settings.auth == "header" and {"127.0.0.1", "::1"} & {*settings.front_ends}:
             log.warning("front_ends: whoever may use this machine can sign in as anybody: use unix")
         self.pool = HostPool(settings.portal_host, settings.known_hosts, Credentials(authority))
-        self.monitor = JobMonitor()
+        self.asking = Asking()
         self.audit = AuditLog(settings.audit_log)
         self.attempts = Attempts()
         self.sign_ins = SignIns(
@@ -62,17 +61,18 @@ class Portal:
         self._boards: dict[str, Board] = {}
         threading.Thread(target=self._end_expired, name="sign-ins", daemon=True).start()
 
-    def job_clusters(self, groups: AbstractSet[str]) -> dict[str, Cluster]:
-        """The back-ends that run jobs, as forms offer them to somebody in these groups.
-
-        A job finds its files on the portal host's home directories, so unsynched ones are left out.
-        """
+    def clusters_for(self, groups: AbstractSet[str]) -> dict[str, Cluster]:
+        """The back-ends that are shown to somebody in these groups."""
         return {
             id: cluster
             for id, cluster in self.clusters.items()
-            if cluster.job is not None and not cluster.hidden and cluster.home == "synched"
-            if permit(cluster.acls, groups)
+            if not cluster.hidden and permit(cluster.acls, groups)
         }
+
+    def job_clusters(self, groups: AbstractSet[str]) -> dict[str, Cluster]:
+        """Those that run jobs, as forms offer them."""
+        found = self.clusters_for(groups)
+        return {id: cluster for id, cluster in found.items() if cluster.job is not None}
 
     def apps_for(self, groups: AbstractSet[str]) -> dict[str, AppDefinition]:
         """The apps that somebody in these groups may launch."""
@@ -84,21 +84,27 @@ class Portal:
             board = self._boards.get(user)
         if board is not None:
             return board
-        store = SessionStore(self.pool.portal_host(user))
         new = Board(
-            user,
-            store,
-            self.clusters,
-            self.apps,
-            self.monitor,
-            self._scheduler_for(user),
-            self.services.is_silent,
+            Watch(
+                user,
+                SessionStore(self.pool.portal_host(user)),
+                self.clusters,
+                self.apps,
+                self.asking,
+                lambda cluster: scheduler_of(cluster, self.pool, user),
+                lambda cluster: self.home_on(user, cluster),
+                self.services.is_silent,
+            )
         )
         with self._lock:
             return self._boards.setdefault(user, new)
 
-    def _scheduler_for(self, user: str) -> Callable[[Cluster], Scheduler]:
-        return lambda cluster: scheduler_of(cluster, self.pool, user)
+    def home_on(self, user: str, cluster: Cluster) -> Host:
+        """The host with the user's home directory that jobs of a cluster find: the portal host, or
+        for an unsynched back-end its log-in host."""
+        if cluster.home == "synched" or cluster.login_host is None:
+            return self.pool.portal_host(user)
+        return self.pool.host(user, cluster.login_host)
 
     def _dial(self, service: Service) -> Stream:
         """A connection to a session's service, from the back-end's own log-in host: that one
@@ -124,5 +130,5 @@ class Portal:
             with self._lock:
                 self._boards.pop(sign_in.user, None)
             self.pool.forget(sign_in.user)
-            self.monitor.forget(sign_in.user)
+            self.asking.forget(sign_in.user)
             self.services.forget(sign_in.user)

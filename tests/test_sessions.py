@@ -22,6 +22,7 @@ import yaml
 
 from ood.apps.definition import AppDefinition, load_apps
 from ood.apps.templates import render
+from ood.asking import Asking
 from ood.config import Cluster
 from ood.errors import (
     CommandTimedOut,
@@ -33,19 +34,22 @@ from ood.errors import (
     PortalError,
     SchedulerError,
 )
+from ood.hosts.base import Host
 from ood.hosts.local import LocalFiles, LocalHost
 from ood.quoting import shell_word
 from ood.schedulers.base import Job, JobRequest, JobStatus, Outcome, Scheduler
 from ood.schedulers.local import Local
-from ood.schedulers.monitor import JobMonitor
 from ood.sessions.board import Board
 from ood.sessions.card import Card
-from ood.sessions.context import ContextDirectory, tail_of
+from ood.sessions.context import ContextDirectory
 from ood.sessions.facts import Facts, parse_exit_code, parse_facts, parse_started_job
 from ood.sessions.launch import JOB_SCRIPT, launch, remember_form
+from ood.sessions.places import Listing
 from ood.sessions.record import SessionRecord, parse_record
 from ood.sessions.status import Evidence, judge
 from ood.sessions.store import SessionStore
+from ood.sessions.traces import NO_TRACES, Traces, remove_secrets, tail_of, traces_in
+from ood.sessions.watch import Watch
 from tests.conftest import wait_until
 from tests.helpers import NASTY, Clock, ScriptedScheduler, cluster, ended, job, refuses
 
@@ -107,13 +111,22 @@ class Ada:
         self.scheduler = scheduler
         self.clusters = {"here": cluster(max_cores=2)}
         self.clock: Clock | None = None
+        self.back_end: Host = LocalHost()
         self.restarts_the_portal()
 
     def restarts_the_portal(self) -> None:
         self.store = SessionStore(LocalHost())
         apps = {self.app.name: self.app}
         self.board = Board(
-            "ada", self.store, self.clusters, apps, JobMonitor(), lambda _: self.scheduler
+            Watch(
+                "ada",
+                self.store,
+                self.clusters,
+                apps,
+                Asking(),
+                lambda _: self.scheduler,
+                lambda _: self.back_end,
+            )
         )
 
     @property
@@ -183,8 +196,15 @@ def ada(
     """Ada, whose scheduler and clock do what the test says."""
     ada = Ada(home, greeter, scripted)
     ada.clock = Clock()
-    for room in ("ood.sessions.board", "ood.sessions.launch", "ood.schedulers.monitor"):
-        monkeypatch.setattr(f"{room}.time", ada.clock)
+    for room in (
+        "asking",
+        "schedulers.monitor",
+        "sessions.board",
+        "sessions.launch",
+        "sessions.session",
+    ):
+        monkeypatch.setattr(f"ood.{room}.time", ada.clock)
+    monkeypatch.setattr("ood.sessions.watch.time", ada.clock)
     return ada
 
 
@@ -192,7 +212,7 @@ def ada(
 def really(home: Path, greeter: AppDefinition, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ada]:
     """Ada with the local scheduler, real jobs, and little patience."""
     monkeypatch.setattr("ood.sessions.board.SECONDS", 0.0)
-    monkeypatch.setattr("ood.schedulers.monitor.SECONDS", 0.0)
+    monkeypatch.setattr("ood.asking.SECONDS", 0.0)
     ada = Ada(home, greeter, Local(cluster(), LocalHost()))
     yield ada
     for card in ada.board.look():
@@ -355,6 +375,7 @@ NOTHING = Evidence(
     silence="",
     exit_code=None,
     failure="",
+    log_tail="",
     connected=False,
     submitted=True,
     fresh=False,
@@ -563,15 +584,17 @@ def test_a_record_that_cannot_be_read_hides_itself_only(
 
 
 def test_a_context_directory_is_the_users_alone(store: SessionStore) -> None:
-    store.write_context(RECORD, {"a": (b"1", 0o600), "b": (b"2", 0o700)})
+    place = store.place(RECORD)
+    place.write({"a": (b"1", 0o600), "b": (b"2", 0o700)})
     directory = Path(store.context_directory(RECORD))
     assert directory.relative_to(store.root) == Path("sys/greeter/output", ID)
     assert (mode(directory), mode(directory / "a"), mode(directory / "b")) == (0o700, 0o600, 0o700)
-    assert set(store.context_files(RECORD)) == {"a", "b"}
-    assert store.read(RECORD, "b") == b"2"
-    store.discard_context(RECORD)
-    assert store.context_files(RECORD) == {}
-    assert store.read(RECORD, "b") is None
+    listing = Listing(place)
+    assert set(listing.files) == {"a", "b"}
+    assert listing.read("b") == b"2"
+    place.remove()
+    assert Listing(place).files == {}
+    assert listing.read("b") is None
 
 
 def test_what_was_typed_is_remembered_by_app(store: SessionStore) -> None:
@@ -595,28 +618,40 @@ def test_a_broken_memory_is_no_memory(store: SessionStore, content: bytes) -> No
 # ---- The context directory
 
 
+class Looker:
+    """Looks at one job context directory, time and again."""
+
+    def __init__(self, store: SessionStore, app: AppDefinition) -> None:
+        self.place = store.place(RECORD)
+        self.directory = Path(self.place.path)
+        self.context = ContextDirectory(store, RECORD, app)
+        self.traces = NO_TRACES
+
+    def looks(self) -> Traces:
+        listing = Listing(self.place)
+        self.context.look(listing)
+        self.traces = traces_in(listing, self.traces, self.context.log_name, ("secret_token",))
+        return self.traces
+
+
 @pytest.fixture
-def context(store: SessionStore, greeter: AppDefinition) -> ContextDirectory:
+def looker(store: SessionStore, greeter: AppDefinition) -> Looker:
     options = {"output_path": f"{store.context_directory(RECORD)}/out.log"}
     files = {
         "out.log": b"one\ntwo\n",
         "job_script_options.json": json.dumps(options).encode(),
         "user_defined_context.json": b'{"cluster": "here", "who": "<b>", "shy": "1", "old": 5}',
     }
-    store.write_context(RECORD, {name: (data, 0o600) for name, data in files.items()})
-    return ContextDirectory(store, RECORD, greeter)
+    store.place(RECORD).write({name: (data, 0o600) for name, data in files.items()})
+    return Looker(store, greeter)
 
 
-def directory_of(context: ContextDirectory) -> Path:
-    return Path(context._store.context_directory(RECORD))
-
-
-def test_a_context_directory_tells_of_its_job(context: ContextDirectory) -> None:
-    directory = directory_of(context)
-    context.look()
-    assert (context.log_name, context.log_tail) == ("out.log", "one\ntwo")
-    assert context.parameters == (("Who to greet", "<b>"), ("Shy", "yes"), ("old", "5"))
-    assert (context.connected, context.exit_code, context.started_job) == (False, None, None)
+def test_a_context_directory_tells_of_its_job(looker: Looker) -> None:
+    directory = looker.directory
+    found = looker.looks()
+    assert (looker.context.log_name, found.log_tail) == ("out.log", "one\ntwo")
+    assert looker.context.parameters == (("Who to greet", "<b>"), ("Shy", "yes"), ("old", "5"))
+    assert (found.connected, found.exit_code, found.started_job) == (False, None, None)
     (directory / "started.json").write_text('{"job_id": "12"}')
     (directory / "outcome.json").write_text('{"exit_code": 3}')
     (directory / "connection.yml").touch()
@@ -624,30 +659,30 @@ def test_a_context_directory_tells_of_its_job(context: ContextDirectory) -> None
     (directory / "outputs_directory").write_text("outputs-12\n")
     with (directory / "out.log").open("a") as log:
         log.write("three\n")
-    context.look()
-    assert (context.connected, context.exit_code, context.started_job) == (True, 3, "12")
-    assert (context.failure, context.outputs) == ("It broke.", "outputs-12")
-    assert context.log_tail == "one\ntwo\nthree"
+    found = looker.looks()
+    assert (found.connected, found.exit_code, found.started_job) == (True, 3, "12")
+    assert (found.failure, found.outputs) == ("It broke.", "outputs-12")
+    assert found.log_tail == "one\ntwo\nthree"
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../../../../etc/passwd", "a/b/..", "", "\ud800"])
-def test_a_log_is_looked_for_in_its_directory_only(context: ContextDirectory, path: str) -> None:
-    options = directory_of(context) / "job_script_options.json"
+def test_a_log_is_looked_for_in_its_directory_only(looker: Looker, path: str) -> None:
+    options = looker.directory / "job_script_options.json"
     options.write_text(json.dumps({"output_path": path}))
-    context.look()
-    assert "/" not in context.log_name
-    assert context.log_tail == ""
+    found = looker.looks()
+    assert "/" not in looker.context.log_name
+    assert found.log_tail == ""
 
 
-def test_links_are_not_followed(context: ContextDirectory, tmp_path: Path) -> None:
+def test_links_are_not_followed(looker: Looker, tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.write_text('{"exit_code": 0}')
-    directory = directory_of(context)
+    directory = looker.directory
     (directory / "out.log").unlink()
     for name in ("outcome.json", "out.log", "failure"):
         (directory / name).symlink_to(target)
-    context.look()
-    assert (context.exit_code, context.log_tail, context.failure) == (None, "", "")
+    found = looker.looks()
+    assert (found.exit_code, found.log_tail, found.failure) == (None, "", "")
 
 
 @pytest.mark.parametrize(
@@ -663,15 +698,15 @@ def test_links_are_not_followed(context: ContextDirectory, tmp_path: Path) -> No
         "portal.json",
     ],
 )
-def test_a_pipe_holds_nobody_up(context: ContextDirectory, name: str) -> None:
+def test_a_pipe_holds_nobody_up(looker: Looker, name: str) -> None:
     """A thread of the portal that opened it would wait for ever, with the user's board locked."""
-    pipe = directory_of(context) / name
+    pipe = looker.directory / name
     pipe.unlink(missing_ok=True)
     os.mkfifo(pipe)
 
     def look() -> None:
-        context.look()
-        _ = (context.facts, context.typed, context.failure, context.exit_code, context.started_job)
+        looker.looks()
+        _ = (looker.context.facts, looker.context.typed)
 
     looking = threading.Thread(target=look, daemon=True)
     looking.start()
@@ -683,26 +718,28 @@ def test_a_pipe_holds_nobody_up(context: ContextDirectory, name: str) -> None:
     assert not held_up
 
 
-def test_a_secret_that_the_job_has_just_removed_is_removed(context: ContextDirectory) -> None:
-    secret = directory_of(context) / "secret_token"
+def test_a_secret_that_the_job_has_just_removed_is_removed(looker: Looker) -> None:
+    secret = looker.directory / "secret_token"
     secret.write_text(SECRET)
-    context.look()
+    found = looker.looks()
+    assert found.secrets == ("secret_token",)
     secret.unlink()
-    context.remove_secrets()
+    assert remove_secrets(looker.place, found).secrets == ()
 
 
 @pytest.mark.parametrize("outputs", ["../..", "outputs-", "outputs-1/../x", "outputs-1 <b>", "é"])
-def test_only_an_outputs_directory_is_told(context: ContextDirectory, outputs: str) -> None:
-    (directory_of(context) / "outputs_directory").write_text(outputs)
-    context.look()
-    assert context.outputs == ""
+def test_only_an_outputs_directory_is_told(looker: Looker, outputs: str) -> None:
+    (looker.directory / "outputs_directory").write_text(outputs)
+    found = looker.looks()
+    assert found.outputs == ""
 
 
-def test_a_directory_that_was_removed_is_empty(context: ContextDirectory) -> None:
-    context._store.discard_context(RECORD)
-    context.look()
-    assert not context.there
-    assert (context.parameters, context.log_tail, context.facts) == ((), "", Facts())
+def test_a_directory_that_was_removed_is_empty(looker: Looker) -> None:
+    looker.place.remove()
+    found = looker.looks()
+    assert (found.there, looker.context.there) == (False, False)
+    assert (looker.context.parameters, found.log_tail) == ((), "")
+    assert looker.context.facts == Facts()
 
 
 # ---- Launching
@@ -1016,7 +1053,7 @@ def test_accounting_has_the_last_word_and_is_not_asked_at_every_look(
 ) -> None:
     ada.launches()
     assert ada.sees().status == "undetermined"
-    scripted.accounting = ended(Outcome.OUT_OF_MEMORY)
+    scripted.accounting = [ended(Outcome.OUT_OF_MEMORY)]
     ada.waits(again_after)
     (card,) = ada.board.look()
     assert card.status == ("completed" if again_after > 15 else "undetermined")
@@ -1037,7 +1074,7 @@ def test_what_a_job_leaves_in_its_last_moment_is_on_its_card(
     id = ada.launches(token=SECRET)
     log = ada.looks()[0].log_name
 
-    def jobs() -> list[Job]:
+    def jobs(*, everyones: bool = False) -> list[Job]:  # noqa: ARG001
         ada.writes(id, outcome_json={"exit_code": 5}, failure="The disk is full.")
         (ada.context(id) / log).write_text("the last line\n")
         (ada.context(id) / "secret_token").unlink(missing_ok=True)
@@ -1142,7 +1179,7 @@ def test_a_cancel_that_is_refused_changes_nothing(ada: Ada, scripted: ScriptedSc
 
 def test_cancel_works_without_the_context_directory(ada: Ada, scripted: ScriptedScheduler) -> None:
     id = ada.launches()
-    ada.store.discard_context(ada.sees().record)
+    ada.store.place(ada.sees().record).remove()
     ada.board.cancel(id)
     assert scripted.cancelled == ["7"]
 

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ood.schedulers.base import JobStatus, Outcome
+from ood.apps.definition import AppDefinition
+from ood.config import Cluster
+from ood.schedulers.base import Job, JobStatus, Outcome
+from ood.sessions.context import ContextDirectory
 from ood.sessions.record import SessionRecord
+from ood.sessions.service import Service
+from ood.sessions.status import Verdict
+from ood.sessions.traces import Traces
 
 
 @dataclass(frozen=True)
 class Card:
     """One session as its page shows it. `parameters` are (label, value); times are in seconds.
 
+    `files_on` is the cluster with the job's files, empty when that is the portal host.
     `service_title` is empty for an app without a service. `connect_path` is where Connect leads,
     empty while nothing can be connected to; `silent`: it is there and does not answer.
     """
@@ -25,7 +32,9 @@ class Card:
     host: str
     time_limit: int | None
     time_left: int | None
+    starts_at: int | None
     context_directory: str
+    files_on: str
     parameters: tuple[tuple[str, str], ...]
     log_name: str
     log_tail: str
@@ -35,3 +44,46 @@ class Card:
     connection_timeout: int | None = None
     connect_path: str = ""
     silent: bool = False
+
+
+def compose(
+    record: SessionRecord,
+    cluster: Cluster | None,
+    app: AppDefinition | None,
+    context: ContextDirectory,
+    traces: Traces,
+    job: Job | None,
+    verdict: Verdict,
+    directory: str,
+    service: Service | None,
+    silent: bool,
+) -> Card:
+    """Put together what is known of a session. `directory` is its context directory at the portal
+    host; a service that can be connected to comes with whether it is `silent`."""
+    facts = context.facts
+    options = app.manifest.service if app is not None else None
+    elsewhere = cluster is not None and cluster.home == "unsynched"
+    waits = verdict.status is JobStatus.QUEUED and job is not None
+    return Card(
+        record=record,
+        cluster_title=cluster.label if cluster else record.cluster_id,
+        status=verdict.status,
+        outcome=verdict.outcome,
+        exit_code=verdict.exit_code,
+        reason=verdict.reason,
+        host=(job.host if job else "") or facts.host,
+        time_limit=(job.time_limit if job else None) or facts.time_limit,
+        time_left=job.time_left if job else None,
+        starts_at=job.started_at if job is not None and waits else None,
+        context_directory=(facts.directory if elsewhere else "") or directory,
+        files_on=record.cluster_id if elsewhere else "",
+        parameters=context.parameters,
+        log_name=context.log_name,
+        log_tail=traces.log_tail,
+        outputs=traces.outputs,
+        cancelling=facts.cancelled_at is not None and verdict.outcome is None,
+        service_title=options.title if options is not None else "",
+        connection_timeout=options.connection_timeout if options is not None else None,
+        connect_path=f"{service.prefix}{options.path}" if service and options else "",
+        silent=silent,
+    )

@@ -24,6 +24,7 @@ class Facts:
     """What the portal remembers of a session. Times are in seconds (since the epoch).
 
     `withheld` names the secret fields that were filled in: they are asked for again at a relaunch.
+    `directory` is where the job's files are on an unsynched back-end.
     """
 
     withheld: tuple[str, ...] = ()
@@ -33,6 +34,7 @@ class Facts:
     reason: str = ""
     host: str = ""
     time_limit: int | None = None
+    directory: str = ""
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -50,6 +52,7 @@ def parse_facts(data: bytes | None) -> Facts:
         reason=text(found.get("reason"), 1000),
         host=text(found.get("host"), 200),
         time_limit=whole(found.get("time_limit")),
+        directory=text(found.get("directory"), 4096),
     )
 
 

@@ -22,10 +22,11 @@ from ood.config import Cluster
 from ood.errors import FileFailed, HostError, InvalidForm, LaunchFailed, SchedulerError
 from ood.schedulers.base import JobRequest
 from ood.sessions.board import Board
-from ood.sessions.context import secret_file
 from ood.sessions.facts import PORTAL, Facts
+from ood.sessions.places import Place
 from ood.sessions.record import SessionRecord
 from ood.sessions.service import service_path
+from ood.sessions.traces import secret_file
 
 JOB_SCRIPT = Path(__file__).with_name("job_script_content.sh.j2")
 
@@ -37,6 +38,7 @@ class _Prepared:
     """All of a launch before anything is written: its files as name -> (content, mode)."""
 
     record: SessionRecord
+    place: Place
     request: JobRequest
     files: dict[str, tuple[bytes, int]]
     secrets: dict[str, tuple[bytes, int]]
@@ -50,17 +52,21 @@ def launch(board: Board, app: AppDefinition, cluster: Cluster, typed: Mapping[st
     scheduler the job may exist, so the card stays and finds out.
     """
     prepared = _prepare(board, app, cluster, typed)
-    record = prepared.record
+    record, place = prepared.record, prepared.place
+    home = board.store.place(record)
+    where = "your home directory"
     try:
-        board.store.write_context(record, prepared.files)
+        home.write(prepared.files)
         board.begin(record)
+        if cluster.home == "unsynched":
+            where = f"{cluster.label}, where the job would run"
+            place.write(prepared.files)
         # Last, so that there is no moment at which a secret has no card to be removed with.
-        board.store.write_context(record, prepared.secrets)
-    except FileFailed as error:
+        place.write(prepared.secrets)
+    except HostError as error:
         board.discard(record)
         raise LaunchFailed(
-            f"The job's files could not be written to your home directory: {error.message}",
-            error.detail,
+            f"The job's files could not be written to {where}: {error.message}", error.detail
         ) from error
     except BaseException:
         board.submitted(record)
@@ -100,12 +106,21 @@ def _prepare(
         "user": board.user,
     }
     options = app.script_options(known)
-    check_limits(options, cluster)
+    check_limits(options, cluster, board.monitors[cluster.id].limits(options.queue_name))
     session["log"] = options.output_path
 
-    directory = board.store.context_directory(record)
+    place = board.place(record)
+    try:
+        directory = place.path
+    except HostError as error:
+        raise LaunchFailed(
+            f"The job's files could not be copied to {cluster.label}: {error.message}", error.detail
+        ) from error
     request = _job_request(app, cluster, record, options, directory, list(secrets))
-    facts = Facts(withheld=tuple(name for name in secrets if typed.get(name)))
+    facts = Facts(
+        withheld=tuple(name for name in secrets if typed.get(name)),
+        directory=directory if cluster.home == "unsynched" else "",
+    )
     contents = {
         **app.job_files(known),
         "user_defined_context.json": _context_json(app, cluster, typed),
@@ -115,6 +130,7 @@ def _prepare(
     }
     return _Prepared(
         record,
+        place,
         request,
         {name: (content, 0o600) for name, content in contents.items()},
         {secret_file(n): (value.encode(), 0o600) for n, value in secrets.items() if value},
@@ -133,7 +149,7 @@ def remember_form(board: Board, app: AppDefinition, typed: Mapping[str, str]) ->
 
 def _submit(board: Board, cluster: Cluster, record: SessionRecord, request: JobRequest) -> None:
     try:
-        job_id = board.scheduler(cluster).submit(request)
+        job_id = board.monitors[cluster.id].scheduler().submit(request)
     except LaunchFailed:
         board.discard(record)
         raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ood.schedulers.base import Job, JobStatus, Outcome
+from ood.sessions.causes import YOU_CANCELLED, ended_by_memory, likely_cause, why_it_ended
 
 NEVER_SUBMITTED_AFTER = 60.0
 """Seconds after which a session without a job has none: no `sbatch` outlives its own time limit."""
@@ -18,15 +19,17 @@ class Evidence:
     """What is known of a session's job right now.
 
     `job`: how the scheduler lists it. `silence`: why the scheduler gave no answer, if it did not.
-    `exit_code`: from the outcome file. `failure`: the job's own sentence about it. `connected`:
-    connection.yml is there. `submitted`: it has a job id. `fresh`: it was submitted after the
-    scheduler was asked. `age`: seconds since its launch. `cancelled_here`: the user pressed Cancel.
+    `exit_code`: from the outcome file. `failure`: the job's own sentence about it. `log_tail`: the
+    end of its log. `connected`: connection.yml is there. `submitted`: it has a job id. `fresh`: it
+    was submitted after the scheduler was asked. `age`: seconds since its launch. `cancelled_here`:
+    the user pressed Cancel.
     """
 
     job: Job | None
     silence: str
     exit_code: int | None
     failure: str
+    log_tail: str
     connected: bool
     submitted: bool
     fresh: bool
@@ -54,12 +57,15 @@ def judge(evidence: Evidence) -> Verdict:
             outcome = _outcome_of(evidence.exit_code, evidence.cancelled_here)
             if outcome is not Outcome.FAILED:
                 exit_code = evidence.exit_code if outcome is Outcome.SUCCEEDED else None
-                return Verdict(JobStatus.COMPLETED, outcome, exit_code)
+                reason = YOU_CANCELLED if outcome is Outcome.CANCELLED else ""
+                return Verdict(JobStatus.COMPLETED, outcome, exit_code, reason)
         if job.status is JobStatus.RUNNING and not evidence.connected:
             return Verdict(JobStatus.STARTING, reason=job.reason)
         return Verdict(job.status, reason=job.reason)
     if evidence.exit_code is not None:
-        return judge_completed(evidence.exit_code, evidence.failure, evidence.cancelled_here)
+        return judge_completed(
+            evidence.exit_code, evidence.failure, evidence.log_tail, evidence.cancelled_here
+        )
     if evidence.fresh:
         return Verdict(JobStatus.QUEUED)
     if evidence.silence:
@@ -78,23 +84,37 @@ def judge(evidence: Evidence) -> Verdict:
     )
 
 
-def judge_completed(exit_code: int | None, failure: str, cancelled_here: bool) -> Verdict:
+def judge_completed(
+    exit_code: int | None, failure: str, log_tail: str, cancelled_here: bool
+) -> Verdict:
     """How a session ended by what its job left alone: `exit_code` of the outcome file."""
     if exit_code is None:
         return Verdict(JobStatus.COMPLETED, Outcome.UNKNOWN)
     outcome = _outcome_of(exit_code, cancelled_here)
-    reason = failure if outcome is Outcome.FAILED else ""
+    reason = failure or likely_cause(log_tail) if outcome is Outcome.FAILED else ""
+    if outcome is Outcome.CANCELLED:
+        reason = YOU_CANCELLED
     return Verdict(JobStatus.COMPLETED, outcome, exit_code, reason)
 
 
 def _ended(job: Job, evidence: Evidence) -> Verdict:
     outcome = job.outcome or Outcome.UNKNOWN
     exit_code = job.exit_code if job.exit_code is not None else evidence.exit_code
+    if evidence.exit_code is not None and evidence.exit_code - 128 == job.exit_code:
+        exit_code = evidence.exit_code  # Slurm's accounts lost the 128
     if outcome is Outcome.UNKNOWN and exit_code is not None:
         outcome = _outcome_of(exit_code, evidence.cancelled_here)
+    if ended_by_memory(job, evidence.log_tail):
+        outcome = Outcome.OUT_OF_MEMORY
     if outcome in (Outcome.CANCELLED, Outcome.TIMED_OUT, Outcome.OUT_OF_MEMORY):
         exit_code = None  # of whatever was ended, not of the work
-    reason = (evidence.failure or job.reason) if outcome is Outcome.FAILED else ""
+    if outcome is Outcome.FAILED and job.signal is not None:
+        exit_code = None
+    reason = why_it_ended(job, outcome)
+    if outcome is Outcome.CANCELLED and evidence.cancelled_here:
+        reason = YOU_CANCELLED
+    if outcome is Outcome.FAILED:
+        reason = reason or evidence.failure or likely_cause(evidence.log_tail) or job.reason
     return Verdict(JobStatus.COMPLETED, outcome, exit_code, reason)
 
 

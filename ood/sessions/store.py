@@ -7,9 +7,11 @@ import logging
 
 from ood.errors import FileFailed, FileMissing
 from ood.hosts.base import FileEntry, Host
+from ood.sessions.places import Place
 from ood.sessions.record import SESSION_ID, SessionRecord, parse_record
 from ood.sessions.untrusted import mapping, text
 
+ROOT = "ondemand/data/sys/dashboard/batch_connect"
 MAX_RECORD = 65_536  # bytes
 MAX_FORM = 1024 * 1024  # bytes
 
@@ -25,11 +27,19 @@ class SessionStore:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._files = host.files
-        self.root = f"{host.home}/ondemand/data/sys/dashboard/batch_connect"
+        self.root = f"{host.home}/{ROOT}"
         self._read: dict[str, tuple[tuple[float, int], SessionRecord | None]] = {}
 
+    def relative_path(self, record: SessionRecord) -> str:
+        """The job context directory of a session, below the home on any host."""
+        return f"{ROOT}/{record.token}/output/{record.id}"
+
+    def place(self, record: SessionRecord) -> Place:
+        """The job context directory on the portal host."""
+        return Place(self._host, self.relative_path(record))
+
     def context_directory(self, record: SessionRecord) -> str:
-        return f"{self.root}/{record.token}/output/{record.id}"
+        return self.place(record).path
 
     def records(self) -> list[SessionRecord]:
         """All sessions of the user, newest first."""
@@ -61,42 +71,8 @@ class SessionStore:
         except FileMissing:
             pass  # deleted in another window
 
-    def write_context(self, record: SessionRecord, files: dict[str, tuple[bytes, int]]) -> None:
-        """Write new files into the job context directory (0700): name -> (content, mode)."""
-        directory = self.context_directory(record)
-        self._files.make_directories(directory, 0o700)
-        for name, (content, mode) in files.items():
-            self._files.write(f"{directory}/{name}", content, mode)
-
-    def discard_context(self, record: SessionRecord) -> None:
-        """Remove the job context directory of a session that never had a job."""
-        self._host.run(["rm", "-rf", "--", self.context_directory(record)])
-
-    def context_files(self, record: SessionRecord) -> dict[str, FileEntry]:
-        """What is in the job context directory, by name; empty when the user removed it."""
-        try:
-            return {entry.name: entry for entry in self._files.list(self.context_directory(record))}
-        except FileFailed:
-            return {}
-
-    def read(
-        self, record: SessionRecord, name: str, limit: int = MAX_RECORD, offset: int = 0
-    ) -> bytes | None:
-        """At most `limit` bytes of a file of the context directory; None when it cannot be read."""
-        try:
-            return self._files.read(f"{self.context_directory(record)}/{name}", limit, offset)
-        except FileFailed:
-            return None
-
     def replace(self, record: SessionRecord, name: str, data: bytes) -> None:
         self._files.replace(f"{self.context_directory(record)}/{name}", data, 0o600)
-
-    def remove_file(self, record: SessionRecord, name: str) -> None:
-        """Remove a file of the context directory, if the job has not done so."""
-        try:
-            self._files.remove(f"{self.context_directory(record)}/{name}")
-        except FileMissing:
-            pass
 
     def last_values(self, token: str) -> dict[str, str]:
         """What the user last typed into an app's form (Open OnDemand's cache file)."""

@@ -1,0 +1,193 @@
+"""The jobs of a user over all back-ends, with or without sessions, for the table of Active Jobs.
+
+What is asked of a back-end is asked of all at once, so that a slow one holds up no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from ood.config import Cluster
+from ood.errors import PortalError
+from ood.schedulers.base import Job, JobStatus, Outcome
+from ood.schedulers.monitor import Snapshot, snapshot_of
+from ood.sessions.board import Board
+from ood.sessions.card import Card
+
+PAGE_SIZE = 50
+
+
+@dataclass(slots=True)
+class Row:
+    """A job in the table, and the card of its session if it has one."""
+
+    cluster: Cluster
+    job: Job
+    card: Card | None
+
+    @property
+    def own_card(self) -> Card | None:
+        """The card, if it is of just this job: not of an array that the job is one task of."""
+        card = self.card
+        return card if card is not None and card.record.job_id == self.job.id else None
+
+    @property
+    def status(self) -> JobStatus:
+        """The card's: only a session knows whether its service is there yet."""
+        return self.own_card.status if self.own_card is not None else self.job.status
+
+    @property
+    def outcome(self) -> Outcome | None:
+        return self.own_card.outcome if self.own_card is not None else self.job.outcome
+
+    @property
+    def exit_code(self) -> int | None:
+        return self.own_card.exit_code if self.own_card is not None else self.job.exit_code
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """`problems`: why nothing is known of a back-end right now, by its id; its jobs that were going
+    on are Undetermined."""
+
+    rows: list[Row]
+    problems: Mapping[str, PortalError]
+
+
+@dataclass(frozen=True)
+class View:
+    """What is wanted of the table. Empty: all."""
+
+    everyones: bool = False
+    cluster: str = ""
+    status: str = ""
+    text: str = ""
+    sort: str = ""
+    page: int = 1
+
+
+@dataclass(frozen=True)
+class TablePage:
+    rows: list[Row]
+    total: int
+    page: int
+    pages: int
+
+
+def jobs_on(board: Board, clusters: Iterable[Cluster], *, everyones: bool) -> Jobs:
+    """The user's jobs, or all that the user may see, on these back-ends."""
+    cards = {(card.record.cluster_id, card.record.job_id): card for card in board.look()}
+    sharing: dict[str, list[Cluster]] = {}
+    for cluster in clusters:
+        sharing.setdefault(cluster.scheduler_key, []).append(cluster)
+    asked = []
+    for back_ends in sharing.values():
+        monitor = board.monitors[back_ends[0].id]
+        others = monitor.everyones() if everyones else None
+        asked.append((back_ends, board.ask_jobs(back_ends[0].id), monitor.recent(), others))
+    rows: list[Row] = []
+    problems: dict[str, PortalError] = {}
+    for back_ends, mine, recent, others in asked:
+        snapshot = snapshot_of(mine.answer())
+        if snapshot.problem is not None:
+            problems |= {cluster.id: snapshot.problem for cluster in back_ends}
+        everybodys = others.answer().value or () if others is not None else ()
+        known = _known(snapshot, recent.answer().value or (), everybodys)
+        if snapshot.problem is not None:
+            known = [_undetermined(job) for job in known]
+        if len(back_ends) == 1 and not cards:
+            rows.extend([Row(back_ends[0], job, None) for job in known])
+        else:
+            rows.extend([_row(job, back_ends, cards) for job in known])
+    return Jobs(rows, problems)
+
+
+def _known(snapshot: Snapshot, recent: Iterable[Job], everybodys: Iterable[Job]) -> Iterable[Job]:
+    """Each job once: as the queue has it, but for the last word on it by the accounts."""
+    known = {job.id: job for job in everybodys}
+    known |= snapshot.jobs
+    for job in (*recent, *snapshot.ended.values()):
+        queued = known.get(job.id)
+        if queued is None or (
+            queued.status is JobStatus.COMPLETED and job.status is JobStatus.COMPLETED
+        ):
+            known[job.id] = job
+    return known.values()
+
+
+def _undetermined(job: Job) -> Job:
+    completed = job.status is JobStatus.COMPLETED
+    return job if completed else replace(job, status=JobStatus.UNDETERMINED)
+
+
+def _row(job: Job, back_ends: list[Cluster], cards: Mapping[tuple[str, str | None], Card]) -> Row:
+    """A job under the back-end it was submitted to, or else the one with its partition."""
+    for cluster in back_ends if cards else ():
+        card = cards.get((cluster.id, job.id)) or cards.get((cluster.id, whole(job.id)))
+        if card is not None:
+            return Row(cluster, job, card)
+    for cluster in back_ends:
+        if cluster.partition in job.partition.split(","):
+            return Row(cluster, job, None)
+    open_to_all = (cluster for cluster in back_ends if cluster.partition is None)
+    return Row(next(open_to_all, back_ends[0]), job, None)
+
+
+def whole(job_id: str) -> str:
+    """The id of the array, or heterogeneous job, that this is a part of."""
+    return job_id.partition("_")[0].partition("+")[0]
+
+
+LIVE_FIRST = {
+    status: place
+    for place, status in enumerate(
+        (
+            JobStatus.RUNNING,
+            JobStatus.STARTING,
+            JobStatus.QUEUED,
+            JobStatus.HELD,
+            JobStatus.SUSPENDED,
+            JobStatus.UNDETERMINED,
+            JobStatus.COMPLETED,
+        )
+    )
+}
+SORTS = {
+    "id": lambda row: _number(row.job.id),
+    "name": lambda row: row.job.name.lower(),
+    "user": lambda row: row.job.user,
+    "account": lambda row: row.job.account,
+    "time": lambda row: row.job.time_used or 0,
+    "partition": lambda row: row.job.partition,
+    "status": lambda row: LIVE_FIRST[row.status],
+    "cluster": lambda row: row.cluster.label,
+}
+
+
+def page_of(rows: list[Row], view: View) -> TablePage:
+    """The rows of one page. Unsorted, what goes on comes first and then the newest."""
+    if view.cluster:
+        rows = [row for row in rows if row.cluster.id == view.cluster]
+    if view.status:
+        rows = [row for row in rows if row.status == view.status]
+    if view.text:
+        text = view.text.lower()
+        rows = [row for row in rows if text in _text(row.job)]
+    ended = JobStatus.COMPLETED
+    rows = sorted(rows, key=lambda row: (row.status is ended, -(row.job.submitted_at or 0)))
+    by = SORTS.get(view.sort.removeprefix("-"))
+    if by is not None:
+        rows.sort(key=by, reverse=view.sort.startswith("-"))
+    pages = max(1, -(-len(rows) // PAGE_SIZE))
+    page = min(max(view.page, 1), pages)
+    return TablePage(rows[(page - 1) * PAGE_SIZE : page * PAGE_SIZE], len(rows), page, pages)
+
+
+def _text(job: Job) -> str:
+    return "\n".join((job.id, job.name, job.user, job.account, job.partition)).lower()
+
+
+def _number(id: str) -> tuple[int, str]:
+    number = whole(id)
+    return (int(number) if number.isdigit() else 0, id)

@@ -1,0 +1,151 @@
+"""What a session's job leaves in its job context directory, on the back-end it runs on.
+
+All of it may have been changed by the user or by what ran in the job, so every file is read with a
+limit and only if it is a plain file; and only when it changed since the last look.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from ood.errors import FileMissing
+from ood.hosts.base import Host
+from ood.sessions.facts import OUTCOME, STARTED, parse_exit_code, parse_started_job
+from ood.sessions.places import Listing, Place, Version
+from ood.sessions.service import MAX_CONNECTION, Connection, parse_connection
+
+TAIL_LINES = 20
+TAIL_BYTES = 8192
+MAX_SENTENCE = 500  # characters
+OUTPUTS = re.compile(r"outputs-[0-9]+")
+# Terminal control sequences (ECMA-48) and the other characters that a page cannot show.
+CONTROLS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b.|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What one look found. `started_job` is the id that the job gave for itself, `exit_code` that
+    of the outcome file, `failure` the job's own sentence about it, `secrets` the names of secret
+    files that are still there."""
+
+    there: bool = False
+    started_job: str | None = None
+    exit_code: int | None = None
+    failure: str = ""
+    connected: bool = False
+    connection: Connection | None = None
+    connection_changed: bool = False
+    """connection.yml is no longer what it was when it first came."""
+    log_tail: str = ""
+    outputs: str = ""
+    secrets: tuple[str, ...] = ()
+    versions: Mapping[str, Version] = field(default_factory=dict)
+
+
+NO_TRACES = Traces()
+
+
+def traces_in(listing: Listing, last: Traces, log_name: str, secrets: tuple[str, ...]) -> Traces:
+    """Read what has changed since the `last` look."""
+    changed = {
+        name: version
+        for name in (STARTED, OUTCOME, "failure", "connection.yml", log_name, "outputs_directory")
+        if (version := listing.version(name)) != last.versions.get(name)
+    }
+    found = replace(
+        last,
+        there=bool(listing.files),
+        connected=listing.version("connection.yml") is not None,
+        secrets=tuple(name for name in secrets if name in listing.files),
+        versions={
+            **{name: at for name, at in last.versions.items() if name not in changed},
+            **{name: at for name, at in changed.items() if at is not None},
+        },
+    )
+    if STARTED in changed:
+        found = replace(found, started_job=parse_started_job(listing.read(STARTED)))
+    if OUTCOME in changed:
+        found = replace(found, exit_code=parse_exit_code(listing.read(OUTCOME)))
+    if "failure" in changed:
+        found = replace(found, failure=_sentence(listing.read("failure")))
+    if "outputs_directory" in changed:
+        name = (listing.read("outputs_directory") or b"").decode("ascii", "replace").strip()
+        found = replace(found, outputs=name if OUTPUTS.fullmatch(name) else "")
+    if "connection.yml" in changed:
+        found = _with_connection(found, last, listing)
+    version = changed.get(log_name)
+    if version is not None:
+        start = max(0, version[0] - TAIL_BYTES)
+        data = listing.read(log_name, TAIL_BYTES, start) or b""
+        found = replace(found, log_tail=tail_of(data, cut=start > 0))
+    return found
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A session whose traces are wanted. `over`: its job has ended, so no secret is to be left."""
+
+    session_id: str
+    relative: str
+    log_name: str
+    secrets: tuple[str, ...]
+    over: bool
+
+
+def look_at(
+    host: Host, wanted: Iterable[Wanted], last: Mapping[str, Traces] | None
+) -> dict[str, Traces]:
+    """Look at the traces of many sessions. Raises `HostError` when the host does not answer."""
+    found = {}
+    for session in wanted:
+        place = Place(host, session.relative)
+        known = (last or {}).get(session.session_id, NO_TRACES)
+        traces = traces_in(Listing(place), known, session.log_name, session.secrets)
+        found[session.session_id] = remove_secrets(place, traces) if session.over else traces
+    return found
+
+
+def remove_secrets(place: Place, traces: Traces) -> Traces:
+    """Remove the secrets that the job has not removed itself."""
+    for name in traces.secrets:
+        try:
+            place.host.files.remove(f"{place.path}/{name}")
+        except FileMissing:
+            pass  # the job has, just now
+    return replace(traces, secrets=())
+
+
+def secret_file(name: str) -> str:
+    """The name of the file that carries a secret field to the job, which removes it."""
+    return f"secret_{name}"
+
+
+def tail_of(data: bytes, *, cut: bool) -> str:
+    """The last lines of a log as plain text; `cut`: the data begins in the middle of a line.
+
+    Of a line that was overwritten with carriage returns (a progress bar), the last state is kept.
+    """
+    lines = data.decode("utf-8", "replace").split("\n")
+    if cut and len(lines) > 1:
+        lines = lines[1:]
+    if not lines[-1]:
+        lines.pop()
+    shown = (line.rstrip("\r").rpartition("\r")[2] for line in lines[-TAIL_LINES:])
+    return "\n".join(CONTROLS.sub("", line) for line in shown)
+
+
+def _with_connection(found: Traces, last: Traces, listing: Listing) -> Traces:
+    if not found.connected:  # not yet, or the job was requeued
+        return replace(found, connection=None, connection_changed=False)
+    connection = parse_connection(listing.read("connection.yml", MAX_CONNECTION))
+    if not last.connected:
+        return replace(found, connection=connection)
+    changed = last.connection_changed or connection != last.connection
+    return replace(found, connection_changed=changed)
+
+
+def _sentence(data: bytes | None) -> str:
+    line = (data or b"").decode("utf-8", "replace").partition("\n")[0]
+    return CONTROLS.sub("", line).strip()[:MAX_SENTENCE]
