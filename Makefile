@@ -38,6 +38,7 @@ devcluster: .venv/installed
 bench: .venv/installed-dev
 	.venv/bin/python bench/launch.py
 	.venv/bin/python bench/proxy.py
+	.venv/bin/python bench/jobs.py
 
 # Debian's python3 comes without venv.
 .venv/bin/python:

@@ -1,0 +1,190 @@
+"""Active Jobs: all jobs of a user, over all back-ends, with or without sessions."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    flash,
+    jsonify,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
+from werkzeug.wrappers import Response as BaseResponse
+
+from ood.config import Cluster
+from ood.errors import NotFound
+from ood.schedulers.base import JobStatus
+from ood.sessions.causes import why_it_ended
+from ood.sessions.jobs import Jobs, Row, TablePage, View, jobs_on, page_of
+from ood.web.here import asked_page, board, groups, note, portal, user, wants_json
+
+bp = Blueprint("jobs", __name__, url_prefix="/jobs")
+
+MAX_TEXT = 200  # characters to look for
+
+
+def init_app(app: Flask) -> None:
+    app.register_blueprint(bp)
+    app.jinja_env.filters["why"] = why
+
+
+@bp.get("")
+def index() -> str | Response:
+    """The table."""
+    if not wants_json():
+        return _table("jobs/index.html")
+    view, clusters = _view(), portal().job_clusters(groups())
+    jobs = jobs_on(board(), clusters.values(), everyones=view.everyones)
+    return _as_json(jobs, page_of(jobs.rows, view), clusters)
+
+
+@bp.get("/changes")
+def changes() -> str | Response:
+    """The table for a page that says in `have` what it shows; 204 when that is all there is."""
+    table = _table("jobs/_changed.html")
+    return table if table.strip() else make_response("", 204)
+
+
+@bp.get("/<cluster>/<job_id>")
+def show(cluster: str, job_id: str) -> str | Response:
+    row = _find(cluster, job_id)
+    if wants_json():
+        return jsonify(as_json(row, why(row, wait=True)))
+    return render_template("jobs/show.html", row=row, why=why(row, wait=True), user=user())
+
+
+@bp.post("/<cluster>/<job_id>/cancel")
+def cancel(cluster: str, job_id: str) -> BaseResponse:
+    row = _find(cluster, job_id)
+    if row.own_card is not None:
+        board().cancel(row.own_card.record.id)
+    else:
+        monitor = board().monitors[cluster]
+        monitor.scheduler().cancel(row.job.id)
+        monitor.outdate()
+    note("cancel", user(), host=cluster, object=row.job.id)
+    flash(f"Job {row.job.id} is being cancelled. This can take some seconds.", "done")
+    return redirect(url_for("jobs.index"), 303)
+
+
+def _table(template: str) -> str:
+    view, clusters = _view(), portal().job_clusters(groups())
+    jobs = jobs_on(board(), clusters.values(), everyones=view.everyones)
+    return render_template(
+        template,
+        page=page_of(jobs.rows, view),
+        view=view,
+        problems=jobs.problems,
+        clusters=clusters.values(),
+        statuses=list(JobStatus),
+        link=link,
+        user=user(),
+        have=request.args.get("have", ""),
+    )
+
+
+def _find(cluster_id: str, job_id: str) -> Row:
+    """One job. Raises `NotFound`, and the cluster's own problem when it does not answer."""
+    cluster = portal().job_clusters(groups()).get(cluster_id)
+    for everyones in (False, True) if cluster is not None else ():
+        assert cluster is not None
+        jobs = jobs_on(board(), [cluster], everyones=everyones)
+        for row in jobs.rows:
+            if row.job.id == job_id:
+                return row
+        for problem in jobs.problems.values():
+            raise problem
+    raise NotFound("There is no such job. It may have ended some time ago, and been forgotten.")
+
+
+def _view() -> View:
+    given = request.args
+    return View(
+        everyones=given.get("whose") == "all",
+        cluster=given.get("cluster", ""),
+        status=given.get("status", ""),
+        text=given.get("text", "").strip()[:MAX_TEXT],
+        sort=given.get("sort", ""),
+        page=asked_page(),
+    )
+
+
+def link(view: View, endpoint: str = "jobs.index", **changes: str | int) -> str:
+    """The address of the table with some of its view changed; a change begins at page 1."""
+    query = {
+        "whose": "all" if view.everyones else "",
+        "cluster": view.cluster,
+        "status": view.status,
+        "text": view.text,
+        "sort": view.sort,
+        **changes,
+    }
+    query = {name: value for name, value in query.items() if value not in ("", 1)}
+    return url_for(endpoint) + (f"?{urlencode(query)}" if query else "")
+
+
+def why(row: Row, *, wait: bool = False) -> str:
+    """Why a job waits, how it ended, or why nothing is known of it, as far as there is a word."""
+    if row.own_card is not None and row.own_card.reason:
+        return row.own_card.reason if " " in row.own_card.reason else ""
+    if row.outcome is not None:
+        code = row.exit_code or 0
+        return why_it_ended(row.job, row.outcome) or (f"Exit code {code}." if code else "")
+    return board().monitors[row.cluster.id].why(row.job, wait=wait)
+
+
+def as_json(row: Row, reason: str) -> dict[str, Any]:
+    """The facts of a job. Durations are in seconds, times in seconds since the epoch."""
+    job = row.job
+    return {
+        "id": job.id,
+        "cluster": row.cluster.id,
+        "name": job.name,
+        "user": job.user,
+        "account": job.account,
+        "partition": job.partition,
+        "status": row.status,
+        "outcome": row.outcome,
+        "exit_code": row.exit_code,
+        "signal": job.signal,
+        "state": job.state,
+        "state_reason": job.reason,
+        "reason": reason,
+        "nodes": job.nodes,
+        "node_list": job.host,
+        "cores": job.cores,
+        "memory_mib": job.memory_mib,
+        "gpus": job.gpus,
+        "time_limit": job.time_limit,
+        "time_used": job.time_used,
+        "submitted_at": job.submitted_at,
+        "started_at": job.started_at,
+        "ended_at": job.ended_at,
+        "output_location": job.work_dir,
+        "session": row.card.record.id if row.card is not None else None,
+    }
+
+
+def _as_json(jobs: Jobs, page: TablePage, clusters: dict[str, Cluster]) -> Response:
+    return jsonify(
+        jobs=[as_json(row, why(row)) for row in page.rows],
+        total=page.total,
+        page=page.page,
+        pages=page.pages,
+        clusters=[
+            {
+                "id": id,
+                "title": cluster.label,
+                "problem": jobs.problems[id].message if id in jobs.problems else None,
+            }
+            for id, cluster in clusters.items()
+        ],
+    )
