@@ -20,6 +20,7 @@ forwarded_allow_ips = (
     ""  # whose word is taken stands in portal.yml, and ood/web/front_end.py reads it
 )
 forwarder_headers = ""
+limit_request_line = 8190  # bytes, gunicorn's most: in addresses of files a byte can take three
 accesslog = None
 loglevel = "warning"
 
