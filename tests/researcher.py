@@ -6,9 +6,11 @@ import re
 import time
 from pathlib import Path
 
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import Locator, Page, expect
 
-from tests.conftest import RunningPortal, wait_until
+from tests.conftest import SCREENSHOTS, RunningPortal, wait_until
 from tests.jupyterlab import JupyterLab
 
 PREFILLED = {
@@ -46,8 +48,17 @@ class Researcher:
         self.page.goto(self.portal.address)
         expect(self.page.get_by_role("button", name="Log Out")).to_be_visible()
 
+    def goes_to_the_sign_in(self) -> None:
+        """A page that polls goes there by itself, perhaps in this very moment."""
+        try:
+            self.page.goto(f"{self.portal.url}/login")
+        except PlaywrightError as error:
+            if "ERR_ABORTED" not in error.message:
+                raise
+        self.page.wait_for_url(re.compile("/login"))
+
     def signs_in(self, user: str, password: str | None = None) -> None:
-        self.page.goto(self.portal.url)
+        self.goes_to_the_sign_in()
         self.page.get_by_label("User name").fill(user)
         self.page.get_by_label("Password").fill(password or f"{user}-pw")
         self.page.get_by_role("button", name="Sign in").click()
@@ -142,6 +153,15 @@ def _outputs(text: str) -> str:
     found = re.search(r"outputs-\d+", text)
     assert found, text
     return found[0]
+
+
+def accessible(page: Page, name: str) -> None:
+    """Whether axe finds nothing on a page, and it does not scroll sideways. Takes its picture."""
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+    found = Axe().run(page)
+    assert found.violations_count == 0, f"{name}: {found.generate_report()}"
+    wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
+    assert not wide, f"{name} scrolls sideways"
 
 
 def seconds_until(condition: object, seconds: float = 30) -> float:

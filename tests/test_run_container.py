@@ -14,7 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from tests.conftest import SCREENSHOTS, Devcluster, RunningPortal, wait_until
-from tests.researcher import HELLO, Researcher
+from tests.researcher import HELLO, Researcher, accessible
 
 TOKEN = "reg-alice"
 NASTY = (
@@ -53,6 +53,11 @@ def alice(page: Page, site: RunningPortal) -> Iterator[Researcher]:
     researcher.signs_in("alice")
     yield researcher
     assert researcher.complaints == []
+
+
+def files_in(devcluster: Devcluster, host: str, directory: str) -> list[str]:
+    """The names in a directory; none when it is not there."""
+    return devcluster.host(host, "ls", "-A", directory, check=False).split()
 
 
 def saw_hello(log: str) -> None:
@@ -129,6 +134,77 @@ def test_cancel_ends_all_of_it(alice: Researcher, devcluster: Devcluster) -> Non
     assert devcluster.host("desktop01", "ls", scratch[1], check=False) == ""
 
 
+def test_hello_tre_on_an_unsynched_back_end(alice: Researcher, devcluster: Devcluster) -> None:
+    card = alice.launches(cluster="beta", registry_token=TOKEN, **HELLO)
+    said = alice.watches(card, "completed")
+    assert said[-2:] == ["running", "completed"], said
+    assert card.get_attribute("data-outcome") == "succeeded"
+    expect(card).to_contain_text("Files are on\nBeta", use_inner_text=True)
+    log = alice.page.locator(f"#log-{card.get_attribute('data-session-id')}")
+    expect(log).to_contain_text("Goodbye Ada!")
+    saw_hello(alice.reads_the_log(card))
+    directory = str(alice.context_directory(card))
+    here, there = (files_in(devcluster, host, directory) for host in ("portal-host", "beta-login"))
+    assert {"script.sh", "user_defined_context.json", "portal.json"} <= {*here} & {*there}
+    assert "outcome.json" in there
+    assert "outcome.json" not in here
+    assert "700 alice" in devcluster.host("beta-login", "stat", "-c", "%a %U", directory)
+    outputs = f"/home/alice/{alice.outputs(card)}"
+    assert "safe_outputs.txt" in files_in(devcluster, "beta-login", outputs)
+    assert files_in(devcluster, "portal-host", outputs) == []
+    for host in ("portal-host", "beta-login"):
+        assert devcluster.host(host, "grep", "-rl", TOKEN, "/home/alice", check=False) == ""
+
+
+def test_cancel_before_the_start_leaves_no_secret_on_an_unsynched_back_end(
+    alice: Researcher, devcluster: Devcluster
+) -> None:
+    devcluster.host("beta-login", "scontrol", "update", "PartitionName=work", "State=DOWN")
+    try:
+        card = alice.launches(cluster="beta", registry_token=TOKEN, **HELLO)
+        alice.watches(card, "queued")
+        directory = str(alice.context_directory(card))
+        assert "secret_registry_token" in files_in(devcluster, "beta-login", directory)
+        assert "secret_registry_token" not in files_in(devcluster, "portal-host", directory)
+        card.get_by_role("button", name="Cancel").click()
+        alice.watches(card, "completed")
+        assert card.get_attribute("data-outcome") == "cancelled"
+        expect(card).to_contain_text("You cancelled it.")
+        wait_until(
+            lambda: "secret_registry_token" not in files_in(devcluster, "beta-login", directory), 15
+        )
+    finally:
+        devcluster.host("beta-login", "scontrol", "update", "PartitionName=work", "State=UP")
+
+
+@pytest.mark.parametrize("why", ["a full disk", "no sshd"])
+def test_a_copy_that_fails_submits_nothing_and_says_so(
+    alice: Researcher, devcluster: Devcluster, why: str
+) -> None:
+    jobs = devcluster.host("beta-login", "squeue", "-h", "-t", "all", "-o", "%i")
+    alice.page.goto(f"{alice.portal.url}/sessions")
+    before = alice.page.locator("article.card").count()
+    if why == "a full disk":
+        devcluster.as_user("alice", "beta-login", "mkdir -p ondemand")
+        mount = "mount -t tmpfs -o size=16k,mode=700,uid=$(id -u alice) none /home/alice/ondemand"
+        devcluster.host("beta-login", "sh", "-c", mount)
+    else:
+        devcluster.host("beta-login", "pkill", "sshd")
+    try:
+        alice.opens_run_container()
+        alice.fills_in(cluster="beta", environment="X=kept")
+        alice.presses_launch()
+        notice = alice.page.get_by_role("alert").filter(has_text="Beta")
+        expect(notice).to_contain_text(re.compile("could not be (written|copied) to Beta"))
+        expect(alice.page.locator("[name=environment]")).to_have_value("X=kept")
+    finally:
+        devcluster.host("beta-login", "umount", "-l", "/home/alice/ondemand", check=False)
+        devcluster.up()
+    assert devcluster.host("beta-login", "squeue", "-h", "-t", "all", "-o", "%i") == jobs
+    alice.page.goto(f"{alice.portal.url}/sessions")
+    assert alice.page.locator("article.card").count() == before
+
+
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
@@ -173,9 +249,11 @@ def test_the_form_follows_the_limits_of_the_chosen_back_end(
 ) -> None:
     shutil.copytree(site_config, tmp_path / "site")
     gpu = tmp_path / "site/clusters.d/gpu.yml"
-    gpu.write_text(gpu.read_text().replace("max_cores: 8", "max_cores: 4"))
-    unknown = gpu.read_text().replace("title: GPU", "title: Unknown")
-    (gpu.parent / "unknown.yml").write_text(re.sub(r"max_\w+: \d+", "", unknown))
+    slurms_own = gpu.read_text()
+    gpu.write_text(slurms_own.replace("partition: gpu", "partition: gpu\n      max_cores: 4"))
+    unknown = slurms_own.replace("title: GPU", "title: Unknown")
+    unknown = unknown.replace("partition: gpu", "partition: nope\n      gpus: 1")
+    (gpu.parent / "unknown.yml").write_text(unknown)
     portal = RunningPortal(tmp_path, {"OOD_PORTAL_CONFIG": str(tmp_path / "site/portal.yml")})
     portal.start()
     try:
@@ -237,10 +315,11 @@ def test_the_form_follows_the_limits_of_the_chosen_back_end(
 def test_what_slurm_refuses_is_said_in_the_form(
     browser: Browser, site_config: Path, tmp_path: Path
 ) -> None:
-    """A back-end whose limits nobody wrote down: Slurm itself says no."""
+    """A back-end that does not tell its limits: Slurm itself says no."""
     shutil.copytree(site_config, tmp_path / "site")
     cluster = tmp_path / "site/clusters.d/desktop.yml"
-    cluster.write_text(re.sub(r"max_memory_gib: *\d+,?", "", cluster.read_text()))
+    silent = "bin_overrides: {sinfo: /bin/false}"
+    cluster.write_text(cluster.read_text().replace("    bin: /usr/bin", f"    {silent}"))
     portal = RunningPortal(tmp_path, {"OOD_PORTAL_CONFIG": str(tmp_path / "site/portal.yml")})
     portal.start()
     try:
@@ -261,6 +340,25 @@ def test_what_slurm_refuses_is_said_in_the_form(
             assert alice.page.locator("article.card").count() == before
     finally:
         portal.stop()
+
+
+def test_what_slurm_has_not_is_not_submitted(alice: Researcher, devcluster: Devcluster) -> None:
+    """Its limits are in the form, and hold whatever the form says."""
+    last = devcluster.host("alpha-login", "squeue", "-h", "-t", "all", "-o", "%i")
+    for fields, name, said in (
+        ({"cores": "9"}, "cores", "Desktop has 8 cores. Ask for no more."),
+        ({"memory": "16"}, "memory", "Desktop has 15 GiB of memory. Ask for no more."),
+        ({"cluster": "beta", "cores": "5"}, "cores", "Beta has 4 cores. Ask for no more."),
+    ):
+        alice.opens_run_container()
+        alice.fills_in(**{"cluster": "desktop", **fields})
+        alice.presses_launch()
+        assert alice.mistake_at(name) == said
+        expect(alice.page.locator(f"[name={name}]")).to_have_value(fields[name])
+    assert devcluster.host("alpha-login", "squeue", "-h", "-t", "all", "-o", "%i") == last
+    alice.page.goto(f"{alice.portal.url}/apps")
+    row = alice.page.get_by_role("row").filter(has_text="GPU").last
+    expect(row).to_contain_text(re.compile(r"GPU\s+8\s+15 GiB\s+2\s+1 day"))
 
 
 def test_nasty_values_arrive_as_typed(ada: Researcher) -> None:
@@ -375,7 +473,7 @@ def test_pages_are_accessible(
         page = context.new_page()
         ada = Researcher(page, embedded)
         page.goto(f"{embedded.url}/login")
-        _accessible(page, f"login-{scheme}-{width}")
+        accessible(page, f"login-{scheme}-{width}")
         page.get_by_role("button", name="Print another address").click()
         ada.opens_the_address()
         for name, path in {
@@ -386,19 +484,11 @@ def test_pages_are_accessible(
             "missing": "/sessions/none",
         }.items():
             page.goto(embedded.url + path)
-            _accessible(page, f"{name}-{scheme}-{width}")
+            accessible(page, f"{name}-{scheme}-{width}")
         ada.opens_run_container()
         ada.fills_in(container_url="x y", environment="?")
         ada.presses_launch()
-        _accessible(page, f"mistakes-{scheme}-{width}")
-
-
-def _accessible(page: Page, name: str) -> None:
-    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
-    found = Axe().run(page)
-    assert found.violations_count == 0, f"{name}: {found.generate_report()}"
-    wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
-    assert not wide, f"{name} scrolls sideways"
+        accessible(page, f"mistakes-{scheme}-{width}")
 
 
 def test_launch_with_the_keyboard_alone(ada: Researcher) -> None:

@@ -42,11 +42,13 @@ class Place:
     home: str
     safe_data: str
     devcluster: Devcluster | None = None
+    node: str = ""
+    login: str = ""
 
     def root(self, *argv: str, check: bool = True) -> str:
         """Run a command as root where the container runs."""
         if self.devcluster:
-            return self.devcluster.host("desktop01", *argv, check=check)
+            return self.devcluster.host(self.node, *argv, check=check)
         done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
         assert not check or done.returncode == 0, done.stderr
         return done.stdout
@@ -59,14 +61,17 @@ class Place:
         return self.researcher.launches_jupyterlab(cluster=self.cluster, **fields)
 
 
-@pytest.fixture(params=["this machine", "devcluster"])
+@pytest.fixture(params=["this machine", "devcluster", "unsynched"])
 def place(page: Page, request: pytest.FixtureRequest) -> Iterator[Place]:
-    if request.param == "devcluster":
+    if request.param != "this machine":
         site: RunningPortal = request.getfixturevalue("site")
         devcluster: Devcluster = request.getfixturevalue("devcluster")
         researcher = Researcher(page, site)
         researcher.signs_in("alice")
-        found = Place(researcher, "desktop", "/home/alice", "/safe_data/trial", devcluster)
+        cluster, where = "desktop", ("desktop01", "alpha-login")
+        if request.param == "unsynched":
+            cluster, where = "beta", ("beta-login", "beta-login")
+        found = Place(researcher, cluster, "/home/alice", "/safe_data/trial", devcluster, *where)
     else:
         embedded: RunningPortal = request.getfixturevalue("embedded")
         home: Path = request.getfixturevalue("embedded_home")
@@ -83,7 +88,7 @@ def _signs_in_again(researcher: Researcher) -> None:
     if researcher.portal.registry_username:
         researcher.signs_in("alice")
         return
-    researcher.page.goto(f"{researcher.portal.url}/login")
+    researcher.goes_to_the_sign_in()
     researcher.page.get_by_role("button", name="Print another address").click()
     researcher.opens_the_address()
 
@@ -271,7 +276,7 @@ def test_nobody_sees_the_password(place: Place) -> None:
     if place.devcluster:
         job_id = re.sub(r"\D", "", card.get_by_role("heading").inner_text())
         told = f"scontrol -d show job {job_id}; scontrol write batch_script {job_id} -; squeue -l"
-        places["the scheduler"] = place.devcluster.as_user("alice", "alpha-login", told)
+        places["the scheduler"] = place.devcluster.as_user("alice", place.login, told)
     for where, text in places.items():
         assert text, where
         assert password not in text, where

@@ -183,7 +183,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     monkeypatch.setattr("ood.sessions.board.SECONDS", 0.0)
-    monkeypatch.setattr("ood.schedulers.monitor.SECONDS", 0.0)
+    monkeypatch.setattr("ood.asking.SECONDS", 0.0)
     return home
 
 
@@ -643,7 +643,8 @@ def test_a_hidden_back_end_cannot_be_chosen(settings: PortalSettings, tmp_path: 
 def test_the_form_shows_the_limits_of_the_chosen_back_end(
     settings: PortalSettings, tmp_path: Path, form: str
 ) -> None:
-    for name, limits in (("a", "max_cores: 8, max_memory_gib: 15"), ("b", "max_cores: 4, gpus: 1")):
+    portals = {"a": "max_cores: 8, max_memory_gib: 15, gpus: 0", "b": "max_cores: 4, gpus: 1"}
+    for name, limits in portals.items():
         text = f"v2: {{job: {{adapter: slurm}}, custom: {{portal: {{{limits}}}}}}}"
         (tmp_path / f"{name}.yml").write_text(text)
     browser = Browser(create_app(settings.model_copy(update={"clusters": tmp_path})))
@@ -898,7 +899,7 @@ def test_no_file_in_a_home_directory_breaks_the_pages(
     ada: Browser, home: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: Any
 ) -> None:
     """Files there are the user's to change, and so are they any job's."""
-    monkeypatch.setattr("ood.schedulers.monitor.SECONDS", 60)
+    monkeypatch.setattr("ood.asking.SECONDS", 60)
     good = replace(RECORD, id=ID.replace("0123", "9999"), title="The other card").completed(5)
     (db(home) / good.id).write_bytes(good.to_json())
     record = replace(RECORD, job_id=None).to_json()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from flask import Blueprint, Flask, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from ood.apps.definition import CLUSTER_FIELD, AppDefinition, limits_of
+from ood.apps.definition import CLUSTER_FIELD, AppDefinition, directives
 from ood.apps.fields import CHECKED
 from ood.errors import InvalidForm, NotFound, PortalError, SignInExpired
+from ood.schedulers.limits import Limits
 from ood.sessions.launch import cluster_of, launch, remember_form
 from ood.web.here import board, groups, note, portal, user
 
@@ -24,10 +25,12 @@ def init_app(app: Flask) -> None:
 
 @bp.get("")
 def index() -> str:
+    clusters = portal().job_clusters(groups())
+    limits = limits_of(clusters)
     return render_template(
         "apps/index.html",
         apps=portal().apps_for(groups()).values(),
-        clusters=portal().job_clusters(groups()).values(),
+        clusters=[(cluster, limits[id]) for id, cluster in clusters.items()],
     )
 
 
@@ -85,6 +88,14 @@ def start(app: AppDefinition, typed: Mapping[str, str]) -> None:
     note("launch", user(), host=cluster.id, object=session_id, app=app.name)
 
 
+def limits_of(clusters: Iterable[str]) -> dict[str, Limits]:
+    """What the user's jobs may ask of these back-ends, all of which are asked at once."""
+    monitors = {id: board().monitors[id] for id in clusters}
+    for monitor in monitors.values():
+        monitor.start_limits()
+    return {id: monitor.limits() for id, monitor in monitors.items()}
+
+
 def read_typed(app: AppDefinition, given: Mapping[str, str]) -> dict[str, str]:
     """What was typed into the fields of the form, and nothing else that was sent."""
     names = [CLUSTER_FIELD, *(field.name for field in app.fields)]
@@ -101,8 +112,8 @@ def _page(
 ) -> str:
     clusters = portal().job_clusters(groups())
     limits = {
-        id: {field.name: limits_of(field, cluster) for field in app.fields}
-        for id, cluster in clusters.items()
+        id: {field.name: directives(field, its) for field in app.fields}
+        for id, its in limits_of(clusters).items()
     }
     chosen = values.get(CLUSTER_FIELD)
     if chosen not in clusters:  # the browser shows the first one

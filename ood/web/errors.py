@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from urllib.parse import quote
 
 from flask import (
     Flask,
@@ -99,10 +100,17 @@ def sign_in_again(message: str) -> BaseResponse:
     """Lead to sign-in and, after it, back to this page."""
     if wants_json():
         return answer(message, "sign-in-expired", 401)
-    here = request.full_path.rstrip("?") if request.method == "GET" else url_for("sessions.index")
+    here = _this_page() if request.method == "GET" else url_for("sessions.index")
     if from_htmx():
         here = request.headers.get("HX-Current-URL", "").partition(request.host)[2]
         response = make_response("", 401)
         response.headers["HX-Redirect"] = url_for("signin.login", next=here or None)
         return response
     return redirect(url_for("signin.login", next=here))
+
+
+def _this_page() -> str:
+    """The address of this request. Names of files in it may hold any bytes, `?` and `%`."""
+    path = quote(request.environ["PATH_INFO"].encode("latin-1"))
+    query = request.query_string.decode("latin-1")
+    return f"{path}?{query}" if query else path

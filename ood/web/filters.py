@@ -24,6 +24,31 @@ def duration(seconds: int | None) -> str:
     return " ".join(words[:2]) or "less than a minute"
 
 
+def clock(seconds: int | None) -> str:
+    """`1:02:03`, or `2 d 1:02:03`; a dash for what is not known."""
+    if seconds is None:
+        return "—"
+    days, rest = divmod(seconds, 24 * 3600)
+    return f"{days} d " * bool(days) + f"{rest // 3600}:{rest // 60 % 60:02}:{rest % 60:02}"
+
+
+def mib(amount: int | None) -> str:
+    """`512 MiB`, `1.5 GiB`; a dash for what is not known."""
+    if amount is None:
+        return "—"
+    return f"{amount} MiB" if amount < 1024 else f"{amount / 1024:.4g} GiB"
+
+
+def size(count: int) -> str:
+    """`0 bytes`, `1 byte`, `1.5 KiB`, `12 GiB`."""
+    if count < 1024:
+        return f"{count} byte{'s' if count != 1 else ''}"
+    amount, unit = float(count), -1
+    while amount >= 999.5 and unit < 5:
+        amount, unit = amount / 1024, unit + 1
+    return f"{amount:.3g} {'KMGTPE'[unit]}iB"
+
+
 def iso_time(epoch: int) -> str:
     return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -40,6 +65,9 @@ def fingerprint(text: str) -> str:
 def init_app(app: Flask) -> None:
     app.jinja_env.filters.update(
         duration=duration,
+        clock=clock,
+        mib=mib,
+        size=size,
         iso_time=iso_time,
         plain_time=plain_time,
         fingerprint=fingerprint,

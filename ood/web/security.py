@@ -37,7 +37,7 @@ PUBLIC_PAGES = frozenset(
 SERVICE_PAGES = frozenset({"node.http", "node.websocket", "node.enter", "static", "home.health"})
 """All that there is on the services' origin, where the code of services runs in browsers: none of
 the portal's pages. They let in by a cookie of their own (`ood.web.node`)."""
-ASKED_BY_PAGES = frozenset({"sessions.poll", "sessions.poll_one"})
+ASKED_BY_PAGES = frozenset({"sessions.poll", "sessions.poll_one", "jobs.changes"})
 """What open pages ask without anybody doing anything: no sign of life of who is signed in."""
 REFUSALS = frozenset({400, 401, 403, 404, 405, 429})
 PORTAL_HAS_NOT = frozenset({"node.websocket", "node.enter"})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 from flask import (
     Blueprint,
@@ -20,6 +21,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from ood.errors import InvalidForm, NotFound
 from ood.schedulers.base import JobStatus
 from ood.sessions.card import Card
+from ood.sessions.places import Listing
 from ood.web.apps import find_app, start
 from ood.web.filters import fingerprint
 from ood.web.here import board, from_htmx, go_to, note, portal, user, wants_json
@@ -101,26 +103,23 @@ def relaunch(session_id: str) -> BaseResponse:
 def log(session_id: str) -> str | Response:
     """The log: all of it as text when text is asked for, else a page with its last part."""
     card = board().find(session_id)
-    files = board().store.context_files(card.record)
-    entry = files.get(card.log_name)
-    if entry is None or not entry.is_file:
+    place = board().place(card.record)
+    listing = Listing(place)
+    version = listing.version(card.log_name)
+    if version is None:
         raise NotFound("There is no log yet. It appears when the job starts.")
-    path = f"{card.context_directory}/{card.log_name}"
-    note("file-read", user(), host=portal().pool.portal_host(user()).name, object=path)
+    path = f"{place.path}/{card.log_name}"
+    note("file-read", user(), host=place.host.name, object=path)
     best = request.accept_mimetypes.best_match(["text/html", "text/plain"])
     if best == "text/plain":
-        return _as_text(path)
-    start = max(0, entry.size - LOG_PAGE_BYTES)
-    text = (board().store.read(card.record, card.log_name, LOG_PAGE_BYTES, start) or b"").decode(
-        "utf-8", "replace"
-    )
-    return render_template("sessions/log.html", card=card, text=text, cut=start > 0)
+        return _as_text(place.host.files.open(path, "rb"))
+    start = max(0, version[0] - LOG_PAGE_BYTES)
+    text = (listing.read(card.log_name, LOG_PAGE_BYTES, start) or b"").decode("utf-8", "replace")
+    return render_template("sessions/log.html", card=card, path=path, text=text, cut=start > 0)
 
 
-def _as_text(path: str) -> Response:
-    file = portal().pool.portal_host(board().user).files.open(path, "rb")
-
-    def parts() -> Any:
+def _as_text(file: BinaryIO) -> Response:
+    def parts() -> Iterator[bytes]:
         with file:
             while data := file.read(COPY_BYTES):
                 yield data

@@ -103,6 +103,12 @@ document.addEventListener("change", (event) => {
 // Last of a load: by then a browser has put back what was chosen before.
 window.addEventListener("pageshow", () => document.querySelectorAll("select").forEach(followChoice));
 
+// What cannot be taken back is asked about first.
+document.addEventListener("submit", (event) => {
+  const sure = event.submitter?.dataset.sure ?? event.target.dataset.sure;
+  if (sure && !confirm(sure)) event.preventDefault();
+});
+
 // A form that must not be sent twice.
 document.addEventListener("submit", (event) => {
   const once = event.target.dataset.once;
@@ -116,6 +122,20 @@ document.addEventListener("submit", (event) => {
 window.addEventListener("pageshow", (event) => {
   if (event.persisted) location.reload();
 });
+
+// A path to the clipboard, where the browser has one for pages (https, or this machine).
+for (const button of navigator.clipboard ? document.querySelectorAll("[data-copy]") : []) {
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    const said = document.getElementById("copied");
+    try {
+      await navigator.clipboard.writeText(button.dataset.copy);
+      said.textContent = "Copied.";
+    } catch {
+      said.textContent = "The browser did not let it be copied.";
+    }
+  });
+}
 
 document.addEventListener("htmx:afterSettle", () => dress(document));
 document.addEventListener("htmx:oobAfterSwap", () => dress(document));
