@@ -26,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 
+from ood.appearance import Announcement, Colours
 from ood.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -91,6 +92,11 @@ class PortalSettings(_Settings):
     """Set to false only where the portal is reached without TLS, on one's own machine."""
     form_values: dict[str, dict[str, Any]] = {}
     """App name -> field name -> the site's own value to prefill that field with."""
+    logo: Path | None = None
+    colours: Colours = Colours()
+    announcements: tuple[Announcement, ...] = ()
+    motd: Path | None = None
+    """The message of the day: text, or markdown in a file whose name ends in `.md`."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> PortalSettings:
@@ -214,7 +220,7 @@ def load_settings(path: Path | None = None) -> PortalSettings:
         raise ConfigError(describe(path, error)) from None
     beside = {
         key: path.parent / value
-        for key in ("known_hosts", "user_ca", "clusters", "app_defs", "audit_log")
+        for key in ("known_hosts", "user_ca", "clusters", "app_defs", "audit_log", "logo", "motd")
         if (value := getattr(settings, key)) is not None
     }
     return settings.model_copy(update=beside)

@@ -65,7 +65,7 @@ class Researcher:
 
     def opens_run_container(self) -> None:
         self.page.goto(f"{self.portal.url}/")
-        self.page.get_by_role("main").get_by_role("link", name="Run Container").click()
+        self.page.locator("a.tile", has_text="Run Container").click()
         name = self.portal.registry_username
         self.fills_in(container_url=self.portal.image, registry_username=name, **PREFILLED)
 
@@ -88,7 +88,7 @@ class Researcher:
 
     def launches_jupyterlab(self, **fields: str) -> Locator:
         self.page.goto(f"{self.portal.url}/")
-        self.page.get_by_role("main").get_by_role("link", name="Run JupyterLab").click()
+        self.page.locator("a.tile", has_text="Run JupyterLab").click()
         self.fills_in(**fields)
         return self.presses_launch_and_sees_the_card()
 
