@@ -23,6 +23,7 @@ from ood.web import (
     node,
     security,
     sessions,
+    shell,
     signin,
 )
 from ood.web.front_end import FrontEnd
@@ -50,7 +51,20 @@ def create_app(settings: PortalSettings | None = None) -> Flask:
     security.init_app(app)  # first: the CSRF check reads the whole form, of whoever sends it
     CSRFProtect(app).exempt(node.bp)  # what is passed on is the services' to check
     Htmx(app)
-    for room in (errors, filters, look, menus, signin, home, apps, sessions, jobs, files, node):
+    for room in (
+        errors,
+        filters,
+        look,
+        menus,
+        signin,
+        home,
+        apps,
+        sessions,
+        jobs,
+        files,
+        shell,
+        node,
+    ):
         room.init_app(app)
     app.wsgi_app = FrontEnd(app.wsgi_app, settings)  # type: ignore[method-assign]
     return app
