@@ -16,6 +16,7 @@ from ood.web import (
     errors,
     files,
     filters,
+    help,
     home,
     jobs,
     look,
@@ -63,6 +64,7 @@ def create_app(settings: PortalSettings | None = None) -> Flask:
         jobs,
         files,
         shell,
+        help,
         node,
     ):
         room.init_app(app)

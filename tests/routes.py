@@ -47,6 +47,8 @@ RULES = {
     "shell.index": PAGE,
     "shell.home": PAGE,
     "shell.show": PAGE,
+    "help.index": PAGE,
+    "help.troubleshooting": PAGE,
     "node.http": SERVICE,
     "node.websocket": SERVICE,
     "node.enter": SERVICE,
