@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from axe_playwright_python.sync_playwright import Axe
@@ -128,6 +129,13 @@ class Researcher:
                 said.append(now)
             self.page.wait_for_timeout(100)
         return said
+
+    def sees(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+        """Wait for a condition on pages, which go on meanwhile."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, self.page.get_by_role("main").inner_text()
+            self.page.wait_for_timeout(100)
 
     def context_directory(self, card: Locator) -> Path:
         return Path(card.locator("dd.path").inner_text())

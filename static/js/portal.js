@@ -3,7 +3,7 @@
 // One poll per page: an element with data-poll-seconds gets a "poll" event, which HTMX answers with
 // a request. It backs off while the portal does not answer. In a hidden tab it pauses, or asks
 // seldom where the browser may tell of what happens (notices.js).
-const HIDDEN = 30000;
+const HIDDEN = 20000;
 const tells = () => "Notification" in window && Notification.permission === "granted";
 function startPolling(element) {
   const usual = Number(element.dataset.pollSeconds) * 1000;
