@@ -10,10 +10,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.request import urlopen
 
 import pytest
@@ -50,6 +50,18 @@ def _output(argv: list[str | Path], check: bool) -> str:
     return done.stdout
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What portals wrote last goes with the report of a failure."""
+    report = yield
+    if report.failed:
+        for portal in RunningPortal.running:
+            report.sections.append(
+                (str(portal.log), portal.log.read_text("utf-8", "replace")[-4000:])
+            )
+    return report
+
+
 def pytest_configure() -> None:
     """What runs in the background or under nohup ignores these signals, and so would every process
     that a test starts and then signals."""
@@ -83,6 +95,7 @@ class RunningPortal:
 
     image = "localhost/hello-tre:1.0"
     registry_username = ""
+    running: ClassVar[list[RunningPortal]] = []
 
     def __init__(self, directory: Path, environment: dict[str, str]) -> None:
         if "OOD_PORTAL_CONFIG" in environment:
@@ -106,6 +119,7 @@ class RunningPortal:
                 stderr=log,
                 start_new_session=True,
             )
+        self.running.append(self)
         try:
             wait_until(self.answers, 20)
         except AssertionError:
@@ -142,7 +156,7 @@ class RunningPortal:
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        self._process = None
+        self._ended()
 
     def stop(self) -> None:
         if self._process is None:
@@ -150,9 +164,13 @@ class RunningPortal:
         self._process.terminate()
         try:
             self._process.wait(15)
+            self._ended()
         except subprocess.TimeoutExpired:
             self.kill()
+
+    def _ended(self) -> None:
         self._process = None
+        self.running.remove(self)
 
 
 @pytest.fixture(scope="session")

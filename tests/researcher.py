@@ -58,11 +58,18 @@ class Researcher:
                 raise
         self.page.wait_for_url(re.compile("/login"))
 
-    def signs_in(self, user: str, password: str | None = None) -> None:
+    def signs_in(self, user: str) -> None:
         self.goes_to_the_sign_in()
         self.page.get_by_label("User name").fill(user)
-        self.page.get_by_label("Password").fill(password or f"{user}-pw")
+        self.page.get_by_label("Password").fill(f"{user}-pw")
         self.page.get_by_role("button", name="Sign in").click()
+        # Whoever goes to another page before the answer has come is not signed in.
+        expect(self.page.get_by_role("button", name="Log Out")).to_be_visible(timeout=30_000)
+
+    def counts_the_cards(self) -> int:
+        self.page.goto(f"{self.portal.url}/sessions")
+        expect(self.page.get_by_role("heading", name="My Interactive Sessions")).to_be_visible()
+        return self.page.locator("article.card").count()
 
     def opens_run_container(self) -> None:
         self.page.goto(f"{self.portal.url}/")

@@ -181,9 +181,13 @@ def test_cancel_before_the_start_leaves_no_secret_on_an_unsynched_back_end(
 def test_a_copy_that_fails_submits_nothing_and_says_so(
     alice: Researcher, devcluster: Devcluster, why: str
 ) -> None:
-    jobs = devcluster.host("beta-login", "squeue", "-h", "-t", "all", "-o", "%i")
-    alice.page.goto(f"{alice.portal.url}/sessions")
-    before = alice.page.locator("article.card").count()
+
+    def jobs() -> list[str]:
+        return sorted(
+            devcluster.host("beta-login", "squeue", "-h", "-t", "all", "-o", "%i").split()
+        )
+
+    jobs_before, cards_before = jobs(), alice.counts_the_cards()
     if why == "a full disk":
         devcluster.as_user("alice", "beta-login", "mkdir -p ondemand")
         mount = "mount -t tmpfs -o size=16k,mode=700,uid=$(id -u alice) none /home/alice/ondemand"
@@ -200,9 +204,8 @@ def test_a_copy_that_fails_submits_nothing_and_says_so(
     finally:
         devcluster.host("beta-login", "umount", "-l", "/home/alice/ondemand", check=False)
         devcluster.up()
-    assert devcluster.host("beta-login", "squeue", "-h", "-t", "all", "-o", "%i") == jobs
-    alice.page.goto(f"{alice.portal.url}/sessions")
-    assert alice.page.locator("article.card").count() == before
+    assert jobs() == jobs_before
+    assert alice.counts_the_cards() == cards_before
 
 
 @pytest.mark.parametrize(
@@ -326,8 +329,7 @@ def test_what_slurm_refuses_is_said_in_the_form(
         with browser.new_context() as context:
             alice = Researcher(context.new_page(), portal)
             alice.signs_in("alice")
-            alice.page.goto(f"{portal.url}/sessions")
-            before = alice.page.locator("article.card").count()
+            before = alice.counts_the_cards()
             alice.opens_run_container()
             alice.fills_in(cluster="desktop", memory="99", registry_token="typed-secret")
             alice.presses_launch()
@@ -336,8 +338,7 @@ def test_what_slurm_refuses_is_said_in_the_form(
             expect(alice.page.get_by_label("Memory in GiB")).to_have_value("99")
             assert "never kept" in alice.mistake_at("registry_token")
             assert "typed-secret" not in alice.page.content()
-            alice.page.goto(f"{portal.url}/sessions")
-            assert alice.page.locator("article.card").count() == before
+            assert alice.counts_the_cards() == before
     finally:
         portal.stop()
 

@@ -107,8 +107,7 @@ def test_scheduler_is_asked_once_in_five_seconds(
         tabs = [Researcher(context.new_page(), own_site) for _ in range(5)]
         tabs[0].signs_in("alice")
         for tab in tabs:
-            tab.page.goto(f"{own_site.url}/sessions")
-            assert tab.page.locator("article.card").count() >= 20
+            assert tab.counts_the_cards() >= 20
         start = time.time()
         tabs[0].page.wait_for_timeout(20_000)
         end = time.time()
@@ -140,8 +139,7 @@ def test_a_page_of_very_many_cards_still_polls(
     try:
         carol = Researcher(page, own_site)
         carol.signs_in("carol")
-        page.goto(f"{own_site.url}/sessions")
-        assert page.locator("article.card").count() >= 300
+        assert carol.counts_the_cards() >= 300
         with page.expect_response(lambda answer: answer.request.method == "POST") as poll:
             pass
         assert poll.value.status == 204
@@ -188,8 +186,7 @@ def test_full_disk_is_said_and_nothing_typed_is_lost(
 ) -> None:
     carol = Researcher(page, own_site)
     carol.signs_in("carol")
-    page.goto(f"{own_site.url}/sessions")
-    before = page.locator("article.card").count()
+    before = carol.counts_the_cards()
     carol.opens_run_container()
     devcluster.as_user("carol", "portal-host", "mkdir -p ondemand")
     mount = "mount -t tmpfs -o size=16k,mode=700,uid=$(id -u carol) none /home/carol/ondemand"
@@ -202,5 +199,4 @@ def test_full_disk_is_said_and_nothing_typed_is_lost(
         expect(page.locator("[name=environment]")).to_have_value("X=kept")
     finally:
         devcluster.host("portal-host", "umount", "-l", "/home/carol/ondemand")
-    page.goto(f"{own_site.url}/sessions")
-    assert page.locator("article.card").count() == before
+    assert carol.counts_the_cards() == before
