@@ -113,8 +113,8 @@ def many_users(portal: RunningPortal, names: list[str]) -> None:
 
 def polls(user: WebUser, delay: float, end: float) -> None:
     """An open page of sessions."""
-    _, page = user.request("GET", "/sessions")
     time.sleep(delay)
+    _, page = user.request("GET", "/sessions")
     while time.monotonic() < end:
         token = re.findall(r'name="csrf_token" value="([^"]+)"', page)[0]
         have = [("have", part) for part in re.findall(r'name="have" value="([^"]+)"', page)]
