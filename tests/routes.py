@@ -40,6 +40,8 @@ RULES = {
     "files.index": PAGE,
     "files.home": PAGE,
     "files.show": PAGE,
+    "help.index": PAGE,
+    "help.troubleshooting": PAGE,
     "node.http": SERVICE,
     "node.websocket": SERVICE,
     "node.enter": SERVICE,

@@ -89,11 +89,12 @@ def answer(message: str, code: str, status: int) -> Response:
     if on_services_origin():  # where the portal's pages would lead nowhere
         return make_response(render_template("node/message.html", message=message), status)
     if from_htmx():
-        response = make_response(render_template("_problem.html", message=message), status)
+        said = render_template("_problem.html", message=message, code=code)
+        response = make_response(said, status)
         response.headers["HX-Retarget"] = "#problem"
         response.headers["HX-Reswap"] = "innerHTML"
         return response
-    return make_response(render_template("problem.html", message=message), status)
+    return make_response(render_template("problem.html", message=message, code=code), status)
 
 
 def sign_in_again(message: str) -> BaseResponse:

@@ -1,0 +1,56 @@
+"""Getting started and troubleshooting, for this site's own apps and back-ends."""
+
+from __future__ import annotations
+
+import logging
+
+from flask import Blueprint, Flask, current_app, render_template
+
+from ood.apps.definition import AppDefinition
+from ood.errors import HostError
+from ood.schedulers.limits import Limits
+from ood.web.apps import limits_of
+from ood.web.here import groups, portal
+from ood.web.topics import topic_of, topic_of_card
+
+log = logging.getLogger(__name__)
+bp = Blueprint("help", __name__, url_prefix="/help")
+
+EXAMPLE_IMAGE = "hello-tre"
+
+
+def init_app(app: Flask) -> None:
+    app.register_blueprint(bp)
+    app.jinja_env.filters.update(topic=topic_of, card_topic=topic_of_card)
+
+
+@bp.get("")
+def index() -> str:
+    """Getting started: the way through the site's own apps, on the user's back-ends."""
+    clusters = portal().job_clusters(groups())
+    limits = dict.fromkeys(clusters, Limits())
+    try:
+        limits = limits_of(clusters)
+    except HostError as error:  # help is wanted most when something does not work
+        log.warning("limits for the help page: %s %s", error.message, error.detail)
+    apps = portal().apps_for(groups())
+    return render_template(
+        "help/index.html",
+        apps=apps,
+        clusters=[(cluster, limits[id]) for id, cluster in clusters.items()],
+        elsewhere=[cluster for cluster in clusters.values() if cluster.home == "unsynched"],
+        example=_starts_with_the_example(apps.get("container_app")),
+        has_shell="shell" in current_app.blueprints,
+    )
+
+
+@bp.get("/troubleshooting")
+def troubleshooting() -> str:
+    """What can go wrong and what to do, with a part for each topic of `topics.py`."""
+    return render_template("help/troubleshooting.html")
+
+
+def _starts_with_the_example(app: AppDefinition | None) -> bool:
+    """Whether Run Container's form comes filled in with the image that the page tells about."""
+    fields = {field.name: field for field in (app.fields if app else ())}
+    return "container_url" in fields and EXAMPLE_IMAGE in fields["container_url"].value
