@@ -66,9 +66,8 @@ def given_twice(path: Path) -> Iterator[str]:
             open_.append((value, (*keys, name)))
             if isinstance(node, yaml.MappingNode) and name in seen:
                 line = _line(key.start_mark)
-                yield mistake(
-                    path, "is given twice, and only the last one counts.", (*keys, name), line
-                )
+                what = "is given twice, and only the last one counts"
+                yield mistake(path, what, (*keys, name), line)
             seen.add(name)
 
 

@@ -167,14 +167,21 @@ def load_apps(
     problems: list[ConfigError] = []
     if not directory.is_dir():
         problems.append(ConfigError(f"{directory}: there is no such directory"))
-    for path in sorted(directory.glob("*")):
-        if not APP_NAME.fullmatch(path.name) or not (path / "manifest.yml").exists():
-            continue
+    for path in app_directories(directory):
         app, wrong = _load(path, site_values.get(path.name, {}))
         problems += wrong
         if not wrong and app is not None:
             apps[path.name] = app
     return apps, problems
+
+
+def app_directories(directory: Path) -> list[Path]:
+    """The directories of apps: those with a manifest."""
+    return [
+        path
+        for path in sorted(directory.glob("*"))
+        if APP_NAME.fullmatch(path.name) and (path / "manifest.yml").exists()
+    ]
 
 
 def _load(

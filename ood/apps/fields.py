@@ -162,6 +162,16 @@ class Field(BaseModel):
             raise ValueError(self.title or "This is not of the form that is wanted here.")
         return FORMATS[self.format](text) if self.format else text
 
+    def example(self) -> Any:
+        """A value of the kind that templates get: the field's own, or one that it would accept."""
+        given = self.options[0].value if self.options else f"{self.min or 1:g}"
+        for text in (self.value or given, "registry.example/image:1.0", "A=b"):
+            try:
+                return self.read(text)
+            except ValueError:
+                continue
+        return self.value
+
     def _number(self, text: str) -> int | float:
         if not re.fullmatch(r"-?[0-9]{1,12}(\.[0-9]{1,6})?", text, re.ASCII):
             raise ValueError("Type a number, in digits.")

@@ -19,6 +19,7 @@ from jinja2 import (
     Environment,
     FileSystemLoader,
     StrictUndefined,
+    TemplateError,
     TemplateNotFound,
     TemplateSyntaxError,
     Undefined,
@@ -26,6 +27,7 @@ from jinja2 import (
 )
 from markupsafe import Markup
 
+from ood.apps.names_check import Known, unknown_names
 from ood.apps.shell_check import check_values
 from ood.errors import ConfigError
 from ood.quoting import shell_word
@@ -121,6 +123,27 @@ def check(path: Path) -> list[str]:
         problems.append(mistake(path, error.message or "", line=error.lineno))
     except (OSError, UnicodeDecodeError) as error:
         problems.append(mistake(path, str(error)))
+    return problems
+
+
+def check_names(path: Path, known: Known) -> list[str]:
+    """The names in a template, and in those that it includes, that it will not be given: a line for
+    each, naming file and line."""
+    environment = _environment(path.parent, _kind(path))
+    try:
+        text = path.read_text("utf-8")
+        tree = environment.parse(text)
+        names = unknown_names(environment, text, known)
+        problems = [mistake(path, what, line=line) for line, what in names]
+        own = {name.name: None for name in tree.find_all(nodes.Name) if name.ctx == "store"}
+    except (TemplateError, OSError, UnicodeDecodeError):
+        return []  # `check` tells
+    for included, _ in _included_by(tree):
+        try:
+            filename = environment.get_template(included).filename or ""
+        except TemplateError:
+            continue
+        problems += check_names(Path(filename), {**own, **known})
     return problems
 
 
