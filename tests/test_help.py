@@ -268,7 +268,7 @@ def test_getting_started_is_about_this_sites_own_apps_and_back_ends(
     own = {"container_app": {"container_url": "registry.example/mine:1"}}
     other = Browser(create_app(here.model_copy(update={"form_values": own})))
     other.signs_in()
-    assert "HELLO_TRE" not in other.page(STARTED).text
+    assert "HELLO_TRE=Hello there" not in other.page(STARTED).text
 
     apps = tmp_path / "apps"
     apps.mkdir()
