@@ -51,6 +51,7 @@ NOT_OURS = {
     "v2.batch_connect": {"vnc", "vnc_container", "ssh_allow"},
 }
 """Keys that Open OnDemand knows and this portal ignores."""
+NOT_READ = ("*.erb", "view.html*.j2", "info.html*", "form.js")
 OURS = "v2.custom.portal"
 
 
@@ -224,7 +225,7 @@ def _odd_in_app(directory: Path) -> Iterator[str]:
         if name.startswith(("auto_", "bc_")):
             what = "Open OnDemand fills this field in by itself, and this portal does not: say its "
             yield mistake(path, what + "`widget`, or leave it out", ["form", names.index(name)])
-    for file in sorted(directory.rglob("*.erb")):
+    for file in sorted(path for name in NOT_READ for path in directory.rglob(name)):
         yield mistake(file, "is not read: docs/from-open-ondemand.md says how to bring it over")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from app import create_app
 from ood.apps.definition import load_apps
@@ -24,7 +25,7 @@ from ood.schedulers.slurm.refusals import REFUSALS, refusal
 from ood.sessions.causes import LOG_CAUSES
 from ood.web.topics import CODES, OUTCOMES, SENTENCES, topic_of
 from tests.conftest import RunningPortal, wait_until
-from tests.researcher import Researcher, accessible
+from tests.researcher import PREFILLED, Researcher, accessible
 from tests.test_web import Browser, ada, home, settings, stranger  # noqa: F401 - fixtures
 
 STARTED, TROUBLE = "/help", "/help/troubleshooting"
@@ -303,3 +304,111 @@ def test_the_pages_are_accessible_at_all_widths(
             accessible(page, f"{name}-{theme}-{width}")
     assert researcher.complaints == []
     context.close()
+
+
+# ---- Somebody new, with nothing but this page
+
+
+class Newcomer(Researcher):
+    """Follows Getting Started: its links, and what it says to type."""
+
+    def follows(self, link: str, part: str) -> None:
+        """Click a link of a part of the page."""
+        self.page.goto(f"{self.portal.url}{STARTED}")
+        there = f"xpath=//h2[@id='{part}']/following::a[normalize-space()='{link}'][1]"
+        self.page.locator(there).click()
+
+    def told_to_type(self) -> dict[str, str]:
+        """What the page says to type into Run Container's form: label -> text."""
+        self.page.goto(f"{self.portal.url}{STARTED}")
+        fields = self.page.locator("dl.fields dd:has(pre)")
+        return {
+            each.locator("xpath=preceding-sibling::dt[1]").inner_text(): each.locator(
+                "pre"
+            ).inner_text()
+            for each in fields.all()
+        }
+
+    def reads(self, file: str, directory: str, link: str, part: str) -> str:
+        """Follow a link to a home directory, and read a file in a directory there."""
+        self.follows(link, part)
+        main = self.page.get_by_role("main")
+        main.get_by_role("link", name=directory, exact=True).click()
+        main.get_by_role("link", name=file, exact=True).click()
+        return main.locator("pre").inner_text()
+
+
+@pytest.mark.parametrize("place", ["this machine", "unsynched"])
+def test_somebody_new_gets_through_with_this_page_alone(
+    page: Page, request: pytest.FixtureRequest, place: str
+) -> None:
+    portal: RunningPortal = request.getfixturevalue(
+        "embedded" if place == "this machine" else "site"
+    )
+    new = Newcomer(page, portal)
+    if place == "this machine":
+        subprocess.run([ROOT / "ces/images/have", "jupyterlab"], check=True, timeout=600)
+        page.goto(f"{portal.url}/login")
+        used = portal.address
+        page.get_by_role("button", name="Print another").click()
+        wait_until(lambda: portal.address != used)
+        new.opens_the_address()
+    else:
+        new.signs_in("alice")
+        expect(page.get_by_role("button", name="Log Out")).to_be_visible()
+    cluster = "Beta" if place == "unsynched" else "This machine"
+    files = "that on Beta" if place == "unsynched" else "home directory"
+
+    # Run Container
+    typed = new.told_to_type()
+    assert len(typed) == 2
+    new.follows("Run Container", "run-container")
+    new.fills_in(
+        container_url=portal.image, registry_username=portal.registry_username, **PREFILLED
+    )
+    page.get_by_label("Cluster").select_option(label=cluster)
+    for label, text in typed.items():
+        page.get_by_label(label).fill(text)
+    card = new.presses_launch_and_sees_the_card()
+    new.watches(card, "completed", 120)
+    expect(card).to_have_attribute("data-outcome", "succeeded")
+    number = card.locator(".job-id").inner_text().strip("()")
+    outputs = new.outputs(card)
+
+    # Its log and its files
+    page.get_by_role("link", name="View the whole log").first.click()
+    log = page.get_by_role("main").locator("pre").inner_text()
+    assert "Hello there YOUR_FIRST_NAME!" in log
+    assert "Goodbye YOUR_FIRST_NAME!" in log
+    assert "This text is in" in new.reads("safe_outputs.txt", outputs, files, "outputs")
+
+    # Active Jobs
+    new.follows("Active Jobs", "active-jobs")
+    row = page.locator(f"tr[data-job-id='{number}']", has_text=cluster)
+    expect(row).to_contain_text("Completed")
+    expect(row).to_contain_text("sys-dashboard-sys-container_app")
+    row.get_by_role("link", name="Details").click()
+    page.get_by_role("link", name="Open in File Manager").click()
+    expect(
+        page.get_by_role("link", name=re.compile(r"container_app_output-\d+\.log"))
+    ).to_be_visible()
+
+    # Run JupyterLab, and its end
+    new.follows("Run JupyterLab", "jupyterlab")
+    page.get_by_label("Cluster").select_option(label=cluster)
+    card = new.presses_launch_and_sees_the_card()
+    new.watches(card, "running", 180)
+    lab = new.connects(card)
+    lab.opens_a_terminal()
+    page.goto(f"{portal.url}{STARTED}")
+    commands = page.locator("xpath=//h2[@id='jupyterlab']/following::pre[1]").inner_text()
+    for line in commands.splitlines():
+        lab.types(line)
+    page.goto(f"{portal.url}/sessions")
+    written = new.outputs_in_the_log(card)
+    files = "that of Beta" if place == "unsynched" else "File Manager"
+    assert new.reads("hello.txt", written, files, "jupyterlab").strip() == "hello"
+    page.goto(f"{portal.url}/sessions")
+    card.get_by_role("button", name="Cancel").click()
+    new.watches(card, "completed", 60)
+    assert new.complaints == []
