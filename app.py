@@ -9,6 +9,7 @@ from flask import Flask
 from flask_wtf.csrf import CSRFProtect
 from htmx_flask import Htmx
 
+from ood import commands
 from ood.config import PortalSettings, load_settings
 from ood.portal import Portal
 from ood.web import (
@@ -68,11 +69,19 @@ def create_app(settings: PortalSettings | None = None) -> Flask:
         node,
     ):
         room.init_app(app)
+    app.cli.add_command(commands.check)
     app.wsgi_app = FrontEnd(app.wsgi_app, settings)  # type: ignore[method-assign]
+    return app
+
+
+def create_checker() -> Flask:
+    """All that `flask --app app check` needs: what it looks for may prevent a portal."""
+    app = Flask(__name__)
+    app.cli.add_command(commands.check)
     return app
 
 
 logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 # What it calls errors, such as a port where nobody listens, is raised to those who asked.
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
-app = create_app()
+app = create_checker() if commands.asked_to_check() else create_app()

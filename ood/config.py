@@ -15,7 +15,6 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AliasPath,
     BaseModel,
@@ -28,6 +27,7 @@ from pydantic import (
 
 from ood.appearance import Announcement, Colours
 from ood.errors import ConfigError
+from ood.yaml_files import mistake, mistakes, read_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 EMBEDDED = ROOT / "embedded" / "portal.yml"
@@ -114,20 +114,35 @@ class PortalSettings(_Settings):
     @model_validator(mode="after")
     def _fits_together(self) -> PortalSettings:
         needed = self.portal_host is None or self.known_hosts is None
-        if self.auth != "token" and needed:
-            raise ValueError(f"`auth: {self.auth}` needs `portal_host` and `known_hosts`")
-        if self.auth == "header" and self.credentials != "certificate":
-            raise ValueError(
-                "`auth: header` needs `credentials: certificate`: there is no password"
+        header, token = self.auth == "header", self.auth == "token"
+        wrong = [
+            what
+            for is_wrong, what in (
+                (
+                    not token and needed,
+                    f"`auth: {self.auth}` needs `portal_host` and `known_hosts`",
+                ),
+                (
+                    header and self.credentials != "certificate",
+                    "`auth: header` needs `credentials: certificate`: there is no password",
+                ),
+                (
+                    header and not self.front_ends,
+                    "`auth: header` needs `front_ends`: whose word is to be taken?",
+                ),
+                (
+                    (self.credentials == "certificate") != (self.user_ca is not None),
+                    "`credentials: certificate` and `user_ca` go together",
+                ),
+                (
+                    token and (self.portal_host is not None or self.user_ca is not None),
+                    "`auth: token` serves this machine only: remove `portal_host` and `user_ca`",
+                ),
             )
-        if self.auth == "header" and not self.front_ends:
-            raise ValueError("`auth: header` needs `front_ends`: whose word is to be taken?")
-        if (self.credentials == "certificate") != (self.user_ca is not None):
-            raise ValueError("`credentials: certificate` and `user_ca` go together")
-        if self.auth == "token" and (self.portal_host is not None or self.user_ca is not None):
-            raise ValueError(
-                "`auth: token` serves this machine only: remove `portal_host` and `user_ca`"
-            )
+            if is_wrong
+        ]
+        if wrong:
+            raise ValueError("; ".join(wrong))
         return self
 
 
@@ -223,14 +238,14 @@ class Cluster(_Settings):
 def load_settings(path: Path | None = None) -> PortalSettings:
     """Read portal.yml: `path`, else `$OOD_PORTAL_CONFIG`, else the embedded default.
 
-    Raises `ConfigError` naming the file and the key.
+    Raises `ConfigError` naming the file, and line and key of each mistake.
     """
     path = path or Path(os.environ.get("OOD_PORTAL_CONFIG", EMBEDDED))
     found = read_yaml(path)
     try:
         settings = PortalSettings.model_validate(found)
     except ValidationError as error:
-        raise ConfigError(describe(path, error)) from None
+        raise ConfigError(mistakes(path, error)) from None
     beside = {
         key: path.parent / value
         for key in ("known_hosts", "user_ca", "clusters", "app_defs", "audit_log", "logo", "motd")
@@ -249,36 +264,12 @@ def load_clusters(directory: Path) -> tuple[dict[str, Cluster], list[ConfigError
                 raise ConfigError(f"{path}: a cluster's file name holds letters, digits, _ and -")
             found = read_yaml(path)
             if not isinstance(found.get("v2"), dict):
-                raise ConfigError(f"{path}: v2: is missing, or holds no keys")
+                raise ConfigError(mistake(path, "is missing, or holds no keys", ["v2"]))
             clusters[path.stem] = Cluster.model_validate({**found, "id": path.stem})
         except ConfigError as error:
             problems.append(error)
         except ValidationError as error:
-            problems.append(ConfigError(describe(path, error)))
+            problems.append(ConfigError(mistakes(path, error)))
     if not directory.is_dir():
         problems.append(ConfigError(f"{directory}: there is no such directory"))
     return clusters, problems
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping. Raises `ConfigError` naming the file and line."""
-    try:
-        found = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-    if found is None:
-        return {}
-    if not isinstance(found, dict):
-        raise ConfigError(f"{path}: holds a {type(found).__name__} where keys are expected")
-    return found
-
-
-def describe(path: Path, error: ValidationError, within: str = "") -> str:
-    """One line that names the file, the key (below `within`) and what is wrong with it."""
-    mistakes = (
-        f"{within}{'.'.join(str(part) for part in mistake['loc'])}: {mistake['msg']}"
-        for mistake in error.errors()
-    )
-    return f"{path}: {'; '.join(mistakes)}"

@@ -139,8 +139,11 @@ class JupyterLab:
         self.page.keyboard.press("Enter")
 
     def opens_the_notebook_again(self, name: str) -> None:
-        """JupyterLab remembers what was open; somebody else's tab opens it from the files."""
-        if not self.notebook.is_visible():
+        """JupyterLab remembers what was open, and opens it again after a while. Whoever opens it
+        meanwhile too may get another kernel. Somebody else's tab opens it from the files."""
+        try:
+            expect(self.notebook).to_be_visible(timeout=10_000)
+        except AssertionError:
             self.file(name).dblclick()
         expect(self.notebook).to_be_visible()
         self.is_idle()

@@ -15,9 +15,9 @@ from ood.apps.definition import (
     AppDefinition,
     ScriptOptions,
     check_limits,
-    directives,
     load_apps,
 )
+from ood.apps.directives import limit_directives
 from ood.apps.fields import Field
 from ood.apps.templates import image_name, lines_file, markdown, render, words_file
 from ood.config import ROOT
@@ -470,8 +470,26 @@ def test_limits_of_a_back_end(
 def test_fields_show_the_limits_of_a_back_end(
     field: dict[str, Any], limits: dict[str, Any], said: dict[str, str]
 ) -> None:
-    found = directives(
+    found = limit_directives(
         Field.model_validate({"label": "It", **field}), limits_of(cluster(**limits), [])
     )
     assert found | said == found
     assert bool(found) == bool(said)
+
+
+def test_fields_that_open_ondemand_knows_by_name(tmp_path: Path) -> None:
+    form = """
+        form: [bc_num_hours, bc_num_slots, bc_account, bc_queue, bc_email_on_started]
+        attributes:
+          bc_num_hours: {value: 2}
+          bc_num_slots: {label: Number of CPU, max: 24}
+    """
+    app = mine(tmp_path, form_yml=form, submit_yml_j2="script: {cores: 3}")
+    hours, slots, *_, email = app.fields
+    assert (hours.widget, hours.value, hours.min, hours.required) == ("number_field", "2", 1, True)
+    assert (slots.label, slots.max, email.widget) == ("Number of CPU", 24, "check_box")
+    values = app.read_form(prefilled(app) | {"bc_account": "nsh", "bc_email_on_started": "1"})
+    options = app.script_options({"context": values})
+    assert options == ScriptOptions(
+        wall_time=7200, cores=3, accounting_id="nsh", email_on_started=True
+    )  # what submit.yml says counts more

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ood.apps.fields import MAX_LENGTH, Field
+from ood.apps.fields import MAX_LENGTH, Field, Option
 from ood.apps.formats import environment, image, shell_words
 
 OPTIONS = [["Podman", "podman"], ["Apptainer", "apptainer"]]
@@ -119,10 +119,11 @@ def test_values_of_form_yml_are_the_text_a_form_holds(value: object, text: str) 
 
 
 def test_options_are_pairs_or_plain_values() -> None:
-    assert field("select", options=[["One", 1], "two", 3]).options == (
-        ("One", "1"),
-        ("two", "two"),
-        ("3", "3"),
+    assert field("select", options=[["One", 1], "two", 3, ["Four"]]).options == (
+        Option("One", "1"),
+        Option("two", "two"),
+        Option("3", "3"),
+        Option("Four", "Four"),
     )
 
 

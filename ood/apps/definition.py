@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,15 +13,18 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic import Field as Setting
 
+from ood.apps.directives import changes, unasked
 from ood.apps.fields import Field
+from ood.apps.known_fields import KNOWN_FIELDS, job_options
 from ood.apps.templates import check, render
-from ood.config import Acl, Cluster, describe, read_yaml
+from ood.config import Acl, Cluster
 from ood.errors import ConfigError, InvalidForm, LaunchFailed
 from ood.schedulers.limits import Limits
+from ood.yaml_files import mistake, mistakes, read_yaml
 
 APP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 CLUSTER_FIELD = "cluster"
-ICONS = frozenset({"box", "notebook", "terminal", "chart", "desktop"})
+ICONS = frozenset({"box", "notebook", "terminal", "chart", "desktop", "file", "jobs"})
 """Of static/icons.svg, for tiles."""
 
 
@@ -80,6 +84,8 @@ class ScriptOptions(BaseModel):
     cores: int = Setting(default=1, ge=1)
     memory_gib: int | None = Setting(default=None, ge=1)
     gpus_per_node: int = Setting(default=0, ge=0)
+    accounting_id: str | None = None
+    email_on_started: bool = False
     native: list[str] = []
 
 
@@ -94,6 +100,12 @@ class AppDefinition:
     manifest: Manifest
     fields: tuple[Field, ...]
     fixed: tuple[Field, ...] = ()
+    clusters: tuple[str, ...] = ("*",)
+    """Patterns of the back-ends it is for, by id."""
+
+    def runs_on(self, cluster: str) -> bool:
+        """Whether it is for this back-end."""
+        return any(fnmatchcase(cluster, pattern) for pattern in self.clusters)
 
     @property
     def secrets(self) -> tuple[Field, ...]:
@@ -107,9 +119,15 @@ class AppDefinition:
         """Return the values of what was typed, by field. Raises `InvalidForm` with all mistakes."""
         values: dict[str, Any] = {}
         mistakes: dict[str, str] = {}
+        changed = changes(self.fields, typed)
         for field in self.fields:
+            change = changed[field.name]
             try:
-                values[field.name] = field.read(typed.get(field.name, ""))
+                values[field.name] = (
+                    unasked(field)
+                    if change.hide
+                    else change.applied(field).read(typed.get(field.name, ""))
+                )
             except ValueError as mistake:
                 mistakes[field.name] = str(mistake)
         if mistakes:
@@ -121,11 +139,15 @@ class AppDefinition:
         path = self.directory / "submit.yml.j2"
         try:
             found = yaml.safe_load(render(path, **values)) or {}
-            return ScriptOptions.model_validate(found.get("script") or {})
+            script = found.get("script") or {}
+            if isinstance(script, dict):
+                script = job_options(values.get("context") or {}) | script
+            return ScriptOptions.model_validate(script)
         except (yaml.YAMLError, AttributeError) as error:
             raise ConfigError(f"{path}: {error}") from error
         except ValidationError as error:
-            raise ConfigError(describe(path, error)) from None
+            lines = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise ConfigError("\n".join(f"{path}: script.{line}" for line in lines)) from None
 
     def job_files(self, values: Mapping[str, Any]) -> dict[str, bytes]:
         """Render `template/`: file name -> content. Raises `ConfigError`."""
@@ -149,76 +171,105 @@ class AppDefinition:
 def load_apps(
     directory: Path, site_values: Mapping[str, Mapping[str, Any]]
 ) -> tuple[dict[str, AppDefinition], list[ConfigError]]:
-    """Read all apps. A broken one is left out and told in the second value."""
+    """Read all apps. A broken one is left out, and all that is wrong with it told in the second
+    value."""
     apps: dict[str, AppDefinition] = {}
     problems: list[ConfigError] = []
     if not directory.is_dir():
         problems.append(ConfigError(f"{directory}: there is no such directory"))
-    for path in sorted(directory.glob("*")):
-        if not APP_NAME.fullmatch(path.name) or not (path / "manifest.yml").exists():
-            continue
-        try:
-            apps[path.name] = _load(path, site_values.get(path.name, {}))
-        except ConfigError as error:
-            problems.append(error)
+    for path in app_directories(directory):
+        app, wrong = _load(path, site_values.get(path.name, {}))
+        problems += wrong
+        if not wrong and app is not None:
+            apps[path.name] = app
     return apps, problems
 
 
-def _load(directory: Path, site_values: Mapping[str, Any]) -> AppDefinition:
-    path = directory / "manifest.yml"
+def app_directories(directory: Path) -> list[Path]:
+    """The directories of apps: those with a manifest."""
+    return [
+        path
+        for path in sorted(directory.glob("*"))
+        if APP_NAME.fullmatch(path.name) and (path / "manifest.yml").exists()
+    ]
+
+
+def _load(
+    directory: Path, site_values: Mapping[str, Any]
+) -> tuple[AppDefinition | None, list[ConfigError]]:
+    """One app and all that is wrong with it."""
+    problems: list[ConfigError] = []
+    manifest = None
     try:
-        manifest = Manifest.model_validate(read_yaml(path))
-    except ValidationError as error:
-        raise ConfigError(describe(path, error)) from None
+        manifest = _manifest(directory / "manifest.yml")
+    except ConfigError as error:
+        problems.append(error)
+    fields: list[Field] = []
     path = directory / "form.yml"
-    form = read_yaml(path)
-    names, attributes = form.get("form") or [], form.get("attributes") or {}
-    if not isinstance(names, list) or not isinstance(attributes, dict):
-        raise ConfigError(f"{path}: `form` is a list of names, `attributes` has a key for each")
-    fields = []
-    for name in map(str, names):
-        if name != CLUSTER_FIELD:
-            fields.append(_field(path, name, attributes.get(name), site_values))
-    for template in directory.rglob("*.j2"):
-        check(template)
+    try:
+        names, attributes, clusters = _form(path)
+    except ConfigError as error:
+        problems.append(error)
+        names, attributes, clusters = [], {}, ()
+    for name in names:
+        try:
+            if name != CLUSTER_FIELD:
+                fields.append(_field(path, name, attributes.get(name), site_values))
+        except ConfigError as error:
+            problems.append(error)
+    for template in sorted(directory.rglob("*.j2")):
+        problems += map(ConfigError, check(template))
+    if manifest is None:
+        return None, problems
     fixed = tuple(field for field in fields if field.fixed)
     shown = tuple(field for field in fields if not field.fixed)
-    return AppDefinition(directory.name, directory, manifest, shown, fixed)
+    app = AppDefinition(directory.name, directory, manifest, shown, fixed, clusters)
+    return app, problems
+
+
+def _manifest(path: Path) -> Manifest:
+    try:
+        return Manifest.model_validate(read_yaml(path))
+    except ValidationError as error:
+        raise ConfigError(mistakes(path, error)) from None
+
+
+def _form(path: Path) -> tuple[list[str], dict[str, Any], tuple[str, ...]]:
+    """The names of a form's fields in their order, the attributes, and the clusters it is for."""
+    form = read_yaml(path)
+    names, attributes = form.get("form") or [], form.get("attributes") or {}
+    if not isinstance(names, list):
+        raise ConfigError(mistake(path, "a list of names is expected", ["form"]))
+    if not isinstance(attributes, dict):
+        what = "a key for each field is expected"
+        raise ConfigError(mistake(path, what, ["attributes"]))
+    clusters = form.get("cluster") or "*"
+    if not isinstance(clusters, str | list):
+        raise ConfigError(mistake(path, "a name, or a list of names, is expected", ["cluster"]))
+    clusters = [clusters] if isinstance(clusters, str) else clusters
+    return [str(name) for name in names], attributes, tuple(map(str, clusters))
 
 
 def _field(path: Path, name: str, given: Any, site_values: Mapping[str, Any]) -> Field:
     if isinstance(given, str | int | float):  # how Open OnDemand writes a value nobody is asked for
         given = {"value": given, "fixed": True}
+    where = ["attributes", name]
     if not isinstance(given, dict | None):
-        raise ConfigError(f"{path}: attributes.{name}: keys are expected, as in `label: …`")
-    keys = {"label": name.replace("_", " ").capitalize(), **(given or {}), "name": name}
+        raise ConfigError(mistake(path, "keys are expected, as in `label: …`", where))
+    keys = {"label": name.replace("_", " ").capitalize(), **KNOWN_FIELDS.get(name, {})}
+    keys |= {**(given or {}), "name": name}
     if name in site_values:
         keys["value"] = site_values[name]
     try:
         field = Field.model_validate(keys)
+    except ValidationError as error:
+        raise ConfigError(mistakes(path, error, where)) from None
+    try:
         if field.fixed:
             field.read(field.value)
-        return field
-    except ValidationError as error:
-        raise ConfigError(describe(path, error, f"attributes.{name}.")) from None
     except ValueError as error:
-        raise ConfigError(f"{path}: attributes.{name}: {field.value!r}: {error}") from None
-
-
-def directives(field: Field, limits: Limits) -> dict[str, str]:
-    """What choosing a back-end does to a field, by the names of Open OnDemand's directives `label`,
-    `max` and `hide`; nothing for most fields."""
-    if field.name == "gpu":
-        return {"hide": "false" if limits.gpus else "true"}
-    if field.name not in ("cores", "memory"):
-        return {}
-    its = limits.cores if field.name == "cores" else limits.memory_gib
-    known = [limit for limit in (its, field.max) if limit is not None]
-    if not known:
-        return {"label": field.label, "max": ""}
-    most = f"{min(known):.15g}"
-    unit = " GiB" if field.name == "memory" else ""
-    return {"label": f"{field.label} (max {most}{unit})", "max": most}
+        raise ConfigError(mistake(path, f"{field.value!r}: {error}", [*where, "value"])) from None
+    return field
 
 
 def check_limits(options: ScriptOptions, cluster: Cluster, limits: Limits) -> None:

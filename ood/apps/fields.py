@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import ChainMap
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
@@ -22,20 +24,52 @@ Widget = Literal[
 ]
 MAX_LENGTH = 16_384  # characters of one field
 UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\u2028\u2029\ud800-\udfff]")
+DIRECTIVE = re.compile(r"data-[a-z0-9]+(-[a-z0-9]+)+")
 CHECKED = "1"
 
 
+class Option(NamedTuple):
+    """What a select or radio offers. `directives` are what choosing it does to other fields, by
+    Open OnDemand's names (see `directives.py`)."""
+
+    label: str
+    value: str
+    directives: Mapping[str, str] = {}
+
+
 def _options(given: Any) -> Any:
-    """Open OnDemand writes options as `[label, value]` pairs, or as plain values."""
+    """Open OnDemand writes options as plain values, or as lists: label, value, and then any number
+    of `data-…: value`."""
     if not isinstance(given, list):
         raise ValueError("options are a list")
-    pairs = []
+    options = []
     for option in given:
         parts = option if isinstance(option, list) else [option]
-        if not parts:
+        plain = [part for part in parts if not isinstance(part, dict)]
+        if not plain:
             raise ValueError("an option is empty")
-        pairs.append((str(parts[0]), str(parts[1] if len(parts) > 1 else parts[0])))
-    return tuple(pairs)
+        given_too = [part for part in parts if isinstance(part, dict)]
+        label, value = str(plain[0]), str(plain[min(len(plain), 2) - 1])
+        options.append(Option(label, value, _directives(dict(ChainMap(*reversed(given_too))))))
+    return tuple(options)
+
+
+def _directives(given: Any) -> Any:
+    if not isinstance(given, dict):
+        raise ValueError("keys like `data-hide-gpu` are expected")
+    for key in given:
+        if not DIRECTIVE.fullmatch(str(key)):
+            raise ValueError(f"`{key}` is no directive: they are like `data-hide-gpu`")
+    return {
+        key: str(value).lower() if isinstance(value, bool) else str(value)
+        for key, value in given.items()
+    }
+
+
+def _html_options(given: Any) -> Any:
+    """Open OnDemand's `html_options`, of which the directives of a check box are below `data`."""
+    data = given.get("data") if isinstance(given, dict) else None
+    return _directives({f"data-{key}": value for key, value in (data or {}).items()})
 
 
 def _as_text(given: Any) -> Any:
@@ -55,7 +89,9 @@ class Field(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     name: str
-    widget: Widget = "text_field"
+    widget: Annotated[
+        Widget, BeforeValidator(lambda value: "radio" if value == "radio_button" else value)
+    ] = "text_field"
     label: str = ""
     help: str = ""
     value: Annotated[str, BeforeValidator(_as_text)] = ""
@@ -63,10 +99,14 @@ class Field(BaseModel):
     max: float | None = None
     step: float | None = None
     required: bool = False
-    options: Annotated[tuple[tuple[str, str], ...], BeforeValidator(_options)] = ()
+    options: Annotated[tuple[Option, ...], BeforeValidator(_options)] = ()
+    html_options: Annotated[Mapping[str, str], BeforeValidator(_html_options)] = {}
+    """Directives of a check box."""
     display: bool = False
+    """Whether the card shows the value itself, beside the time and the host."""
     cacheable: bool = True
     hide_when_empty: bool = False
+    """With `display`: whether the card leaves it out when it is empty."""
     fixed: bool = False
     """The value is the app's or the site's: it is not in the form, and what is sent for it is
     ignored."""
@@ -109,18 +149,28 @@ class Field(BaseModel):
         if "\n" in text and self.widget != "text_area":
             raise ValueError("Use one line.")
         if not text.strip():
-            if self.widget == "select" and text not in (value for _, value in self.options):
+            if self.widget == "select" and text not in (option.value for option in self.options):
                 raise ValueError("Choose one of the options.")
             if self.required:
                 raise ValueError("Fill in this field.")
             return FORMATS[self.format]("") if self.format else ""
         if self.widget == "number_field":
             return self._number(text)
-        if self.options and text not in (value for _, value in self.options):
+        if self.options and text not in (option.value for option in self.options):
             raise ValueError("Choose one of the options.")
         if self.pattern is not None and not re.fullmatch(self.pattern, text):
             raise ValueError(self.title or "This is not of the form that is wanted here.")
         return FORMATS[self.format](text) if self.format else text
+
+    def example(self) -> Any:
+        """A value of the kind that templates get: the field's own, or one that it would accept."""
+        given = self.options[0].value if self.options else f"{self.min or 1:g}"
+        for text in (self.value or given, "registry.example/image:1.0", "A=b"):
+            try:
+                return self.read(text)
+            except ValueError:
+                continue
+        return self.value
 
     def _number(self, text: str) -> int | float:
         if not re.fullmatch(r"-?[0-9]{1,12}(\.[0-9]{1,6})?", text, re.ASCII):

@@ -9,6 +9,7 @@ follows bash's quoting as far as that needs; here-documents are not known to it.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from jinja2 import Environment
 
@@ -18,27 +19,29 @@ SHELL = ("", "$(")  # where words are words
 COMPARES_NUMBERS = re.compile(r"-(eq|ne|lt|le|gt|ge)")
 
 
-def check_values(environment: Environment, source: str) -> str:
-    """Return what is wrong with a template, as one sentence with its line; empty if nothing is."""
+def check_values(environment: Environment, source: str) -> Iterator[tuple[int, str]]:
+    """The line of each value that cannot stand where it does, and why, as one sentence."""
     open_: list[str] = []  # the openers of what is open, outermost first
     before = ""  # the shell text right before what comes next
     number_at = 0  # the line of a value that a number may be expected after
     for line, kind, text in environment.lex(source):
         if kind == "data":
             if number_at and COMPARES_NUMBERS.match(text.lstrip()):
-                return f"line {number_at}: bash would evaluate this value as a number."
+                yield number_at, "bash would evaluate this value as a number."
             _follow(text, open_)
             before, number_at = text, 0
         elif kind == "variable_begin":
+            number_at = 0
             if any(opener != "$(" for opener in open_):
-                return (
-                    f"line {line}: a value stands inside {open_[-1]}. "
-                    "Write it by itself: it is quoted already."
+                yield (
+                    line,
+                    f"a value stands inside {open_[-1]}. Write it by itself: it is quoted already.",
                 )
-            if before.endswith("[") or COMPARES_NUMBERS.fullmatch(before.rstrip()[-3:]):
-                return f"line {line}: bash would evaluate this value as a number."
-            before, number_at = "", line
-    return ""
+            elif before.endswith("[") or COMPARES_NUMBERS.fullmatch(before.rstrip()[-3:]):
+                yield line, "bash would evaluate this value as a number."
+            else:
+                number_at = line
+            before = ""
 
 
 def _follow(text: str, open_: list[str]) -> None:

@@ -20,14 +20,18 @@ from jinja2 import (
     FileSystemLoader,
     StrictUndefined,
     TemplateError,
+    TemplateNotFound,
+    TemplateSyntaxError,
     Undefined,
+    nodes,
 )
-from jinja2.meta import find_referenced_templates
 from markupsafe import Markup
 
+from ood.apps.names_check import Known, unknown_names
 from ood.apps.shell_check import check_values
 from ood.errors import ConfigError
 from ood.quoting import shell_word
+from ood.yaml_files import mistake
 
 
 class _Expands(str):
@@ -97,20 +101,59 @@ def render(path: Path, **values: Any) -> str:
         raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
 
 
-def check(path: Path) -> None:
-    """Raise `ConfigError` for a template that cannot be right, whatever its values."""
+def check(path: Path) -> list[str]:
+    """What is wrong with a template whatever its values, and with those that it includes: a line
+    for each mistake, naming file and line."""
+    environment = _environment(path.parent, _kind(path))
+    problems: list[str] = []
+    try:
+        text = path.read_text("utf-8")
+        if _kind(path) == "sh":
+            problems = [
+                mistake(path, what, line=at) for at, what in check_values(environment, text)
+            ]
+        environment.get_template(path.name)
+        for included, line in _included_by(environment.parse(text)):
+            try:
+                problems += check(Path(environment.get_template(included).filename or ""))
+            except TemplateNotFound:
+                what = f"there is no {included or 'file by a name only known later'} to include"
+                problems.append(mistake(path, what, line=line))
+    except TemplateSyntaxError as error:
+        problems.append(mistake(path, error.message or "", line=error.lineno))
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(mistake(path, str(error)))
+    return problems
+
+
+def check_names(path: Path, known: Known) -> list[str]:
+    """The names in a template, and in those that it includes, that it will not be given: a line for
+    each, naming file and line."""
     environment = _environment(path.parent, _kind(path))
     try:
-        environment.get_template(path.name)
         text = path.read_text("utf-8")
-        wrong = _kind(path) == "sh" and check_values(environment, text)
-        for included in find_referenced_templates(environment.parse(text)):
-            found = environment.get_template(included or "a name only known later").filename
-            check(Path(found or ""))
-    except (TemplateError, OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-    if wrong:
-        raise ConfigError(f"{path}: {wrong}")
+        tree = environment.parse(text)
+        names = unknown_names(environment, text, known)
+        problems = [mistake(path, what, line=line) for line, what in names]
+        own = {name.name: None for name in tree.find_all(nodes.Name) if name.ctx == "store"}
+    except (TemplateError, OSError, UnicodeDecodeError):
+        return []  # `check` tells
+    for included, _ in _included_by(tree):
+        try:
+            filename = environment.get_template(included).filename or ""
+        except TemplateError:
+            continue
+        problems += check_names(Path(filename), {**own, **known})
+    return problems
+
+
+def _included_by(tree: nodes.Template) -> list[tuple[str, int]]:
+    """The templates that one includes, and in which line; empty for a name only known later."""
+    return [
+        (str(name.value) if isinstance(name, nodes.Const) else "", found.lineno)
+        for found in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends))
+        if (name := getattr(found, "template", None)) is not None
+    ]
 
 
 def _kind(path: Path) -> str:

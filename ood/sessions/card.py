@@ -16,7 +16,8 @@ from ood.sessions.traces import Traces
 
 @dataclass(frozen=True)
 class Card:
-    """One session as its page shows it. `parameters` are (label, value); times are in seconds.
+    """One session as its page shows it. `displayed` and `parameters` are (label, value); times are
+    in seconds. `result` is the job's own sentence about what it did.
 
     `files_on` is the cluster with the job's files, empty when that is the portal host.
     `service_title` is empty for an app without a service. `connect_path` is where Connect leads,
@@ -35,10 +36,12 @@ class Card:
     starts_at: int | None
     context_directory: str
     files_on: str
+    displayed: tuple[tuple[str, str], ...]
     parameters: tuple[tuple[str, str], ...]
     log_name: str
     log_tail: str
     outputs: str
+    result: str
     cancelling: bool
     service_title: str = ""
     connection_timeout: int | None = None
@@ -77,10 +80,12 @@ def compose(
         starts_at=job.started_at if job is not None and waits else None,
         context_directory=(facts.directory if elsewhere else "") or directory,
         files_on=record.cluster_id if elsewhere else "",
+        displayed=context.displayed,
         parameters=context.parameters,
         log_name=context.log_name,
         log_tail=traces.log_tail,
         outputs=traces.outputs,
+        result=traces.result,
         cancelling=facts.cancelled_at is not None and verdict.outcome is None,
         service_title=options.title if options is not None else "",
         connection_timeout=options.connection_timeout if options is not None else None,

@@ -82,13 +82,24 @@ class ContextDirectory:
 
     @property
     def parameters(self) -> tuple[tuple[str, str], ...]:
-        """What was typed, as (label, value) for the card; empty fields and the cluster left out."""
+        """What was typed, as (label, value) for the card; empty fields, the cluster, and what is
+        `displayed` left out."""
+        return self._rows(display=False)
+
+    @property
+    def displayed(self) -> tuple[tuple[str, str], ...]:
+        """What was typed into the fields that form.yml has on the card itself: (label, value)."""
+        return self._rows(display=True)
+
+    def _rows(self, *, display: bool) -> tuple[tuple[str, str], ...]:
         fields = {field.name: field for field in self._app.fields} if self._app else {}
         rows = []
         for name, value in self.typed.items():
-            if name == CLUSTER_FIELD or value == "":
-                continue
             field = fields.get(name)
+            if name == CLUSTER_FIELD or display != (field is not None and field.display):
+                continue
+            if value == "" and (field is None or not display or field.hide_when_empty):
+                continue
             if field is not None and field.widget == "check_box":
                 value = "yes" if value == CHECKED else "no"
             rows.append((field.label if field else name, value))

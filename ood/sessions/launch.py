@@ -190,8 +190,15 @@ def _job_request(
         gpus_per_node=options.gpus_per_node,
         wall_time=options.wall_time,
         queue_name=options.queue_name,
-        native=options.native,
+        native=_native(options),
     )
+
+
+def _native(options: ScriptOptions) -> list[str]:
+    """The scheduler's own options, with those that Open OnDemand has a name for."""
+    account = [f"--account={options.accounting_id}"] if options.accounting_id else []
+    email = ["--mail-type=BEGIN"] if options.email_on_started else []
+    return [*account, *email, *options.native]
 
 
 def _context_json(app: AppDefinition, cluster: Cluster, typed: Mapping[str, str]) -> bytes:

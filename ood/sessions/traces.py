@@ -20,6 +20,7 @@ TAIL_LINES = 20
 TAIL_BYTES = 8192
 MAX_SENTENCE = 500  # characters
 OUTPUTS = re.compile(r"outputs-[0-9]+")
+FILES = (STARTED, OUTCOME, "failure", "result", "connection.yml", "outputs_directory")
 # Terminal control sequences (ECMA-48) and the other characters that a page cannot show.
 CONTROLS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b.|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -27,13 +28,14 @@ CONTROLS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b.|[\x00-\x08\x0b-\x1f\x7f-\x
 @dataclass(frozen=True)
 class Traces:
     """What one look found. `started_job` is the id that the job gave for itself, `exit_code` that
-    of the outcome file, `failure` the job's own sentence about it, `secrets` the names of secret
-    files that are still there."""
+    of the outcome file, `failure` the job's own sentence on why it failed and `result` that on what
+    it did, `secrets` the names of secret files that are still there."""
 
     there: bool = False
     started_job: str | None = None
     exit_code: int | None = None
     failure: str = ""
+    result: str = ""
     connected: bool = False
     connection: Connection | None = None
     connection_changed: bool = False
@@ -51,7 +53,7 @@ def traces_in(listing: Listing, last: Traces, log_name: str, secrets: tuple[str,
     """Read what has changed since the `last` look."""
     changed = {
         name: version
-        for name in (STARTED, OUTCOME, "failure", "connection.yml", log_name, "outputs_directory")
+        for name in (*FILES, log_name)
         if (version := listing.version(name)) != last.versions.get(name)
     }
     found = replace(
@@ -70,6 +72,8 @@ def traces_in(listing: Listing, last: Traces, log_name: str, secrets: tuple[str,
         found = replace(found, exit_code=parse_exit_code(listing.read(OUTCOME)))
     if "failure" in changed:
         found = replace(found, failure=_sentence(listing.read("failure")))
+    if "result" in changed:
+        found = replace(found, result=_sentence(listing.read("result")))
     if "outputs_directory" in changed:
         name = (listing.read("outputs_directory") or b"").decode("ascii", "replace").strip()
         found = replace(found, outputs=name if OUTPUTS.fullmatch(name) else "")

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping
 from flask import Blueprint, Flask, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from ood.apps.definition import CLUSTER_FIELD, AppDefinition, directives
+from ood.apps.definition import CLUSTER_FIELD, AppDefinition
+from ood.apps.directives import changes, limit_directives
 from ood.apps.fields import CHECKED
+from ood.config import Cluster
 from ood.errors import InvalidForm, NotFound, PortalError, SignInExpired
 from ood.schedulers.limits import Limits
 from ood.sessions.launch import cluster_of, launch, remember_form
@@ -80,9 +82,15 @@ def find_app(name: str) -> AppDefinition:
         raise NotFound("There is no such app.") from None
 
 
+def clusters_for(app: AppDefinition) -> dict[str, Cluster]:
+    """The back-ends that the user may launch an app on."""
+    found = portal().job_clusters(groups())
+    return {id: cluster for id, cluster in found.items() if app.runs_on(id)}
+
+
 def start(app: AppDefinition, typed: Mapping[str, str]) -> None:
     """Launch an app. Raises what `launch` raises."""
-    cluster = cluster_of(portal().job_clusters(groups()), typed)
+    cluster = cluster_of(clusters_for(app), typed)
     session_id = launch(board(), app, cluster, typed)
     note("launch", user(), host=cluster.id, object=session_id, app=app.name)
 
@@ -109,9 +117,9 @@ def read_typed(app: AppDefinition, given: Mapping[str, str]) -> dict[str, str]:
 def _page(
     app: AppDefinition, values: Mapping[str, str], mistakes: dict[str, str], problem: str
 ) -> str:
-    clusters = portal().job_clusters(groups())
+    clusters = clusters_for(app)
     limits = {
-        id: {field.name: directives(field, its) for field in app.fields}
+        id: {field.name: limit_directives(field, its) for field in app.fields}
         for id, its in limits_of(clusters).items()
     }
     chosen = values.get(CLUSTER_FIELD)
@@ -126,4 +134,5 @@ def _page(
         clusters=clusters.values(),
         limits=limits,
         chosen=chosen,
+        changed=changes(app.fields, {**values, CLUSTER_FIELD: chosen}),
     )

@@ -50,6 +50,11 @@ def size(count: int) -> str:
     return f"{amount:.3g} {'KMGTPE'[unit]}iB"
 
 
+def number(amount: float) -> str:
+    """`8` for 8.0."""
+    return f"{amount:.15g}"
+
+
 def iso_time(epoch: int) -> str:
     return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -69,6 +74,7 @@ def init_app(app: Flask) -> None:
         clock=clock,
         mib=mib,
         size=size,
+        number=number,
         iso_time=iso_time,
         plain_time=plain_time,
         fingerprint=fingerprint,

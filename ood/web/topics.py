@@ -14,30 +14,31 @@ from ood.sessions.card import Card
 SENTENCES = tuple(
     (topic, re.compile(words))
     for topic, words in (
-        ("registry-login", r"registry (\S+ )?refuse[sd]"),
+        ("registry-login", r"registry (\S+ )?refuse[sd]|registry user name|registry \S+ is empty"),
         (
             "image-not-found",
-            r"registry (\S+ )?has no (such )?image|There is no \S+ image|The image \S+ is not on",
+            r"registry (\S+ )?has no (such )?image|There is no \S+ image|The image \S+ is not on|"
+            r"which registry it is|name of an image",
         ),
         ("registry", r"registry (\S+ )?(did not answer|cannot be)|could not pull"),
         ("disk-full", r"disk is full|no room for|make room|cannot be made on"),
         ("safe-data", r"safe data|project director"),
-        ("tools", r"not installed on|podman does not work|Your home directory '"),
+        ("tools", r"not installed on|The runner is|podman does not work|Your home directory '"),
         ("gpu", r"No GPU|has no GPU|for a licence|as many GPUs"),
         ("out-of-memory", r"needed more memory than|more memory than it asked"),
         (
             "container",
-            r"could not start it|command could not be run|command line is wrong|a quote is not "
-            r"closed|this is not (NAME=value|UTF-8)|ended with exit code",
+            r"could not start it|command could not be run|command line is wrong|Usage: |"
+            r"quote is not closed|this is not (NAME=value|UTF-8)|ended with exit code",
         ),
         ("service", r"did not answer within|does not answer at the moment|Somebody else listens"),
-        ("machine", r"^The machine .*failed|ended by signal|Ended by SIG|more urgent job"),
+        ("machine", r"^The machine .*failed|ended by signal|Ended by |more urgent job"),
         (
             "too-much",
             r"[Aa]sks? for (more|less|fewer|no more)|no machine (with|of this back-end)|can no "
             r"longer end|less than the least",
         ),
-        ("your-limits", r"as (many|much) .* (as you may|as it allows)|used up|limit of your acc"),
+        ("your-limits", r"[Aa]s (many|much) .* as (you may|it allows)|used up|limit of your acc"),
         ("not-allowed", r"[Yy]ou may not|may not use|not known here|does not exist|for access"),
         (
             "closed",

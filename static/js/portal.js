@@ -86,27 +86,99 @@ function dress(root) {
   followLogs(root);
 }
 
-// What the chosen option says of other fields, in Open OnDemand's words: data-label-cores,
-// data-max-cores, data-hide-gpu. A hidden field is not sent; one with a mistake stays to be read.
-function followChoice(select) {
-  for (const { name, value } of select.selectedOptions[0]?.attributes ?? []) {
-    const [, what, id] = /^data-(label|max|hide)-(.+)$/.exec(name) ?? [];
-    const field = id && document.getElementById(id);
-    if (!field) continue;
-    if (what === "label") field.labels[0].firstChild.data = value;
-    if (what === "max" && value) field.max = value;
-    if (what === "max" && !value) field.removeAttribute("max");
-    if (what === "hide") {
-      field.disabled = value === "true" && !field.matches("[aria-invalid]");
-      field.closest(".field").hidden = field.disabled;
+// What choices do to other fields, in Open OnDemand's words (ood/apps/directives.py has them all):
+// data-label-cores, data-max-cores, data-hide-gpu, data-option-for-cluster-ruby. A hidden field is
+// not sent; one with a mistake stays to be read.
+const dashed = (text) => text.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "");
+function directivesOf(control) {
+  const chosen = control.matches("select") ? control.selectedOptions[0] : control;
+  if (!chosen || (control.type === "radio" && !control.checked)) return [];
+  return [...chosen.attributes].flatMap(({ name, value }) => {
+    const [, what, when] = /^(data-.+)-when-(un-?checked|checked)$/.exec(name) ?? [];
+    if (what) return (when === "checked") === control.checked ? [[what, value]] : [];
+    return name.startsWith("data-") && control.type !== "checkbox" ? [[name, value]] : [];
+  });
+}
+function followChoices(form, changed) {
+  const fields = new Map();
+  for (const field of form.querySelectorAll("[data-field]")) fields.set(dashed(field.dataset.field), field);
+  const controls = [...form.querySelectorAll("select, input[type=radio], input[type=checkbox]")];
+  const choices = () =>
+    new Set(
+      controls
+        .filter((each) => each.type !== "radio" || each.checked)
+        .map((each) => `${dashed(each.name)}-${dashed(each.value)}`),
+    );
+  // Options first: one that is no longer offered must not be what the rest follows.
+  const before = choices();
+  for (const option of form.querySelectorAll("option, input[type=radio]")) {
+    const gone = [...option.attributes].some(
+      ({ name, value }) =>
+        value === "false" && name.startsWith("data-option-for-") && before.has(name.slice(16)),
+    );
+    option.disabled = gone;
+    (option.closest("label") ?? option).hidden = gone;
+    if (gone && option.checked) option.checked = false;
+  }
+  for (const select of form.querySelectorAll("select")) {
+    const offered = [...select.options].find((option) => !option.disabled);
+    if (select.selectedOptions[0]?.disabled && offered) offered.selected = true;
+  }
+  const chosen = choices();
+  const told = new Map([...fields.keys()].map((name) => [name, { max: [], min: [] }]));
+  for (const control of controls) {
+    for (const [name, value] of directivesOf(control)) {
+      const [, what, rest] = /^data-(label|help|min|max|hide|set)-(.+)$/.exec(name) ?? [];
+      if (!what) continue;
+      const [target, condition] = fields.has(rest) ? [rest] : rest.split("-for-");
+      if (!fields.has(target) || (condition && !chosen.has(condition))) continue;
+      const known = told.get(target);
+      if (what === "hide") known.hide ||= value === "true";
+      else if (what === "min" || what === "max") known[what].push(value);
+      else if (what === "set" && control === changed) setField(fields.get(target), value);
+      else if (what !== "set") known[what] = value;
     }
   }
+  for (const [name, { hide, label, help, min, max }] of told) {
+    const field = fields.get(name);
+    const input = field.querySelector("input, select, textarea");
+    const gone = Boolean(hide) && !field.querySelector("[aria-invalid]");
+    field.hidden = gone;
+    for (const each of field.querySelectorAll("input, select, textarea")) {
+      if (each.type !== "radio" || gone || !each.closest("label").hidden) each.disabled = gone;
+    }
+    const labelled = field.querySelector("legend") ?? field.querySelector("label");
+    labelled.firstChild.data = label ?? field.dataset.label;
+    const own = field.querySelector("[data-own-help]");
+    const said = field.querySelector("[data-told-help]");
+    if (own) {
+      own.hidden = help !== undefined;
+      said.hidden = !own.hidden;
+      said.textContent = help ?? "";
+    }
+    if (input.type !== "number") continue;
+    const least = [input.dataset.ownMin, ...min].filter(Boolean).map(Number);
+    const most = [input.dataset.ownMax, ...max].filter(Boolean).map(Number);
+    if (least.length) input.min = Math.max(...least);
+    else input.removeAttribute("min");
+    if (most.length) input.max = Math.min(...most);
+    else input.removeAttribute("max");
+  }
+}
+function setField(field, value) {
+  const input = field.querySelector("input, select, textarea");
+  if (input.type === "checkbox") input.checked = ["1", "true"].includes(value);
+  else if (input.type === "radio") field.querySelector(`[value="${CSS.escape(value)}"]`)?.click();
+  else input.value = value;
 }
 document.addEventListener("change", (event) => {
-  if (event.target.matches("select")) followChoice(event.target);
+  const form = event.target.form;
+  if (form?.querySelector("[data-field]")) followChoices(form, event.target);
 });
 // Last of a load: by then a browser has put back what was chosen before.
-window.addEventListener("pageshow", () => document.querySelectorAll("select").forEach(followChoice));
+window.addEventListener("pageshow", () => {
+  for (const form of document.forms) if (form.querySelector("[data-field]")) followChoices(form);
+});
 
 // What cannot be taken back is asked about first.
 document.addEventListener("submit", (event) => {

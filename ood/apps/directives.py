@@ -1,0 +1,132 @@
+"""What a choice does to other fields: Open OnDemand's `data-*` directives, and a back-end's limits.
+
+A browser follows them as choices change (portal.js). What counts is done here, from what was sent.
+
+    data-hide-FIELD: true                    the field is not asked for
+    data-min-FIELD, data-max-FIELD: NUMBER   and with -for-OTHER-VALUE, while OTHER has that value
+    data-option-for-OTHER-VALUE: false       this option is not offered while OTHER has that value
+    data-label-FIELD, data-help-FIELD: TEXT
+    data-set-FIELD: VALUE                    filled in by the browser when the choice is made
+
+In them, what is no letter or digit in the name of a field or its value is written `-`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ood.apps.fields import CHECKED, Field
+from ood.schedulers.limits import Limits
+
+
+def dashed(text: str) -> str:
+    """A name or value as directives write it."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+@dataclass
+class Changes:
+    """What the choices made do to one field."""
+
+    hide: bool = False
+    min: float | None = None
+    max: float | None = None
+    label: str = ""
+    help: str = ""
+    without: set[str] = field(default_factory=set)  # values of options
+
+    def applied(self, to: Field) -> Field:
+        """The field as it is now, for checking what was typed into it."""
+        lows = [low for low in (to.min, self.min) if low is not None]
+        highs = [high for high in (to.max, self.max) if high is not None]
+        return to.model_copy(
+            update={
+                "min": max(lows, default=None),
+                "max": min(highs, default=None),
+                "options": tuple(each for each in to.options if each.value not in self.without),
+            }
+        )
+
+
+def changes(fields: Sequence[Field], typed: Mapping[str, str]) -> dict[str, Changes]:
+    """What the choices in `typed` (by field, the cluster's too) do to each field."""
+    found = {each.name: Changes() for each in fields}
+    names = {dashed(each.name): each.name for each in fields}
+    chosen = {dashed(name): dashed(value) for name, value in typed.items()}
+    for each in fields:
+        for option in each.options:
+            for key, value in option.directives.items():
+                condition = key.removeprefix("data-option-for-")
+                if condition != key and value == "false" and _holds(condition, chosen):
+                    found[each.name].without.add(option.value)
+    for key, value in _in_force(fields, typed):
+        verb, _, rest = key.removeprefix("data-").partition("-")
+        target, _, condition = _split(rest, names)
+        change = found.get(names.get(target, ""))
+        if change is None or (condition and not _holds(condition, chosen)):
+            continue
+        if verb == "hide" and value == "true":
+            change.hide = True
+        elif verb in ("min", "max") and (number := _number(value)) is not None:
+            setattr(change, verb, number)
+        elif verb in ("label", "help"):
+            setattr(change, verb, value)
+    return found
+
+
+def _in_force(fields: Sequence[Field], typed: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The directives of all that is chosen."""
+    for each in fields:
+        text = typed.get(each.name, each.value)
+        for option in each.options:
+            if option.value == text:
+                yield from option.directives.items()
+        for key, value in each.html_options.items():
+            what, _, when = key.rpartition("-when-")
+            now = ("checked",) if text == CHECKED else ("unchecked", "un-checked")
+            if value == "true" and when in now:
+                yield what, value
+
+
+def _split(rest: str, names: Mapping[str, str]) -> tuple[str, str, str]:
+    """`num-cores-for-cluster-ruby` as the field it is about, and the condition."""
+    return (rest, "", "") if rest in names else rest.partition("-for-")
+
+
+def _holds(condition: str, chosen: Mapping[str, str]) -> bool:
+    """Whether a field has the value that `FIELD-VALUE` says."""
+    return any(condition == f"{name}-{value}" for name, value in chosen.items())
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def unasked(hidden: Field) -> Any:
+    """The value of a field that is not asked for: a box that is not checked, else its own value."""
+    if hidden.widget == "check_box":
+        return False
+    free = hidden.model_copy(update={"required": False, "options": ()})
+    return free.read(hidden.value or (hidden.options[0].value if hidden.options else ""))
+
+
+def limit_directives(field: Field, limits: Limits) -> dict[str, str]:
+    """What choosing a back-end does to a field, by the names of the directives `label`, `max` and
+    `hide`; nothing for most fields."""
+    if field.name == "gpu":
+        return {"hide": "false" if limits.gpus else "true"}
+    if field.name not in ("cores", "memory"):
+        return {}
+    its = limits.cores if field.name == "cores" else limits.memory_gib
+    known = [limit for limit in (its, field.max) if limit is not None]
+    if not known:
+        return {"label": field.label, "max": ""}
+    most = f"{min(known):.15g}"
+    unit = " GiB" if field.name == "memory" else ""
+    return {"label": f"{field.label} (max {most}{unit})", "max": most}

@@ -1,0 +1,42 @@
+"""Fields that Open OnDemand knows by name: a form has them by naming them, and what is typed into
+them goes into the job by itself, where submit.yml does not say otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+KNOWN_FIELDS: dict[str, dict[str, Any]] = {
+    "bc_num_hours": {
+        "widget": "number_field",
+        "label": "Number of hours",
+        "value": 1,
+        "min": 1,
+        "required": True,
+    },
+    "bc_num_slots": {
+        "widget": "number_field",
+        "label": "Number of cores",
+        "value": 1,
+        "min": 1,
+        "required": True,
+    },
+    "bc_account": {"label": "Account"},
+    "bc_queue": {"label": "Partition"},
+    "bc_email_on_started": {
+        "widget": "check_box",
+        "label": "Send me an email when the job starts",
+    },
+}
+
+
+def job_options(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What those of them that are in a form say, by the keys of submit.yml's `script`."""
+    found = {
+        "wall_time": int(float(values.get("bc_num_hours") or 0) * 3600),
+        "cores": int(values.get("bc_num_slots") or 0),
+        "accounting_id": values.get("bc_account"),
+        "queue_name": values.get("bc_queue"),
+        "email_on_started": values.get("bc_email_on_started"),
+    }
+    return {key: value for key, value in found.items() if value}

@@ -1,0 +1,266 @@
+"""Every mistake in portal.yml, clusters.d and app_defs: `flask --app app check`.
+
+What the portal itself finds when it starts, and beside it what only a launch would show, and what
+is ignored although it looks as if something was meant by it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import AliasPath
+
+from ood.apps.definition import (
+    CLUSTER_FIELD,
+    AppDefinition,
+    Manifest,
+    ServiceOptions,
+    app_directories,
+    load_apps,
+)
+from ood.apps.fields import Field
+from ood.apps.known_fields import KNOWN_FIELDS
+from ood.apps.names_check import Known
+from ood.apps.templates import check_names
+from ood.config import ROOT, Acl, Cluster, JobSettings, PortalSettings, load_clusters, load_settings
+from ood.errors import ConfigError
+from ood.sessions.card import Card
+from ood.sessions.record import SessionRecord
+from ood.yaml_files import Keys, given_twice, mistake, read_yaml
+
+LIKE = 0.7  # how alike two names are, of 1, for one to be a misspelling of the other
+NOT_OURS = {
+    "manifest": {"role", "url", "subcategory", "metadata", "new_window", "caption", "layout"},
+    "form": {"form", "attributes", CLUSTER_FIELD, "title", "description", "cacheable", "submit"},
+    "attribute": {
+        "checked_value",
+        "unchecked_value",
+        "placeholder",
+        "readonly",
+        "id",
+        "skip_label",
+    },
+    "v2.metadata": {"url", "priority", "private"},
+    "v2.login": {"default"},
+    "v2.job": {"host", "lib", "libdir", "version", "site_timeout", "copy_environment"},
+    "v2.batch_connect": {"vnc", "vnc_container", "ssh_allow"},
+}
+"""Keys that Open OnDemand knows and this portal ignores."""
+NOT_READ = ("*.erb", "view.html*.j2", "info.html*", "form.js")
+OURS = "v2.custom.portal"
+
+
+def check_all(path: Path) -> tuple[list[str], list[str]]:
+    """Check what a portal.yml leads to. Returns the mistakes and the warnings, a line for each."""
+    settings, wrong = _settings(path)
+    clusters, broken_clusters = load_clusters(settings.clusters)
+    apps, broken_apps = load_apps(settings.app_defs, settings.form_values)
+    wrong += [line for error in (*broken_clusters, *broken_apps) for line in _lines(error)]
+    warnings = [*_form_values(path, settings, apps)]
+    for file in sorted(settings.clusters.glob("*.y*ml")):
+        wrong += given_twice(file)
+        warnings += _misspelt_in_cluster(file)
+    for directory in app_directories(settings.app_defs):
+        wrong += _app(directory, apps.get(directory.name))
+        warnings += _odd_in_app(directory)
+    for app in apps.values():
+        if clusters and not any(app.runs_on(id) for id, each in clusters.items() if each.job):
+            what = "there is no such cluster in clusters.d that runs jobs"
+            warnings.append(mistake(app.directory / "form.yml", what, [CLUSTER_FIELD]))
+    return [*dict.fromkeys(wrong)], [*dict.fromkeys(warnings)]
+
+
+def _lines(error: ConfigError) -> list[str]:
+    return error.message.splitlines()
+
+
+# ---- portal.yml
+
+
+def _settings(path: Path) -> tuple[PortalSettings, list[str]]:
+    """The settings, as far as they can be used, and what is wrong with them."""
+    try:
+        settings = load_settings(path)
+        wrong = []
+    except ConfigError as error:
+        wrong = _lines(error)
+        settings = _what_can_be_used(path)
+    for key in ("known_hosts", "user_ca"):
+        file = getattr(settings, key)
+        if file is not None and not file.exists():
+            wrong.append(mistake(path, f"there is no {file}", [key]))
+    return settings, [*wrong, *given_twice(path)]
+
+
+def _what_can_be_used(path: Path) -> PortalSettings:
+    """Where the other files are, by a portal.yml that has mistakes."""
+    try:
+        found = read_yaml(path)
+    except ConfigError:
+        found = {}
+    clusters, app_defs = found.get("clusters"), found.get("app_defs")
+    return PortalSettings.model_construct(
+        clusters=path.parent / (clusters if isinstance(clusters, str) else "clusters.d"),
+        app_defs=path.parent / app_defs if isinstance(app_defs, str) else ROOT / "app_defs",
+    )
+
+
+def _form_values(
+    path: Path, settings: PortalSettings, apps: Mapping[str, AppDefinition]
+) -> Iterator[str]:
+    """Values for apps or fields that are not there."""
+    known = {directory.name for directory in app_directories(settings.app_defs)}
+    for name, values in settings.form_values.items():
+        if name not in known:
+            yield mistake(path, _unknown(name, known, "app"), ["form_values", name])
+        elif name in apps:
+            app = apps[name]
+            names = {field.name for field in (*app.fields, *app.fixed)}
+            for key in values.keys() - names:
+                yield mistake(path, _unknown(key, names, "field"), ["form_values", name, key])
+
+
+# ---- clusters.d
+
+
+def _misspelt_in_cluster(path: Path) -> Iterator[str]:
+    known: dict[str, set[str]] = {"": {"v2"}}
+    for field in Cluster.model_fields.values():
+        if isinstance(field.validation_alias, AliasPath):
+            names = [str(name) for name in field.validation_alias.path]
+            for depth in range(1, len(names)):
+                known.setdefault(".".join(names[:depth]), set()).add(names[depth])
+    known["v2.job"] = {*JobSettings.model_fields}
+    for where, keys in known.items():
+        found = _read(path)
+        for key in filter(None, where.split(".")):
+            found = _mapping(found.get(key))
+        above = where.split(".") if where else []
+        yield from _misspelt(path, found, above, keys | NOT_OURS.get(where, set()), where == OURS)
+    for number, acl in enumerate(_list(_mapping(_read(path).get("v2")).get("acls"))):
+        yield from _misspelt(path, _mapping(acl), ["v2", "acls", number], Acl.model_fields)
+
+
+# ---- app_defs
+
+
+def _app(directory: Path, app: AppDefinition | None) -> Iterator[str]:
+    """What would only be found at a launch. `app` is None for one that is broken otherwise."""
+    form = _read(directory / "form.yml")
+    names = {*map(str, _list(form.get("form")))}
+    attributes = _mapping(form.get("attributes"))
+    secrets = {
+        name for name in names if _mapping(attributes.get(name)).get("widget") == "password_field"
+    }
+    job: dict[str, Collection[str] | None] = {
+        "context": names - secrets - {CLUSTER_FIELD},
+        "session": {"id", "run_id", "secrets", "service_path", "log"},
+        "session.secrets": secrets,
+        "app": {*Manifest.model_fields},
+        "app.service": {*ServiceOptions.model_fields},
+        "cluster": {*Cluster.model_fields, "label"},
+        "user": None,
+    }
+    card: Known = {
+        "session": {field.name for field in fields(Card)},
+        "session.record": {field.name for field in fields(SessionRecord)},
+    }
+    for template in sorted(directory.rglob("*.j2")):
+        yield from check_names(template, card if template.name.endswith(".md.j2") else job)
+    for file in ("manifest.yml", "form.yml"):
+        yield from given_twice(directory / file)
+    for needed in ("form.yml", "submit.yml.j2", "template"):
+        if not (directory / needed).exists():
+            yield mistake(directory / needed, "is missing")
+    template = directory / "template"
+    if template.is_dir() and not any(
+        (template / f"script.sh{end}").exists() for end in ("", ".j2")
+    ):
+        yield mistake(template / "script.sh.j2", "is missing: it is what a job does")
+    if app is not None and (directory / "submit.yml.j2").exists():
+        yield from _submit(app)
+
+
+def _submit(app: AppDefinition) -> Iterator[str]:
+    """What is wrong with submit.yml for the values that the form starts with."""
+    session = {"id": "0", "run_id": "0", "secrets": {}, "service_path": "/node/0/"}
+    context = {field.name: field.example() for field in (*app.fields, *app.fixed)}
+    cluster = Cluster.model_construct(id="example")
+    known = {"app": app.manifest, "context": context, "session": session}
+    try:
+        app.script_options({**known, "cluster": cluster, "user": "user"})
+    except ConfigError as error:
+        path = app.directory / "submit.yml.j2"
+        text = path.read_text("utf-8", "replace").split("\n")
+        for line in _lines(error):
+            what = line.removeprefix(f"{path}: ")
+            key = what.partition(":")[0].rpartition(".")[2]
+            at = (
+                n for n, each in enumerate(text, 1) if re.search(rf"\b{re.escape(key)}\s*:", each)
+            )
+            yield mistake(path, what, line=next(at, None))
+
+
+def _odd_in_app(directory: Path) -> Iterator[str]:
+    """What is ignored although it looks as if something was meant by it."""
+    path = directory / "manifest.yml"
+    yield from _misspelt(path, _read(path), [], {*Manifest.model_fields} | NOT_OURS["manifest"])
+    path = directory / "form.yml"
+    form = _read(path)
+    yield from _misspelt(path, form, [], NOT_OURS["form"])
+    names, attributes = _list(form.get("form")), _mapping(form.get("attributes"))
+    bare = {str(name) for name in names if name not in attributes}
+    for name, given in attributes.items():
+        known = {*Field.model_fields} - {"name"} | NOT_OURS["attribute"]
+        yield from _misspelt(path, _mapping(given), ["attributes", str(name)], known)
+        if name not in names and (close := get_close_matches(str(name), bare, 1, LIKE)):
+            what = f"there is no such field in `form`; is it `{close[0]}`?"
+            yield mistake(path, what, ["attributes", str(name)])
+    for name in sorted(bare - {*KNOWN_FIELDS}):
+        if name.startswith(("auto_", "bc_")):
+            what = "Open OnDemand fills this field in by itself, and this portal does not: say its "
+            yield mistake(path, what + "`widget`, or leave it out", ["form", names.index(name)])
+    for file in sorted(path for name in NOT_READ for path in directory.rglob(name)):
+        yield mistake(file, "is not read: docs/from-open-ondemand.md says how to bring it over")
+
+
+# ---- Names
+
+
+def _misspelt(
+    path: Path,
+    found: Mapping[Any, Any],
+    above: Keys,
+    known: Iterable[str],
+    all_: bool = False,
+) -> Iterator[str]:
+    """Keys that are like known ones; with `all_`, any that are not known."""
+    names = {*known}
+    for key in map(str, found):
+        if key not in names and (all_ or get_close_matches(key, names, 1, LIKE)):
+            yield mistake(path, _unknown(key, names, "key"), [*above, key])
+
+
+def _unknown(name: str, known: Iterable[str], what: str) -> str:
+    close = get_close_matches(name, [*known], 1, LIKE)
+    return f"there is no such {what}" + (f"; is it `{close[0]}`?" if close else "")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return read_yaml(path)
+    except ConfigError:
+        return {}
+
+
+def _mapping(found: Any) -> dict[Any, Any]:
+    return found if isinstance(found, dict) else {}
+
+
+def _list(found: Any) -> list[Any]:
+    return found if isinstance(found, list) else []

@@ -1,0 +1,241 @@
+"""`flask --app app check`: every mistake of a site's files, by file, line and key."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ood.check import check_all
+from ood.config import EMBEDDED
+from tests.conftest import ROOT
+
+BROKEN = {
+    "portal.yml": """\
+titel: Mine
+auth: header
+idle_minutes: 0
+known_hosts: nowhere
+app_defs: apps
+clusters: clusters.d
+clusters: clusters.d
+""",
+    "clusters.d/alpha.yml": """\
+v2:
+  metadata:
+    titel: Alpha
+  job:
+    adapter: torque
+    submit_hosts: h
+  custom:
+    portal:
+      home: nearby
+      cores: 4
+""",
+    "clusters.d/beta.yml": "v2:\n  job: {adapter: slurm}\n   login: x\n",
+    "clusters.d/gamma.yml": """\
+v2:
+  job: {adapter: slurm}
+  custom: {portal: {home: unsynched}}
+""",
+    "apps/one/manifest.yml": "name: One\ncatgory: Mine\nsubcategory: Fine\n",
+    "apps/one/form.yml": """\
+form: [cluster, cores, mode, secret, auto_accounts]
+attributes:
+  core:
+    widget: number_field
+  mode:
+    widget: dropdown
+    labell: Mode
+    help: a
+    help: b
+  secret:
+    widget: password_field
+    min: few
+""",
+    "apps/one/submit.yml.j2": "script:\n  cores: {{ context.coers }}\n",
+    "apps/one/info.md.j2": "{{ session.outputs }} {{ session.otputs }}\n{{ context.cores }}\n",
+    "apps/one/template/before.sh.j2": """\
+echo {{ context.cores }} {{ context.secret }}
+echo {{ session.secrets.secret }} {{ session.secrets.other }} "{{ user }}"
+{% set mine = 1 %}
+echo {{ mine }} {{ cluster.id }} {{ cluster.ip }} {{ context.maybe | default(1) }}
+echo $(( {{ context.cores }} ))
+{% include "nothing.sh.j2" %}
+""",
+    "apps/one/template/script.sh.erb": "",
+    "apps/two/manifest.yml": "name: [Two]\nservice: {path: '//', titel: x}\n",
+    "apps/two/form.yml": "form: 5\n",
+    "apps/two/submit.yml.j2": "script: {}\n",
+    "apps/two/template/script.sh": "",
+    "apps/two/template/after.sh.j2": "\n{% if %}\n",
+    "apps/three/manifest.yml": "name: Three\n",
+    "apps/three/form.yml": "cluster: [alpha, nowhere]\nform: [cores]\n",
+    "apps/three/submit.yml.j2": "script:\n  cores: {{ context.cores }}\n  memory: 4\n",
+    "apps/three/template/script.sh": "",
+}
+MISTAKES = """\
+portal.yml: line 1: titel: Extra inputs are not permitted
+portal.yml: line 3: idle_minutes: Input should be greater than 0
+portal.yml: line 7: clusters: is given twice, and only the last one counts
+clusters.d/alpha.yml: line 5: v2.job.adapter: Input should be 'slurm' or 'local'
+clusters.d/alpha.yml: line 9: v2.custom.portal.home: Input should be 'synched' or 'unsynched'
+clusters.d/beta.yml: line 3: this is not YAML (while parsing a block mapping, expected \
+<block end>, but found '<block mapping start>')
+clusters.d/gamma.yml: line 3: `v2.custom.portal.home: unsynched` needs `v2.login.host`: where are \
+its homes?
+apps/one/form.yml: line 6: attributes.mode.widget: Input should be 'number_field', 'select', \
+'radio', 'check_box', 'text_field', 'text_area', 'password_field' or 'hidden_field'
+apps/one/form.yml: line 9: attributes.mode.help: is given twice, and only the last one counts
+apps/one/form.yml: line 12: attributes.secret.min: Input should be a valid number, unable to parse \
+string as a number
+apps/one/submit.yml.j2: line 2: `context` has no `coers`; is it `cores`?
+apps/one/info.md.j2: line 1: `session` has no `otputs`; is it `outputs`?
+apps/one/info.md.j2: line 2: there is no `context`
+apps/one/template/before.sh.j2: line 1: `context` has no `secret`
+apps/one/template/before.sh.j2: line 2: `session.secrets` has no `other`
+apps/one/template/before.sh.j2: line 2: a value stands inside ". Write it by itself: it is quoted \
+already.
+apps/one/template/before.sh.j2: line 4: `cluster` has no `ip`
+apps/one/template/before.sh.j2: line 5: a value stands inside ((. Write it by itself: it is quoted \
+already.
+apps/one/template/before.sh.j2: line 6: there is no nothing.sh.j2 to include
+apps/one/template/script.sh.j2: is missing: it is what a job does
+apps/two/manifest.yml: line 1: name: Input should be a valid string
+apps/two/manifest.yml: line 2: service.title: Field required
+apps/two/manifest.yml: line 2: service.path: String should match pattern \
+'^([A-Za-z0-9_.~-][A-Za-z0-9_.~/-]*)?$'
+apps/two/manifest.yml: line 2: service.titel: Extra inputs are not permitted
+apps/two/form.yml: line 1: form: a list of names is expected
+apps/two/template/after.sh.j2: line 2: Expected an expression, got 'end of statement block'
+apps/three/submit.yml.j2: line 3: script.memory: Extra inputs are not permitted"""
+WARNINGS = """\
+clusters.d/alpha.yml: line 3: v2.metadata.titel: there is no such key; is it `title`?
+clusters.d/alpha.yml: line 6: v2.job.submit_hosts: there is no such key; is it `submit_host`?
+clusters.d/alpha.yml: line 10: v2.custom.portal.cores: there is no such key; is it `max_cores`?
+apps/one/manifest.yml: line 2: catgory: there is no such key; is it `category`?
+apps/one/form.yml: line 3: attributes.core: there is no such field in `form`; is it `cores`?
+apps/one/form.yml: line 7: attributes.mode.labell: there is no such key; is it `label`?
+apps/one/form.yml: line 1: form.4: Open OnDemand fills this field in by itself, and this portal \
+does not: say its `widget`, or leave it out
+apps/one/template/script.sh.erb: is not read: docs/from-open-ondemand.md says how to bring it \
+over"""
+
+
+def written(directory: Path, files: dict[str, str]) -> Path:
+    for name, content in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return directory / "portal.yml"
+
+
+def checked(path: Path | None = None) -> tuple[int, str, str]:
+    """Run the command as an administrator does: exit code, output and errors."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flask", "--app", "app", "check"],
+        cwd=ROOT,
+        env=os.environ | ({"OOD_PORTAL_CONFIG": str(path)} if path else {}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_every_mistake_is_named(tmp_path: Path) -> None:
+    code, said, errors = checked(written(tmp_path, BROKEN))
+    lines = said.replace(f"{tmp_path}/", "").splitlines()
+    mistakes = [line for line in lines if not line.startswith("Warning: ")]
+    warnings = [line.removeprefix("Warning: ") for line in lines if line.startswith("Warning: ")]
+    assert sorted(mistakes) == sorted(MISTAKES.splitlines())
+    assert sorted(warnings) == sorted(WARNINGS.splitlines())
+    assert code == 1
+    assert f"{len(mistakes)} mistakes" in errors
+
+
+def test_a_whole_site_has_none() -> None:
+    code, said, errors = checked()
+    assert (code, said, errors) == (0, f"No mistakes in what {EMBEDDED} leads to.\n", "")
+
+
+def test_the_devclusters_files_have_none(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "devcluster/site/clusters.d", tmp_path / "clusters.d")
+    shutil.copy(ROOT / "devcluster/site/portal.yml", tmp_path)
+    (tmp_path / "known_hosts").touch()
+    assert check_all(tmp_path / "portal.yml") == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("portal_yml", "said"),
+    [
+        ("title: [broken", "portal.yml: line 1: this is not YAML"),
+        ("- a list", "portal.yml: holds a list where keys are expected"),
+        ("clusters: [a]", "portal.yml: line 1: clusters: "),
+        ("title: x\nauth: ssh\n", "portal.yml: line 2: `auth: ssh` needs `portal_host`"),
+        (
+            "auth: header\nportal_host: h\nknown_hosts: k\n",
+            "line 1: `auth: header` needs `credentials: certificate`: there is no password; "
+            "`auth: header` needs `front_ends`",
+        ),
+        ("portal_host: h\n", "line 1: `auth: token` serves this machine only"),
+        ("title: x\nknown_hosts: k\n", "portal.yml: line 2: known_hosts: there is no "),
+    ],
+)
+def test_a_broken_portal_yml_is_no_obstacle(tmp_path: Path, portal_yml: str, said: str) -> None:
+    files = {"portal.yml": portal_yml, "clusters.d/a.yml": "v2: text"}
+    mistakes, warnings = check_all(written(tmp_path, files))
+    assert any(said in line for line in mistakes), mistakes
+    assert any("clusters.d/a.yml: line 1: v2: is missing" in line for line in mistakes)
+    assert warnings == []
+
+
+def test_a_missing_portal_yml_is_told(tmp_path: Path) -> None:
+    code, said, _ = checked(tmp_path / "gone.yml")
+    assert code == 1
+    assert f"{tmp_path}/gone.yml: No such file or directory" in said
+
+
+def test_values_for_what_is_not_there(tmp_path: Path) -> None:
+    values = "form_values:\n  container_ap: {}\n  jupyter_app:\n    container_urll: x\n"
+    files = {"portal.yml": values, "clusters.d/a.yml": "v2: {job: {adapter: local}}"}
+    mistakes, warnings = check_all(written(tmp_path, files))
+    path = tmp_path / "portal.yml"
+    assert mistakes == []
+    assert warnings == [
+        f"{path}: line 2: form_values.container_ap: there is no such app; is it `container_app`?",
+        f"{path}: line 4: form_values.jupyter_app.container_urll: there is no such field; is it "
+        "`container_url`?",
+    ]
+
+
+def test_an_app_for_a_cluster_that_is_not_there(tmp_path: Path) -> None:
+    files = {
+        "portal.yml": "app_defs: apps",
+        "clusters.d/a.yml": "v2: {job: {adapter: local}}",
+        "apps/one/manifest.yml": "name: One",
+        "apps/one/form.yml": "form: [x]\ncluster: owens",
+        "apps/one/submit.yml.j2": "",
+        "apps/one/template/script.sh": "",
+    }
+    _, (warning,) = check_all(written(tmp_path, files))
+    assert "apps/one/form.yml: line 2: cluster: there is no such cluster" in warning
+
+
+def test_included_templates_are_checked_with_the_names_of_the_app(tmp_path: Path) -> None:
+    files = {
+        "portal.yml": "app_defs: apps",
+        "clusters.d/a.yml": "v2: {job: {adapter: local}}",
+        "apps/one/manifest.yml": "name: One",
+        "apps/one/form.yml": "form: [x]",
+        "apps/one/submit.yml.j2": "",
+        "apps/shared/run.sh.j2": "echo {{ own }} {{ context.x }}\necho {{ context.y }}\n",
+        "apps/one/template/script.sh.j2": "{% set own = 1 %}\n{% include 'shared/run.sh.j2' %}",
+    }
+    (mistake,), warnings = check_all(written(tmp_path, files))
+    assert mistake == f"{tmp_path}/apps/shared/run.sh.j2: line 2: `context` has no `y`"
+    assert warnings == []

@@ -1,0 +1,205 @@
+"""Open OnDemand's `data-*` directives: what choices do to other fields, on the server and in a
+browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from playwright.sync_api import Page, expect
+
+from ood.apps.definition import AppDefinition, load_apps
+from ood.errors import InvalidForm
+from tests.conftest import RunningPortal
+from tests.researcher import Researcher, accessible
+
+FORM = """
+cluster: this_machine
+form: [cluster, node_type, version, num_cores, enable_cuda, cuda_version, account, note]
+attributes:
+  node_type:
+    widget: select
+    options:
+      - [ "standard", "standard",
+          data-max-num-cores-for-cluster-this-machine: 4, data-max-num-cores-for-cluster-other: 2,
+          data-hide-enable-cuda: true, data-set-account: "plain-code" ]
+      - [ "gpu node", "any_gpu",
+          data-max-num-cores: 1, data-label-num-cores: "Cores beside the GPU",
+          data-help-num-cores: "One is all there is.", data-set-account: "gpu-code",
+          data-set-enable-cuda: 1 ]
+  version:
+    widget: radio_button
+    value: "1"
+    options:
+      - ["One", "1"]
+      - ["Two", "2", data-option-for-node-type-standard: false]
+  num_cores: {widget: number_field, label: Number of cores, help: As *many* as it needs.,
+              value: 1, min: 1, max: 8, required: true}
+  enable_cuda:
+    widget: check_box
+    label: Enable CUDA
+    html_options: {data: {hide-cuda-version-when-unchecked: true}}
+  cuda_version:
+    widget: select
+    options: [[ "10", "cuda/10", data-option-for-node-type-standard: false ], [ "12", "cuda/12" ]]
+  account: {label: Account}
+  note: {display: true, hide_when_empty: true}
+"""
+STANDARD = {
+    "cluster": "this_machine",
+    "node_type": "standard",
+    "version": "1",
+    "num_cores": "4",
+    "enable_cuda": "0",
+    "cuda_version": "cuda/12",
+    "account": "",
+}
+GPU = {**STANDARD, "node_type": "any_gpu", "num_cores": "1", "enable_cuda": "1"}
+
+
+@pytest.fixture(scope="module")
+def app_defs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("apps")
+    files = {
+        "manifest.yml": "name: Choosy",
+        "form.yml": FORM,
+        "submit.yml.j2": "script: {cores: {{ context.num_cores }}}",
+        "template/script.sh.j2": "#!/bin/bash\necho {{ context.cuda_version }}\n",
+    }
+    for name, content in files.items():
+        path = directory / "choosy" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def app(app_defs: Path) -> AppDefinition:
+    apps, problems = load_apps(app_defs, {})
+    assert problems == []
+    return apps["choosy"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "wrong"),
+    [
+        (STANDARD, {}),
+        (GPU, {}),
+        ({**GPU, "version": "2", "cuda_version": "cuda/10"}, {}),
+        ({**STANDARD, "num_cores": "5"}, {"num_cores": "4 or less"}),
+        ({**STANDARD, "cluster": "other", "num_cores": "3"}, {"num_cores": "2 or less"}),
+        ({**STANDARD, "cluster": "third", "num_cores": "8"}, {}),
+        ({**GPU, "num_cores": "2"}, {"num_cores": "1 or less"}),
+        ({**STANDARD, "version": "2"}, {"version": "one of the options"}),
+        ({**GPU, "cuda_version": "none"}, {"cuda_version": "one of the options"}),
+        # What is hidden is not asked for, whatever is sent.
+        ({**STANDARD, "cuda_version": "none"}, {}),
+    ],
+)
+def test_what_was_chosen_says_what_is_accepted(
+    app: AppDefinition, typed: dict[str, str], wrong: dict[str, str]
+) -> None:
+    found: dict[str, str] = {}
+    try:
+        app.read_form(typed)
+    except InvalidForm as error:
+        found = error.fields
+    assert found.keys() == wrong.keys()
+    assert all(wrong[name] in found[name] for name in wrong)
+
+
+def test_a_hidden_field_has_its_own_value(app: AppDefinition) -> None:
+    values = app.read_form({**STANDARD, "enable_cuda": "1"})
+    assert values["enable_cuda"] is False  # hidden by the node type, so not switched on
+    hidden = app.read_form({**GPU, "enable_cuda": "0", "cuda_version": "; rm"})
+    assert hidden["cuda_version"] == "cuda/10"
+
+
+def test_the_clusters_of_an_app(app: AppDefinition) -> None:
+    assert app.runs_on("this_machine")
+    assert not app.runs_on("other")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("options: [[a, a, {hide-b: true}]]", "`hide-b` is no directive"),
+        ("options: [[{data-hide-b: true}]]", "an option is empty"),
+    ],
+)
+def test_what_is_no_directive_is_told(tmp_path: Path, given: str, said: str) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/manifest.yml").write_text("name: A")
+    (tmp_path / "a/form.yml").write_text(
+        f"form: [x]\nattributes:\n  x:\n    widget: select\n    {given}"
+    )
+    _, problems = load_apps(tmp_path, {})
+    (problem,) = problems
+    assert "form.yml: line 5: attributes.x.options: " in problem.message
+    assert said in problem.message
+
+
+@pytest.fixture(scope="module")
+def portal(app_defs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPortal]:
+    directory = tmp_path_factory.mktemp("portal")
+    settings = {"app_defs": str(app_defs), "clusters": "clusters.d"}
+    (directory / "portal.yml").write_text(yaml.safe_dump(settings))
+    (directory / "clusters.d").mkdir()
+    for name in ("this_machine", "other"):
+        text = f"v2: {{metadata: {{title: {name}}}, job: {{adapter: local}}}}"
+        (directory / f"clusters.d/{name}.yml").write_text(text)
+    running = RunningPortal(
+        directory,
+        {"HOME": str(directory), "OOD_PORTAL_CONFIG": str(directory / "portal.yml")},
+    )
+    running.start()
+    yield running
+    running.stop()
+
+
+def test_a_browser_follows_choices(page: Page, portal: RunningPortal) -> None:
+    ada = Researcher(page, portal)
+    ada.opens_the_address()
+    page.goto(f"{portal.url}/apps/choosy")
+    cores, cuda, box = (
+        page.locator(f"#{name}") for name in ("num_cores", "cuda_version", "enable_cuda")
+    )
+    two = page.get_by_label("Two")
+    assert page.locator("#cluster option").all_inner_texts() == ["this_machine"]
+    expect(cores).to_have_attribute("max", "4")
+    expect(box).to_be_hidden()
+    expect(two).to_be_hidden()
+    # What the server had sent is what the script makes of it too.
+    page.select_option("#node_type", "any_gpu")
+    expect(cores).to_have_attribute("max", "1")
+    expect(page.get_by_label("Cores beside the GPU")).to_be_visible()
+    expect(page.locator("#num_cores-help")).to_have_text(
+        "One is all there is.", use_inner_text=True
+    )
+    expect(page.locator("#account")).to_have_value("gpu-code")
+    expect(box).to_be_checked()
+    expect(cuda).to_be_visible()
+    two.check()
+    cuda.select_option("cuda/10")
+    box.uncheck()
+    expect(cuda).to_be_hidden()
+    accessible(page, "form-with-directives")
+    page.select_option("#node_type", "standard")
+    assert ada.complaints == []
+    expect(cores).to_have_attribute("max", "4")
+    expect(page.get_by_label("Number of cores")).to_be_visible()
+    expect(page.locator("#num_cores-help em")).to_have_text("many")
+    expect(two).not_to_be_checked()
+    expect(page.locator("#account")).to_have_value("plain-code")
+    page.get_by_label("One").check()
+    page.locator("#note").fill("shown on the card")
+    card = ada.presses_launch_and_sees_the_card()
+    expect(card.locator("dl").first).to_contain_text("shown on the card")
+    page.goto(f"{portal.url}/apps/choosy")
+    page.get_by_label("One").check()
+    page.locator("#note").fill("")
+    card = ada.presses_launch_and_sees_the_card()
+    expect(card.locator("dt", has_text="Note")).to_have_count(0)
+    assert ada.complaints == []
