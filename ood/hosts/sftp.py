@@ -44,7 +44,7 @@ class SFTPFiles(Files):
         return self._shared.get_channel() if self._shared is not None else None
 
     def resolve(self, path: str) -> str:
-        """Return the absolute path the server makes of `path`."""
+        """OpenSSH does it as the contract says; a relative path begins at home."""
         with self._client(path) as client:
             return client.normalize(path)
 
@@ -55,6 +55,10 @@ class SFTPFiles(Files):
     def stat(self, path: str) -> FileEntry:
         with self._client(path) as client:
             return _entry(path.rsplit("/", 1)[-1], client.stat(path))
+
+    def lstat(self, path: str) -> FileEntry:
+        with self._client(path) as client:
+            return _entry(path.rsplit("/", 1)[-1], client.lstat(path))
 
     def open(self, path: str, mode: str) -> BinaryIO:
         with ExitStack() as undo:
@@ -86,6 +90,17 @@ class SFTPFiles(Files):
     def rename(self, old: str, new: str) -> None:
         with self._client(old) as client:
             client.posix_rename(old, new)
+
+    def move(self, old: str, new: str) -> None:
+        with self._client(old) as client:
+            client.lstat(old)
+        with self._client(new) as client:
+            _raise_if_there(client, new)  # OpenSSH would replace a link that leads to nothing
+            try:
+                client.rename(old, new)
+            except OSError as error:
+                _raise_if_there(client, new, error)
+                raise
 
     def remove(self, path: str) -> None:
         with self._client(path) as client:
@@ -207,13 +222,13 @@ def _open(client: SFTPClient, path: str, mode: str) -> paramiko.SFTPFile:
     return file
 
 
-def _raise_if_there(client: SFTPClient, path: str, error: OSError) -> None:
+def _raise_if_there(client: SFTPClient, path: str, error: OSError | None = None) -> None:
     """Raise FileExistsError when `path` is there, which SFTP calls no more than a failure."""
     try:
         client.lstat(path)
     except OSError:
         return
-    raise FileExistsError(errno.EEXIST, str(error)) from error
+    raise FileExistsError(errno.EEXIST, str(error or path)) from error
 
 
 def _entry(name: str, found: paramiko.SFTPAttributes) -> FileEntry:
