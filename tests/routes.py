@@ -40,6 +40,7 @@ RULES = {
     "files.index": PAGE,
     "files.home": PAGE,
     "files.show": PAGE,
+    "files.change": CHANGE,
     "node.http": SERVICE,
     "node.websocket": SERVICE,
     "node.enter": SERVICE,

@@ -11,33 +11,37 @@ from urllib.parse import urlencode
 from flask import Blueprint, Flask, Response, jsonify, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from ood.errors import FileMissing, FileRefused
+from ood.errors import FileMissing, FileRefused, InvalidForm, NotFound
 from ood.hosts.base import FileEntry, Host, as_utf8, shown
 from ood.web.downloads import MAGIC, OCTETS, image_type, send
-from ood.web.here import asked_page, note, user, wants_json
-from ood.web.listing import Kind, View, kind_of, names_of, page_of, when
+from ood.web.file_changes import CHANGES
+from ood.web.file_edit import edit, save
+from ood.web.here import note, user, wants_json
+from ood.web.listing import Kind, View, kind_of, names_of, page_of, view_of, when
 from ood.web.node import Rest
 from ood.web.paths import (
     PORTAL,
-    as_bytes,
     asked_path,
     canonical,
     files_address,
     files_on,
+    for_audit,
     is_possible,
 )
-from ood.web.reach import Access, Reach, hosts, reach_on
+from ood.web.reach import Access, Reach, reach_on
+from ood.web.selection import as_value
 
 bp = Blueprint("files", __name__, url_prefix="/files")
 
-MAX_TEXT = 200  # characters to look for
 VIEW_BYTES = 1024 * 1024
+ACTIONS = {**CHANGES, "save": save}
+"""What the buttons of forms do, by their `action`."""
 
 
 def init_app(app: Flask) -> None:
     app.url_map.converters["rest"] = Rest
     app.register_blueprint(bp)
-    app.jinja_env.filters.update(shown=shown, as_utf8=as_utf8)
+    app.jinja_env.filters.update(shown=shown, as_utf8=as_utf8, as_value=as_value)
     app.jinja_env.globals.update(files_address=files_address, files_on=files_on)
 
 
@@ -74,7 +78,24 @@ def show(host: str, path: str) -> str | BaseResponse:
         return _as_json(reach, right, entry)
     if entry.is_directory:
         return _directory(reach, right)
+    if "edit" in request.args:
+        return edit(reach, right)
     return _file(reach, right, entry)
+
+
+@bp.post("/<host>/", defaults={"path": ""}, merge_slashes=False)
+@bp.post("/<host>/<rest:path>", merge_slashes=False)
+def change(host: str, path: str) -> str | BaseResponse | tuple[str, int]:
+    """Do what a form of a page asks for."""
+    reach = reach_on(host)
+    path = canonical(asked_path())
+    action = ACTIONS.get(request.form.get("action", ""))
+    if action is None or not is_possible(path):
+        raise NotFound("There is no such page.")
+    try:
+        return action(reach, path)
+    except InvalidForm as error:  # about a form of the directory's own page
+        return _directory(reach, path, error.fields), error.http_status
 
 
 def _home(host: str) -> BaseResponse:
@@ -92,43 +113,23 @@ def _typed(typed: str, here: str, machine: Host) -> str:
 # ---- Directories
 
 
-def _directory(reach: Reach, path: str) -> str:
-    view = _view()
+def _directory(reach: Reach, path: str, mistakes: dict[str, str] | None = None) -> str:
+    """The page of a directory. `mistakes` are sentences about fields of its forms."""
+    view = view_of(request.args)
     page = page_of(reach.files.list(reach.end(path)), path, view, reach.stat)
     entries = [row.entry for row in page.rows] if view.details else []
     machine = reach.machine
     return render_template(
         "files/directory.html",
-        **where(reach, path) | {"kept": _query(view, text="", page=1)},
+        **reach.shown(path),
         view=view,
         page=page,
         owners=names_of(machine, "passwd", (each.uid for each in entries)) if entries else {},
         groups=names_of(machine, "group", (each.gid for each in entries)) if entries else {},
         link=lambda **changes: files_address(reach.id, path) + _query(view, **changes),
-    )
-
-
-def where(reach: Reach, path: str) -> dict[str, Any]:
-    """What `files/_where.html` shows above every page."""
-    return {
-        "host": reach.id,
-        "hosts": hosts(),
-        "path": path,
-        "crumbs": reach.crumbs(path),
-        "favourites": {each: reach.short(each) for each in reach.favourites()},
-        "may": reach.may,
-        "kept": "",
-    }
-
-
-def _view() -> View:
-    given = request.args
-    return View(
-        hidden=given.get("hidden") == "1",
-        details=given.get("details") == "1",
-        text=given.get("text", "").strip()[:MAX_TEXT],
-        sort=given.get("sort", ""),
-        page=asked_page(),
+        kept=_query(view, text="", page=1),
+        mistakes=mistakes or {},
+        typed=request.form,
     )
 
 
@@ -161,7 +162,8 @@ def _file(reach: Reach, path: str, entry: FileEntry) -> str:
         text = codecs.getincrementaldecoder("utf-8")("replace").decode(head, final=not cut)
     return render_template(
         "files/file.html",
-        **where(reach, path),
+        **reach.shown(path),
+        kept="",
         entry=entry,
         kind=kind,
         modified=when(entry),
@@ -188,11 +190,6 @@ def _send(reach: Reach, path: str, entry: FileEntry) -> Response:
         event = "file-read" if image else "file-downloaded"
         note(event, user(), host=reach.machine.name, object=for_audit(path))
     return response
-
-
-def for_audit(path: str) -> str:
-    """A path in which no byte is lost, and which every reader of JSON takes."""
-    return as_bytes(path).decode("utf-8", "backslashreplace")
 
 
 # ---- JSON

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -12,8 +12,10 @@ from typing import Any, Literal
 from ood.errors import CommandFailed, CommandTimedOut, FileFailed, FileRefused
 from ood.hosts.base import FileEntry, Host
 from ood.sessions.untrusted import LAST_SECOND
+from ood.web.here import asked_page
 
 PAGE_SIZE = 500
+MAX_TEXT = 200  # characters to look for
 GETENT_TIMEOUT = 5.0  # seconds
 FIRST_SECOND = -62_135_596_800  # of the year 1, when calendars begin
 
@@ -117,16 +119,35 @@ SORTS: dict[str, Callable[[FileEntry], Any]] = {
 }
 
 
+def view_of(query: Mapping[str, str]) -> View:
+    """The view that an address asks for."""
+    return View(
+        hidden=query.get("hidden") == "1",
+        details=query.get("details") == "1",
+        text=query.get("text", "").strip()[:MAX_TEXT],
+        sort=query.get("sort", ""),
+        page=asked_page(),
+    )
+
+
+def matching(entries: list[FileEntry], view: View) -> tuple[list[FileEntry], int]:
+    """The entries that a view shows, in no order, and how many others it does not show for the dot
+    they begin with."""
+    if view.text:
+        text = view.text.lower()
+        entries = [entry for entry in entries if text in entry.name.lower()]
+    if view.hidden:
+        return entries[:], 0
+    shown = [entry for entry in entries if not entry.name.startswith(".")]
+    return shown, len(entries) - len(shown)
+
+
 def page_of(
     entries: list[FileEntry], directory: str, view: View, end_of: Callable[[str], FileEntry]
 ) -> TablePage:
     """What to show of the entries of a directory. Links are followed, by `end_of`, for the one page
     only: each is a question to the host."""
-    if view.text:
-        text = view.text.lower()
-        entries = [entry for entry in entries if text in entry.name.lower()]
-    shown = [entry for entry in entries if view.hidden or not entry.name.startswith(".")]
-    hidden = sum(entry.name.startswith(".") for entry in entries) if not view.hidden else 0
+    shown, hidden = matching(entries, view)
     shown.sort(key=SORTS["name"])
     by = SORTS.get(view.sort.removeprefix("-"))
     if by is None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from enum import StrEnum
 from functools import cached_property
+from typing import Any
 
 from ood.config import FilesSettings
 from ood.errors import FileFailed, FileMissing, FileRefused, HostUnreachable, NotFound
@@ -85,6 +86,17 @@ class Reach:
             return next(iter(self._roots), home)
         return home
 
+    def shown(self, path: str) -> dict[str, Any]:
+        """What `files/_where.html` has to know, above every page."""
+        return {
+            "host": self.id,
+            "hosts": hosts(),
+            "path": path,
+            "crumbs": self.crumbs(path),
+            "favourites": {each: self._short(each) for each in self.favourites()},
+            "may": self.may,
+        }
+
     def crumbs(self, path: str) -> list[tuple[str, str]]:
         """A canonical path and all above it that is in reach: (name, path). The first is a root."""
         found = crumbs(path)
@@ -111,7 +123,7 @@ class Reach:
         found.pop(self.start, None)
         return list(found)
 
-    def short(self, path: str) -> str:
+    def _short(self, path: str) -> str:
         """A path with `~` for the home directory, as in a shell."""
         home = canonical(self.machine.home)
         return "~" + path[len(home) :] if home != "/" and _is_in(path, home) else path
