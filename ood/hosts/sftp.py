@@ -149,7 +149,7 @@ class SFTPFiles(Files):
                 ) from error
             raise FileFailed(
                 f"{self._host.name} could not do this to {shown(path)}. "
-                "Is the disk full, or a quota used up?",
+                "Is the disk full or read-only, or a quota used up?",
                 str(error),
             ) from error
 
