@@ -360,8 +360,8 @@ def test_what_takes_too_long_is_said(
     monkeypatch.setattr(trees, "PATIENCE", 0.2)
     monkeypatch.setattr(trees, "DELETE", ["sleep", "60"])
     said = eve.deletes(home, name="file")
-    assert "What is left: “file”" in said
-    assert "needs more time" in said
+    assert "0 entries deleted, but not “file”: it takes more than 0 seconds" in said
+    assert "Left of it: 1 entry." in said
 
 
 def test_what_was_changed_is_in_the_audit_log(

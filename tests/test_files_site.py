@@ -140,8 +140,8 @@ def test_what_permissions_forbid_is_said(
     _, text = alice.does("delete", room, name=["mixed", "roots"])
     assert "at least" in text
     said = alice.deletes(room, name=["mixed", "roots"])
-    assert "1 entry deleted. What is left: “mixed”" in said
-    assert "Permission denied" in said
+    assert "1 entry deleted, but not “mixed”: Permission denied." in said
+    assert "Left of it: at least 2 entries." in said
     assert shell("find mixed | sort") == "mixed\nmixed/roots\nmixed/roots/file\n"
     _, text = alice.does("permissions", room, name="mixed", set="1", octal="700", below="1")
     assert "Not all permissions could be set: " in notice(text)

@@ -83,7 +83,7 @@ def _change(host: Host, argv: Sequence[str], directory: str, names: Sequence[str
             left = max(1.0, deadline - time.monotonic())
             result = _run(host, argv, directory, batch, left)
         except CommandTimedOut:
-            return f"{host.name} needs more time for it"
+            return f"it takes more than {PATIENCE:.0f} seconds, so do it again to go on"
         if result.exit_code and not reason:
             line = result.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
             reason = shown(line.rpartition(": ")[2]) or "it failed"

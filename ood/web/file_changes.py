@@ -140,9 +140,10 @@ def _delete(reach: Reach, directory: str) -> Page:
         left = [name for name in names if name in there]
     _note(reach, "file-deleted", directory, names, left=len(left))
     if left:
+        rest = trees.count(reach.machine, real, left)
         flash(
-            f"{entries(len(names) - len(left))} deleted. What is left: {listed(left)}, as "
-            f"{reach.machine.name} says: {reason}."
+            f"{entries(len(names) - len(left))} deleted, but not {listed(left)}: {reason}. Left of "
+            f"it: {'' if rest.whole else 'at least '}{entries(rest.files + rest.directories)}."
         )
         return _back(reach, directory)
     return _done(reach, directory, f"{listed(names)} {'is' if len(names) == 1 else 'are'} deleted.")

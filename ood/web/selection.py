@@ -11,7 +11,7 @@ from flask import request
 
 from ood.errors import FileMissing, InvalidForm
 from ood.hosts.base import FileEntry, shown
-from ood.web.listing import matching, view_of
+from ood.web.listing import SORTS, matching, view_of
 from ood.web.paths import MAX_NAME, as_bytes
 from ood.web.reach import Reach
 
@@ -45,8 +45,8 @@ def entries(number: int) -> str:
 
 
 def selected(reach: Reach, directory: str) -> list[FileEntry]:
-    """The entries of a directory that a form names by `name`, or `all` that its view shows. Links
-    are the links themselves. Those that have gone since are left out.
+    """The entries of a directory that a form names by `name`, or `all` that its view shows, in the
+    order of their names. Links are the links themselves. Those that have gone are left out.
 
     Raises `InvalidForm` for `selection` when nothing is chosen, and `FileMissing` when all have
     gone.
@@ -67,6 +67,7 @@ def selected(reach: Reach, directory: str) -> list[FileEntry]:
                 found.append(reach.files.lstat(posixpath.join(real, name)))
             except FileMissing:
                 continue
+    found.sort(key=SORTS["name"])
     if not found:
         raise FileMissing("What you chose is no longer there. Go back and reload the page.")
     return found
