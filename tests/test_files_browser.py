@@ -174,6 +174,17 @@ def test_by_keyboard_alone(tab: Tab, running: RunningPortal, home: Path) -> None
 
 
 @pytest.mark.parametrize("tab", ["with scripts"], indirect=True)
+def test_saving_by_keyboard(tab: Tab, running: RunningPortal, home: Path) -> None:
+    (home / "file").write_text("text")
+    tab.goto(f"{running.url}{address(home / 'file')}?edit")
+    tab.get_by_label("Text of").fill("new")
+    tab.keyboard.press("Control+s")
+    expect(tab.get_by_text("Saved.")).to_be_visible()
+    expect(tab.get_by_label("Text of")).to_have_value("new")
+    assert (home / "file").read_text() == "new"
+
+
+@pytest.mark.parametrize("tab", ["with scripts"], indirect=True)
 def test_leaving_what_is_not_saved_is_asked_about(
     tab: Tab, running: RunningPortal, home: Path
 ) -> None:

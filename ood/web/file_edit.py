@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from flask import flash, g, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from ood.errors import CommandFailed, CommandTimedOut, FileFailed, FileMissing, FileRefused
+from ood.errors import (
+    CommandFailed,
+    CommandTimedOut,
+    FileFailed,
+    FileMissing,
+    FileRefused,
+    InvalidForm,
+)
 from ood.hosts.base import FileEntry, shown
 from ood.web.here import note, user
 from ood.web.paths import as_bytes, files_address, for_audit
@@ -23,6 +30,7 @@ from ood.web.reach import Access, Reach
 
 MAX_EDIT = 512 * 1024
 """Bytes of text: a form may hold a MiB, and its line ends take twice as much."""
+MOST = f"{MAX_EDIT // 1024} KiB are the most that can be edited here"
 MISSING = "missing"
 """The fingerprint of a file that is not there."""
 
@@ -37,9 +45,13 @@ class Found:
     line_end: str
 
 
-def edit(reach: Reach, path: str) -> str:
-    """The form with the text of a file. Raises `FileRefused` for what cannot be edited here."""
-    found = _found(reach, reach.end(path, Access.EDIT), path)
+def edit(reach: Reach, path: str) -> str | BaseResponse:
+    """The form with the text of a file; back to the file's page, with a word, when it has none."""
+    try:
+        found = _found(reach, reach.end(path, Access.EDIT), path)
+    except InvalidForm as error:
+        flash(error.fields["text"])
+        return redirect(files_address(reach.id, path), 303)
     note("file-read", user(), host=reach.machine.name, object=for_audit(path))
     return _form(reach, path, found.text, found.fingerprint, found.line_end)
 
@@ -57,14 +69,13 @@ def save(reach: Reach, path: str) -> str | BaseResponse | tuple[str, int]:
         if found.fingerprint != seen:
             return _form(reach, path, typed, found.fingerprint, line_end, changed=True), 409
         if len(data) > MAX_EDIT:
-            raise FileFailed(f"This is too long: {MAX_EDIT // 1024} KiB are the most. Shorten it.")
+            raise InvalidForm({"text": f"{MOST}, and this is more: shorten it."})
         if found.entry is None or typed != found.text:
             _write(reach, real, data, found.entry)
             note("file-written", user(), host=reach.machine.name, object=for_audit(path))
-    except FileFailed as error:
-        g.said = error.message
-        page = _form(reach, path, typed, seen, line_end, mistake=error.message)
-        return page, error.http_status
+    except (FileFailed, InvalidForm) as error:
+        g.said = error.fields["text"] if isinstance(error, InvalidForm) else error.message
+        return _form(reach, path, typed, seen, line_end, mistake=g.said), error.http_status
     flash("Saved.", "done")
     return redirect(
         files_address(reach.id, path) + ("?edit" if "stay" in request.form else ""), 303
@@ -94,34 +105,40 @@ def _form(
     )
 
 
+def mistake_in_text(data: bytes) -> str:
+    """Why a file with this content is not edited here, as a sentence; empty when it is."""
+    if len(data) > MAX_EDIT:
+        return f"{MOST}: this file is larger."
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return "This file is no UTF-8 text: editing it here would damage it."
+    lines = text.replace("\r\n", "\n")
+    if "\0" in lines or "\r" in lines or len(text) - len(lines) not in (0, lines.count("\n")):
+        return (
+            "This file holds NUL characters, or line ends of more than one kind: editing it here "
+            "would change all of them."
+        )
+    return ""
+
+
 def _found(reach: Reach, real: str, path: str, or_none: bool = False) -> Found:
-    """Look at a text. Raises `FileRefused` when a browser could not give it back as it is."""
+    """Look at a text. Raises `InvalidForm` for `text` when it cannot be edited here."""
     try:
         entry = reach.files.stat(real)
     except FileMissing:
         if or_none:
             return Found(None, "", MISSING, "\n")
         raise
-    name = shown(path)
     if not entry.is_file:
-        raise FileRefused(f"{name} is no file that can be edited.")
+        raise InvalidForm({"text": f"{shown(path)} is no file that can be edited."})
     data = reach.files.read(real, MAX_EDIT + 1)
-    if len(data) > MAX_EDIT:
-        raise FileRefused(
-            f"{name} is too large to be edited here: {MAX_EDIT // 1024} KiB are the most."
-        )
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise FileRefused(f"{name} is no UTF-8 text. Editing it here would damage it.") from error
+    if mistake := mistake_in_text(data):
+        raise InvalidForm({"text": mistake})
+    fingerprint = hashlib.blake2b(data, digest_size=16).hexdigest()
+    text = data.decode()
     line_end = "\r\n" if "\r\n" in text else "\n"
-    plain = text.replace("\r\n", "\n")
-    if "\0" in text or "\r" in plain or plain.replace("\n", line_end) != text:
-        raise FileRefused(
-            f"{name} holds NUL characters, or line ends of several kinds. Editing it here would "
-            "change all of them: use a shell."
-        )
-    return Found(entry, plain, hashlib.blake2b(data, digest_size=16).hexdigest(), line_end)
+    return Found(entry, text.replace("\r\n", "\n"), fingerprint, line_end)
 
 
 def _write(reach: Reach, real: str, data: bytes, entry: FileEntry | None) -> None:

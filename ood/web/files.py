@@ -15,7 +15,7 @@ from ood.errors import FileMissing, FileRefused, InvalidForm, NotFound
 from ood.hosts.base import FileEntry, Host, as_utf8, shown
 from ood.web.downloads import MAGIC, OCTETS, image_type, send
 from ood.web.file_changes import CHANGES
-from ood.web.file_edit import edit, save
+from ood.web.file_edit import edit, mistake_in_text, save
 from ood.web.here import note, user, wants_json
 from ood.web.listing import Kind, View, kind_of, names_of, page_of, view_of, when
 from ood.web.node import Rest
@@ -171,6 +171,7 @@ def _file(reach: Reach, path: str, entry: FileEntry) -> str:
         image=image,
         too_big=entry.size > VIEW_BYTES and not reach.may(Access.DOWNLOAD),
         text=text,
+        editable=kind is Kind.FILE and not mistake_in_text(head),
         cut=cut,
     )
 

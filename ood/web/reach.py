@@ -161,8 +161,8 @@ class Reach:
         if not self._settings.roots:
             return path
         outside = FileRefused(
-            f"{shown(asked)} is outside the directories that this portal shows. Go to one of the "
-            "shortcuts."
+            f"{shown(asked)} is outside the directories that this portal shows. “Files” above "
+            "leads to those."
         )
         try:
             real = self.files.resolve(path)

@@ -67,6 +67,11 @@ function typing(form) {
   const changed = () => kept || text.value !== text.defaultValue;
   let sent = false;
   form.addEventListener("submit", () => (sent = true));
+  form.addEventListener("keydown", (event) => {
+    if (event.key !== "s" || !(event.ctrlKey || event.metaKey)) return;
+    event.preventDefault();
+    form.requestSubmit(form.querySelector("[name=stay]"));
+  });
   window.addEventListener("beforeunload", (event) => {
     if (!sent && changed()) event.preventDefault();
   });
