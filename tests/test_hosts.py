@@ -38,10 +38,11 @@ from ood.errors import (
     PortalError,
     SignInExpired,
 )
-from ood.hosts.base import MAX_INPUT, Host, Terminal
+from ood.hosts.base import MAX_INPUT, FileEntry, Host, Terminal
 from ood.hosts.channels import quiet
 from ood.hosts.local import LocalHost
 from ood.hosts.pool import HostPool
+from ood.hosts.readdir import parsed
 from ood.hosts.ssh import LASTING_CHANNELS, SSHHost
 from tests.conftest import ROOT, Devcluster, wait_until
 from tests.helpers import NASTY
@@ -383,6 +384,43 @@ def test_links_are_shown_as_links_and_followed(machine: Machine) -> None:
     assert not entries["link"].is_directory
     assert not entries["link"].is_file
     assert files.stat(machine.path("link")).is_directory
+
+
+def test_a_large_directory_is_read_whole(machine: Machine) -> None:
+    names = {f"{number:05}-{'é' * (number % 100)}" for number in range(3000)}
+    script = "import os, sys; [open(n, 'w').close() for n in sys.stdin.read().split()]"
+    machine.host.run(
+        ["python3", "-c", script], cwd=machine.directory, input="\n".join(names).encode()
+    )
+    for _ in range(2):
+        assert {each.name for each in machine.host.files.list(machine.directory)} == names
+    assert machine.host.files.stat(machine.directory).is_directory
+
+
+def test_what_servers_say_of_entries() -> None:
+    """Not all say as much as OpenSSH does, and some say more."""
+
+    def text(data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + data
+
+    full = (0xF).to_bytes(4, "big") + b"".join(
+        number.to_bytes(size, "big")
+        for number, size in ((2**40, 8), (1, 4), (2, 4), (0o40755, 4), (5, 4), (6, 4))
+    )
+    little = (0).to_bytes(4, "big")
+    more = (1 << 31 | 4).to_bytes(4, "big") + (0o120777).to_bytes(4, "big")
+    more += (1).to_bytes(4, "big") + text(b"acl@example") + text(b"x" * 9)
+    attributes = {b".": full, b"..": little, b"a\xff": full, b"b": more, b"c": little}
+    data = len(attributes).to_bytes(4, "big")
+    data += b"".join(text(name) + text(b"long") + each for name, each in attributes.items())
+    assert [*parsed(data)] == [
+        FileEntry("a\udcff", 0o40755, 2**40, 6.0, 1, 2),
+        FileEntry("b", 0o120777, 0, 0.0, 0, 0),
+        FileEntry("c", stat.S_IFREG, 0, 0.0, 0, 0),
+    ]
+    for cut in (0, 3, 10, len(data) - 1):
+        with pytest.raises(paramiko.SFTPError):
+            [*parsed(data[:cut])]
 
 
 def test_a_move_replaces_nothing(machine: Machine) -> None:

@@ -18,6 +18,7 @@ from paramiko.message import Message
 
 from ood.errors import FileExists, FileFailed, FileMissing, FileRefused
 from ood.hosts.base import FileEntry, Files, shown
+from ood.hosts.readdir import entries_of
 
 if TYPE_CHECKING:
     from ood.hosts.ssh import SSHHost
@@ -50,7 +51,7 @@ class SFTPFiles(Files):
 
     def list(self, path: str) -> list[FileEntry]:
         with self._client(path) as client:
-            return [_entry(found.filename, found) for found in client.listdir_attr(path)]
+            return entries_of(client, path.encode("utf-8", "surrogateescape"))
 
     def stat(self, path: str) -> FileEntry:
         with self._client(path) as client:
