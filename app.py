@@ -47,6 +47,7 @@ def create_app(settings: PortalSettings | None = None) -> Flask:
         WTF_CSRF_TIME_LIMIT=None,  # a form may stay open as long as its user is signed in
         WTF_CSRF_SSL_STRICT=False,  # not all browsers send Referer; Origin is looked at
         MAX_CONTENT_LENGTH=1024 * 1024,
+        MAX_FORM_MEMORY_SIZE=1024 * 1024,
     )
     app.extensions["portal"] = Portal(settings)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True

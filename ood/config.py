@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     AliasPath,
     BaseModel,
     BeforeValidator,
@@ -66,6 +67,35 @@ class ShellSettings(_Settings):
     """A shell ends after so long, whatever happens."""
 
 
+def _place(value: str) -> str:
+    names = value.split("/")
+    if names[0] not in ("", "~") or value in ("", "~/") or ".." in names or "\0" in value:
+        raise ValueError("must begin with `/` or `~/` (or be `~`), and go up nowhere")
+    return value
+
+
+Place = Annotated[str, AfterValidator(_place)]
+"""A directory on users' hosts. `~` stands for the user's home directory, `{project}` for each
+project that their groups name."""
+
+
+class FilesSettings(_Settings):
+    """`files` of portal.yml: what the File Manager lets users do, and where."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    upload: bool = True
+    """Whether files may come from browsers."""
+    download: bool = True
+    """Whether files may go to browsers, alone or as archives; text and pictures are shown."""
+    edit: bool = True
+    """Whether files and directories may be changed: written, made, renamed, copied, deleted."""
+    roots: tuple[Place, ...] = ()
+    """What is in none of these is not shown, links followed; empty: no limit."""
+    favourites: tuple[Place, ...] = ("~", "~/safe_data", "/safe_data/{project}")
+    """Shortcuts, where they exist."""
+
+
 class PortalSettings(_Settings):
     """portal.yml. Relative paths are relative to the file; a misspelt key is an error."""
 
@@ -102,6 +132,7 @@ class PortalSettings(_Settings):
     app_defs: Path = ROOT / "app_defs"
     secure_cookies: bool = True
     """Set to false only where the portal is reached without TLS, on one's own machine."""
+    files: FilesSettings = FilesSettings()
     form_values: dict[str, dict[str, Any]] = {}
     """App name -> field name -> the site's own value to prefill that field with."""
     logo: Path | None = None

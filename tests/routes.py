@@ -49,6 +49,7 @@ RULES = {
     "shell.show": PAGE,
     "help.index": PAGE,
     "help.troubleshooting": PAGE,
+    "files.change": CHANGE,
     "node.http": SERVICE,
     "node.websocket": SERVICE,
     "node.enter": SERVICE,

@@ -76,6 +76,32 @@ def test_an_empty_portal_yml_is_all_defaults(tmp_path: Path) -> None:
     assert (settings.auth, settings.clusters) == ("token", tmp_path / "clusters.d")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "downloads: false",
+        "download: maybe",
+        "roots: /safe_data",
+        "roots: [safe_data]",
+        "roots: ['']",
+        "roots: [~]",
+        "roots: ['~alice']",
+        "roots: [/safe_data/../etc]",
+        'favourites: ["/a\\0b"]',
+    ],
+)
+def test_a_mistake_in_what_users_may_do_stops_the_start(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"portal\.yml: files\."):
+        load_settings(write(tmp_path, portal=f"files: {{{text}}}") / "portal.yml")
+
+
+def test_what_users_may_do_with_files(tmp_path: Path) -> None:
+    text = "files: {edit: false, roots: ['~', ~/data, '/safe_data/{project}', /]}"
+    files = load_settings(write(tmp_path, portal=text) / "portal.yml").files
+    assert (files.upload, files.download, files.edit) == (True, True, False)
+    assert files.roots == ("~", "~/data", "/safe_data/{project}", "/")
+
+
 def test_settings_do_not_change_while_the_portal_runs() -> None:
     settings = load_settings(EMBEDDED)
     with pytest.raises(ValidationError, match="frozen"):

@@ -13,6 +13,7 @@ import random
 import re
 import select
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -37,10 +38,11 @@ from ood.errors import (
     PortalError,
     SignInExpired,
 )
-from ood.hosts.base import MAX_INPUT, Host, Terminal
+from ood.hosts.base import MAX_INPUT, FileEntry, Host, Terminal
 from ood.hosts.channels import quiet
 from ood.hosts.local import LocalHost
 from ood.hosts.pool import HostPool
+from ood.hosts.readdir import parsed
 from ood.hosts.ssh import LASTING_CHANNELS, SSHHost
 from tests.conftest import ROOT, Devcluster, wait_until
 from tests.helpers import NASTY
@@ -303,6 +305,11 @@ def test_names_that_are_taken_or_missing(machine: Machine) -> None:
         lambda: files.open(missing, "rb"),
         lambda: files.read(missing, 1),
         lambda: files.rename(missing, there),
+        lambda: files.move(missing, machine.path("new")),
+        lambda: files.move(missing, there),
+        lambda: files.move(there, f"{missing}/under"),
+        lambda: files.lstat(missing),
+        lambda: files.resolve(f"{missing}/under"),
         lambda: files.remove(missing),
         lambda: files.chmod(missing, 0o600),
         lambda: files.mkdir(f"{missing}/under"),
@@ -313,6 +320,9 @@ def test_names_that_are_taken_or_missing(machine: Machine) -> None:
         lambda: files.write(there, b"lost", 0o600),
         lambda: files.open(there, "xb"),
         lambda: files.mkdir(there),
+        lambda: files.move(there, machine.path("dangling")),
+        lambda: files.move(machine.path("dangling"), there),
+        lambda: files.move(there, there),
         lambda: files.mkdir(machine.directory),
         lambda: files.write(machine.path("dangling"), b"", 0o600),
         lambda: files.open(machine.path("dangling"), "xb"),
@@ -357,6 +367,8 @@ def test_the_kernel_says_no(machine: Machine) -> None:
             lambda: files.remove(f"{roots}/file"),
             lambda: files.rename(f"{roots}/file", f"{roots}/other"),
             lambda: files.open(f"{roots}/file", "wb"),
+            lambda: files.move(f"{roots}/file", f"{roots}/other"),
+            lambda: files.resolve(f"{closed}/x/y"),
         ]
         for attempt in attempts:
             with pytest.raises(FileRefused, match="no permission"):
@@ -372,6 +384,98 @@ def test_links_are_shown_as_links_and_followed(machine: Machine) -> None:
     assert not entries["link"].is_directory
     assert not entries["link"].is_file
     assert files.stat(machine.path("link")).is_directory
+
+
+def test_a_large_directory_is_read_whole(machine: Machine) -> None:
+    names = {f"{number:05}-{'é' * (number % 100)}" for number in range(3000)}
+    script = "import os, sys; [open(n, 'w').close() for n in sys.stdin.read().split()]"
+    machine.host.run(
+        ["python3", "-c", script], cwd=machine.directory, input="\n".join(names).encode()
+    )
+    for _ in range(2):
+        assert {each.name for each in machine.host.files.list(machine.directory)} == names
+    assert machine.host.files.stat(machine.directory).is_directory
+
+
+def test_what_servers_say_of_entries() -> None:
+    """Not all say as much as OpenSSH does, and some say more."""
+
+    def text(data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + data
+
+    full = (0xF).to_bytes(4, "big") + b"".join(
+        number.to_bytes(size, "big")
+        for number, size in ((2**40, 8), (1, 4), (2, 4), (0o40755, 4), (5, 4), (6, 4))
+    )
+    little = (0).to_bytes(4, "big")
+    more = (1 << 31 | 4).to_bytes(4, "big") + (0o120777).to_bytes(4, "big")
+    more += (1).to_bytes(4, "big") + text(b"acl@example") + text(b"x" * 9)
+    attributes = {b".": full, b"..": little, b"a\xff": full, b"b": more, b"c": little}
+    data = len(attributes).to_bytes(4, "big")
+    data += b"".join(text(name) + text(b"long") + each for name, each in attributes.items())
+    assert [*parsed(data)] == [
+        FileEntry("a\udcff", 0o40755, 2**40, 6.0, 1, 2),
+        FileEntry("b", 0o120777, 0, 0.0, 0, 0),
+        FileEntry("c", stat.S_IFREG, 0, 0.0, 0, 0),
+    ]
+    for cut in (0, 3, 10, len(data) - 1):
+        with pytest.raises(paramiko.SFTPError):
+            [*parsed(data[:cut])]
+
+
+def test_a_move_replaces_nothing(machine: Machine) -> None:
+    files = machine.host.files
+    for name in ("directory", "empty", "file", "other", "-rf bytes \udcff\n"):
+        if name in ("directory", "empty"):
+            files.mkdir(machine.path(name))
+        else:
+            files.write(machine.path(name), name.encode("utf-8", "replace"), 0o600)
+    machine.host.run(["ln", "-s", "nowhere", machine.path("link")])
+    names = [entry.name for entry in files.list(machine.directory)]
+    for old in names:
+        for new in names:
+            with pytest.raises(FileExists):
+                files.move(machine.path(old), machine.path(new))
+    assert sorted(names) == sorted(entry.name for entry in files.list(machine.directory))
+    for name in names:
+        before = files.lstat(machine.path(name))
+        files.move(machine.path(name), machine.path("new"))
+        assert files.lstat(machine.path("new")).mode == before.mode
+        files.move(machine.path("new"), machine.path(name))
+    assert sorted(names) == sorted(entry.name for entry in files.list(machine.directory))
+    assert files.read(machine.path("file"), 10) == b"file"
+
+
+def test_a_path_is_resolved_on_the_host(machine: Machine) -> None:
+    files = machine.host.files
+    files.mkdir(machine.path("real"))
+    for name, target in {
+        "link": "real",
+        "again": "link",
+        "dangling": "real/nothing",
+        "up": "real/../link",
+        "loop": "loop",
+        "bytes \udcff": "real",
+    }.items():
+        machine.host.run(["ln", "-s", target, machine.path(name)])
+    there = files.resolve(machine.directory)
+    for path, real in {
+        "real": "real",
+        "again": "real",
+        "up": "real",
+        "bytes \udcff": "real",
+        "link/": "real",
+        "again/new \udcfe": "real/new \udcfe",
+        "dangling": "real/nothing",
+        "real/../link/./x": "real/x",
+    }.items():
+        assert files.resolve(machine.path(path)) == f"{there}/{real}", path
+    assert files.resolve("/") == "/"
+    with pytest.raises(FileMissing):
+        files.resolve(machine.path("loop/below"))
+    for name, kind in (("link", stat.S_IFLNK), ("real", stat.S_IFDIR), ("loop", stat.S_IFLNK)):
+        found = files.lstat(machine.path(name))
+        assert (found.name, stat.S_IFMT(found.mode)) == (name, kind)
 
 
 def test_errors_name_files_in_words_that_can_be_shown(machine: Machine) -> None:

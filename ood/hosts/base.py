@@ -90,12 +90,25 @@ class Files(ABC):
         """Return what `path` is, following symbolic links."""
 
     @abstractmethod
+    def lstat(self, path: str) -> FileEntry:
+        """Return what `path` itself is, a symbolic link for one."""
+
+    @abstractmethod
+    def resolve(self, path: str) -> str:
+        """Return the real path: no symbolic links, `.` or `..` in it. All but its last name has to
+        be there; of a link that leads to nothing, it is what would be there."""
+
+    @abstractmethod
     def open(self, path: str, mode: str) -> BinaryIO:
         """Open a file: `rb`, `wb` or `xb` (fails when it exists). The caller closes it."""
 
     @abstractmethod
     def rename(self, old: str, new: str) -> None:
         """Rename, replacing a file of the new name in one step."""
+
+    @abstractmethod
+    def move(self, old: str, new: str) -> None:
+        """Rename; raises `FileExists` when there is anything of the new name."""
 
     @abstractmethod
     def remove(self, path: str) -> None:

@@ -10,6 +10,7 @@ import pwd
 import selectors
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import termios
@@ -276,12 +277,35 @@ class LocalFiles(Files):
         with _as_file_error(path):
             return _entry(os.path.basename(path), os.stat(path))
 
+    def lstat(self, path: str) -> FileEntry:
+        with _as_file_error(path):
+            return _entry(os.path.basename(path), os.lstat(path))
+
+    def resolve(self, path: str) -> str:
+        with _as_file_error(path):
+            real = os.path.realpath(path)
+            os.stat(os.path.dirname(real))
+            return real
+
     def open(self, path: str, mode: str) -> BinaryIO:
         return cast(BinaryIO, _LocalFile(path, mode))
 
     def rename(self, old: str, new: str) -> None:
         with _as_file_error(old):
             os.replace(old, new)
+
+    def move(self, old: str, new: str) -> None:
+        with _as_file_error(old):
+            is_directory = stat.S_ISDIR(os.lstat(old).st_mode)
+        with _as_file_error(new):
+            if is_directory or not _linked(old, new):
+                # Linux would replace an empty directory. Between look and rename is no time for
+                # anything but a race with oneself.
+                if os.path.lexists(new):
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new)
+                os.rename(old, new)
+            else:
+                os.unlink(old)
 
     def remove(self, path: str) -> None:
         with _as_file_error(path):
@@ -294,6 +318,19 @@ class LocalFiles(Files):
     def chmod(self, path: str, mode: int) -> None:
         with _as_file_error(path):
             os.chmod(path, mode)
+
+
+def _linked(old: str, new: str) -> bool:
+    """Give a file a second name, which replaces nothing. Not every file system can."""
+    try:
+        os.link(old, new, follow_symlinks=False)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS):
+            return False
+        raise
+    return True
 
 
 def _entry(name: str, found: os.stat_result) -> FileEntry:

@@ -18,6 +18,7 @@ from paramiko.message import Message
 
 from ood.errors import FileExists, FileFailed, FileMissing, FileRefused
 from ood.hosts.base import FileEntry, Files, shown
+from ood.hosts.readdir import entries_of
 
 if TYPE_CHECKING:
     from ood.hosts.ssh import SSHHost
@@ -44,17 +45,21 @@ class SFTPFiles(Files):
         return self._shared.get_channel() if self._shared is not None else None
 
     def resolve(self, path: str) -> str:
-        """Return the absolute path the server makes of `path`."""
+        """OpenSSH does it as the contract says; a relative path begins at home."""
         with self._client(path) as client:
             return client.normalize(path)
 
     def list(self, path: str) -> list[FileEntry]:
         with self._client(path) as client:
-            return [_entry(found.filename, found) for found in client.listdir_attr(path)]
+            return entries_of(client, path.encode("utf-8", "surrogateescape"))
 
     def stat(self, path: str) -> FileEntry:
         with self._client(path) as client:
             return _entry(path.rsplit("/", 1)[-1], client.stat(path))
+
+    def lstat(self, path: str) -> FileEntry:
+        with self._client(path) as client:
+            return _entry(path.rsplit("/", 1)[-1], client.lstat(path))
 
     def open(self, path: str, mode: str) -> BinaryIO:
         with ExitStack() as undo:
@@ -86,6 +91,17 @@ class SFTPFiles(Files):
     def rename(self, old: str, new: str) -> None:
         with self._client(old) as client:
             client.posix_rename(old, new)
+
+    def move(self, old: str, new: str) -> None:
+        with self._client(old) as client:
+            client.lstat(old)
+        with self._client(new) as client:
+            _raise_if_there(client, new)  # OpenSSH would replace a link that leads to nothing
+            try:
+                client.rename(old, new)
+            except OSError as error:
+                _raise_if_there(client, new, error)
+                raise
 
     def remove(self, path: str) -> None:
         with self._client(path) as client:
@@ -134,7 +150,7 @@ class SFTPFiles(Files):
                 ) from error
             raise FileFailed(
                 f"{self._host.name} could not do this to {shown(path)}. "
-                "Is the disk full, or a quota used up?",
+                "Is the disk full or read-only, or a quota used up?",
                 str(error),
             ) from error
 
@@ -207,13 +223,13 @@ def _open(client: SFTPClient, path: str, mode: str) -> paramiko.SFTPFile:
     return file
 
 
-def _raise_if_there(client: SFTPClient, path: str, error: OSError) -> None:
+def _raise_if_there(client: SFTPClient, path: str, error: OSError | None = None) -> None:
     """Raise FileExistsError when `path` is there, which SFTP calls no more than a failure."""
     try:
         client.lstat(path)
     except OSError:
         return
-    raise FileExistsError(errno.EEXIST, str(error)) from error
+    raise FileExistsError(errno.EEXIST, str(error or path)) from error
 
 
 def _entry(name: str, found: paramiko.SFTPAttributes) -> FileEntry:

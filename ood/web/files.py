@@ -11,33 +11,37 @@ from urllib.parse import urlencode
 from flask import Blueprint, Flask, Response, jsonify, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from ood.errors import FileMissing, FileRefused, NotFound
+from ood.errors import FileMissing, FileRefused, InvalidForm, NotFound
 from ood.hosts.base import FileEntry, Host, as_utf8, shown
 from ood.web.downloads import MAGIC, OCTETS, image_type, send
-from ood.web.here import asked_page, groups, note, portal, user, wants_json
-from ood.web.listing import Kind, View, kind_of, names_of, page_of, when
+from ood.web.file_changes import CHANGES
+from ood.web.file_edit import edit, mistake_in_text, save
+from ood.web.here import note, user, wants_json
+from ood.web.listing import Kind, View, kind_of, names_of, page_of, view_of, when
 from ood.web.node import Rest
 from ood.web.paths import (
     PORTAL,
-    as_bytes,
     asked_path,
     canonical,
-    crumbs,
     files_address,
     files_on,
+    for_audit,
     is_possible,
 )
+from ood.web.reach import Access, Reach, reach_on
+from ood.web.selection import as_value
 
 bp = Blueprint("files", __name__, url_prefix="/files")
 
-MAX_TEXT = 200  # characters to look for
 VIEW_BYTES = 1024 * 1024
+ACTIONS = {**CHANGES, "save": save}
+"""What the buttons of forms do, by their `action`."""
 
 
 def init_app(app: Flask) -> None:
     app.url_map.converters["rest"] = Rest
     app.register_blueprint(bp)
-    app.jinja_env.filters.update(shown=shown, as_utf8=as_utf8)
+    app.jinja_env.filters.update(shown=shown, as_utf8=as_utf8, as_value=as_value)
     app.jinja_env.globals.update(files_address=files_address, files_on=files_on)
 
 
@@ -56,47 +60,47 @@ def home(host: str) -> BaseResponse:
 @bp.get("/<host>/<rest:path>", merge_slashes=False)
 def show(host: str, path: str) -> str | BaseResponse:
     """A directory or a file: as a page, as JSON, or its bytes."""
-    right_host, machine = _host(host)
+    reach = reach_on(host)
     path = asked_path()
     right = canonical(path)
     if not is_possible(right):
         raise FileMissing(f"There is no {shown(right)}.")
     if "path" in request.args:  # typed into “Change directory”
-        typed = _typed(request.args["path"].strip(), right, machine)
-        return redirect(files_address(right_host, typed))
-    if (right_host, right) != (host, path):
+        typed = _typed(request.args["path"].strip(), right, reach.machine)
+        return redirect(files_address(reach.id, typed))
+    if (reach.id, right) != (host, path):
         query = request.query_string.decode("latin-1")
-        return redirect(files_address(right_host, right) + (f"?{query}" if query else ""))
-    entry = machine.files.stat(right)
+        return redirect(files_address(reach.id, right) + (f"?{query}" if query else ""))
+    entry = reach.stat(right)
     if {"download", "inline"} & {*request.args}:
-        return _send(machine, right, entry)
+        return _send(reach, right, entry)
     if wants_json():
-        return _as_json(host, machine, right, entry)
+        return _as_json(reach, right, entry)
     if entry.is_directory:
-        return _directory(host, machine, right)
-    return _file(host, machine, right, entry)
+        return _directory(reach, right)
+    if "edit" in request.args:
+        return edit(reach, right)
+    return _file(reach, right, entry)
+
+
+@bp.post("/<host>/", defaults={"path": ""}, merge_slashes=False)
+@bp.post("/<host>/<rest:path>", merge_slashes=False)
+def change(host: str, path: str) -> str | BaseResponse | tuple[str, int]:
+    """Do what a form of a page asks for."""
+    reach = reach_on(host)
+    path = canonical(asked_path())
+    action = ACTIONS.get(request.form.get("action", ""))
+    if action is None or not is_possible(path):
+        raise NotFound("There is no such page.")
+    try:
+        return action(reach, path)
+    except InvalidForm as error:  # about a form of the directory's own page
+        return _directory(reach, path, error.fields), error.http_status
 
 
 def _home(host: str) -> BaseResponse:
-    host, machine = _host(host)
-    return redirect(files_address(host, canonical(machine.home)))
-
-
-def _host(id: str) -> tuple[str, Host]:
-    """The host with the files of a cluster, and its own name in addresses."""
-    if id == PORTAL:
-        return PORTAL, portal().pool.portal_host(user())
-    cluster = portal().clusters_for(groups()).get(id)
-    if cluster is None:
-        raise NotFound("There is no such host.")
-    return files_on(cluster), portal().home_on(user(), cluster)
-
-
-def _hosts() -> dict[str, str]:
-    """The hosts with files of their own that the user may look at, and what to call them."""
-    clusters = portal().clusters_for(groups()).values()
-    own = {cluster.id: cluster.label for cluster in clusters if files_on(cluster) != PORTAL}
-    return {PORTAL: "Portal host"} | own
+    reach = reach_on(host)
+    return redirect(files_address(reach.id, reach.start))
 
 
 def _typed(typed: str, here: str, machine: Host) -> str:
@@ -109,33 +113,23 @@ def _typed(typed: str, here: str, machine: Host) -> str:
 # ---- Directories
 
 
-def _directory(host: str, machine: Host, path: str) -> str:
-    view = _view()
-    page = page_of(machine.files, path, view)
+def _directory(reach: Reach, path: str, mistakes: dict[str, str] | None = None) -> str:
+    """The page of a directory. `mistakes` are sentences about fields of its forms."""
+    view = view_of(request.args)
+    page = page_of(reach.files.list(reach.end(path)), path, view, reach.stat)
     entries = [row.entry for row in page.rows] if view.details else []
+    machine = reach.machine
     return render_template(
         "files/directory.html",
-        host=host,
-        hosts=_hosts(),
-        path=path,
-        crumbs=crumbs(path),
+        **reach.shown(path),
         view=view,
         page=page,
         owners=names_of(machine, "passwd", (each.uid for each in entries)) if entries else {},
         groups=names_of(machine, "group", (each.gid for each in entries)) if entries else {},
-        link=lambda **changes: files_address(host, path) + _query(view, **changes),
+        link=lambda **changes: files_address(reach.id, path) + _query(view, **changes),
         kept=_query(view, text="", page=1),
-    )
-
-
-def _view() -> View:
-    given = request.args
-    return View(
-        hidden=given.get("hidden") == "1",
-        details=given.get("details") == "1",
-        text=given.get("text", "").strip()[:MAX_TEXT],
-        sort=given.get("sort", ""),
-        page=asked_page(),
+        mistakes=mistakes or {},
+        typed=request.form,
     )
 
 
@@ -155,65 +149,64 @@ def _query(view: View, **changes: str | int) -> str:
 # ---- Files
 
 
-def _file(host: str, machine: Host, path: str, entry: FileEntry) -> str:
+def _file(reach: Reach, path: str, entry: FileEntry) -> str:
     """The page of a file, with what it holds if that is text or an image."""
     kind = kind_of(entry)
-    head = machine.files.read(path, VIEW_BYTES) if kind is Kind.FILE else b""
+    head = reach.files.read(reach.end(path), VIEW_BYTES) if kind is Kind.FILE else b""
     image = image_type(head[:MAGIC])
     cut = entry.size > len(head)
     text = None
     if kind is Kind.FILE and not image and b"\0" not in head:
-        note("file-read", user(), host=machine.name, object=_for_audit(path))
+        note("file-read", user(), host=reach.machine.name, object=for_audit(path))
         # What is cut may end within a character.
         text = codecs.getincrementaldecoder("utf-8")("replace").decode(head, final=not cut)
     return render_template(
         "files/file.html",
-        host=host,
-        hosts=_hosts(),
-        path=path,
-        crumbs=crumbs(path),
+        **reach.shown(path),
         kept="",
         entry=entry,
         kind=kind,
         modified=when(entry),
         permissions=stat.filemode(entry.mode),
         image=image,
+        too_big=entry.size > VIEW_BYTES and not reach.may(Access.DOWNLOAD),
         text=text,
+        editable=kind is Kind.FILE and not mistake_in_text(head),
         cut=cut,
     )
 
 
-def _send(machine: Host, path: str, entry: FileEntry) -> Response:
+def _send(reach: Reach, path: str, entry: FileEntry) -> Response:
     if not entry.is_file:
         raise FileRefused(f"{shown(path)} is no file that can be downloaded.")
+    real = reach.end(path)
     image = ""
     if "download" not in request.args:
-        image = image_type(machine.files.read(path, MAGIC))
-    response = send(machine.files, path, entry, image or OCTETS)
+        image = image_type(reach.files.read(real, MAGIC))
+    # A picture is looked at, and so is no more of it than of a text: anything can begin like one.
+    if not image or entry.size > VIEW_BYTES:
+        reach.demand(Access.DOWNLOAD)
+    response = send(reach.files, real, entry, image or OCTETS)
     if request.method == "GET" and response.status_code != 416:
         event = "file-read" if image else "file-downloaded"
-        note(event, user(), host=machine.name, object=_for_audit(path))
+        note(event, user(), host=reach.machine.name, object=for_audit(path))
     return response
-
-
-def _for_audit(path: str) -> str:
-    """A path in which no byte is lost, and which every reader of JSON takes."""
-    return as_bytes(path).decode("utf-8", "backslashreplace")
 
 
 # ---- JSON
 
 
-def _as_json(host: str, machine: Host, path: str, entry: FileEntry) -> Response:
+def _as_json(reach: Reach, path: str, entry: FileEntry) -> Response:
     """The facts of a file, or of a directory with all its entries, in no order. `mode` has the
     permission bits, `modified` is in seconds since the epoch. Where a name is not UTF-8, only the
     `address` has all of it."""
-    facts = _facts(host, path, entry) if not entry.is_directory else {}
+    facts = _facts(reach.id, path, entry) if not entry.is_directory else {}
     if entry.is_directory:
         facts["entries"] = [
-            _facts(host, posixpath.join(path, each.name), each) for each in machine.files.list(path)
+            _facts(reach.id, posixpath.join(path, each.name), each)
+            for each in reach.files.list(reach.end(path))
         ]
-    return jsonify({**facts, "host": host, "path": as_utf8(path)})
+    return jsonify({**facts, "host": reach.id, "path": as_utf8(path)})
 
 
 def _facts(host: str, path: str, entry: FileEntry) -> dict[str, Any]:

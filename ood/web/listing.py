@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import posixpath
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
-from ood.errors import CommandFailed, CommandTimedOut, FileFailed
-from ood.hosts.base import FileEntry, Files, Host
+from ood.errors import CommandFailed, CommandTimedOut, FileFailed, FileRefused
+from ood.hosts.base import FileEntry, Host
 from ood.sessions.untrusted import LAST_SECOND
+from ood.web.here import asked_page
 
 PAGE_SIZE = 500
+MAX_TEXT = 200  # characters to look for
 GETENT_TIMEOUT = 5.0  # seconds
 FIRST_SECOND = -62_135_596_800  # of the year 1, when calendars begin
 
@@ -60,12 +62,14 @@ class View:
 
 @dataclass(frozen=True)
 class Row:
-    """One entry. `leads_to` is what opening it opens: a link's end, None when there is none."""
+    """One entry. `leads_to` is what opening it opens: a link's end, None when there is none, or
+    none for this user (`refused`)."""
 
     entry: FileEntry
     path: str
     kind: Kind
     leads_to: Kind | None
+    refused: bool = False
 
     @property
     def can_be_opened(self) -> bool:
@@ -77,7 +81,9 @@ class Row:
         """In words."""
         if self.kind is not Kind.LINK:
             return self.kind.capitalize()
-        return f"Link to a {self.leads_to}" if self.leads_to else "Broken link"
+        if self.leads_to:
+            return f"Link to a {self.leads_to}"
+        return "Link out of reach" if self.refused else "Broken link"
 
     @property
     def modified(self) -> int | None:
@@ -113,15 +119,35 @@ SORTS: dict[str, Callable[[FileEntry], Any]] = {
 }
 
 
-def page_of(files: Files, directory: str, view: View) -> TablePage:
-    """Look into a directory. Links are followed for the one page only: each is a question to the
-    host."""
-    entries = files.list(directory)
+def view_of(query: Mapping[str, str]) -> View:
+    """The view that an address asks for."""
+    return View(
+        hidden=query.get("hidden") == "1",
+        details=query.get("details") == "1",
+        text=query.get("text", "").strip()[:MAX_TEXT],
+        sort=query.get("sort", ""),
+        page=asked_page(),
+    )
+
+
+def matching(entries: list[FileEntry], view: View) -> tuple[list[FileEntry], int]:
+    """The entries that a view shows, in no order, and how many others it does not show for the dot
+    they begin with."""
     if view.text:
         text = view.text.lower()
         entries = [entry for entry in entries if text in entry.name.lower()]
-    shown = [entry for entry in entries if view.hidden or not entry.name.startswith(".")]
-    hidden = sum(entry.name.startswith(".") for entry in entries) if not view.hidden else 0
+    if view.hidden:
+        return entries[:], 0
+    shown = [entry for entry in entries if not entry.name.startswith(".")]
+    return shown, len(entries) - len(shown)
+
+
+def page_of(
+    entries: list[FileEntry], directory: str, view: View, end_of: Callable[[str], FileEntry]
+) -> TablePage:
+    """What to show of the entries of a directory. Links are followed, by `end_of`, for the one page
+    only: each is a question to the host."""
+    shown, hidden = matching(entries, view)
     shown.sort(key=SORTS["name"])
     by = SORTS.get(view.sort.removeprefix("-"))
     if by is None:
@@ -131,21 +157,19 @@ def page_of(files: Files, directory: str, view: View) -> TablePage:
     pages = max(1, -(-len(shown) // PAGE_SIZE))
     page = min(max(view.page, 1), pages)
     on_page = shown[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
-    rows = [row_of(files, directory, entry) for entry in on_page]
+    rows = [row_of(entry, directory, end_of) for entry in on_page]
     return TablePage(rows, len(shown), hidden, page, pages)
 
 
-def row_of(files: Files, directory: str, entry: FileEntry) -> Row:
+def row_of(entry: FileEntry, directory: str, end_of: Callable[[str], FileEntry]) -> Row:
     path = posixpath.join(directory, entry.name)
     kind = kind_of(entry)
-    return Row(entry, path, kind, kind if kind is not Kind.LINK else _end_of(files, path))
-
-
-def _end_of(files: Files, link: str) -> Kind | None:
+    if kind is not Kind.LINK:
+        return Row(entry, path, kind, kind)
     try:
-        return kind_of(files.stat(link))
-    except FileFailed:
-        return None
+        return Row(entry, path, kind, kind_of(end_of(path)))
+    except FileFailed as error:
+        return Row(entry, path, kind, None, isinstance(error, FileRefused))
 
 
 def names_of(

@@ -1,0 +1,177 @@
+"""Text of a file, edited in a form.
+
+A browser knows neither bytes nor line ends: what it would not send back as it was is not edited
+here. The file is written aside and renamed, so that it is the old one or the new one, never a part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+
+from flask import flash, g, redirect, render_template, request
+from werkzeug.wrappers import Response as BaseResponse
+
+from ood.errors import (
+    CommandFailed,
+    CommandTimedOut,
+    FileFailed,
+    FileMissing,
+    FileRefused,
+    InvalidForm,
+)
+from ood.hosts.base import FileEntry, shown
+from ood.web.here import note, user
+from ood.web.paths import as_bytes, files_address, for_audit
+from ood.web.reach import Access, Reach
+
+MAX_EDIT = 512 * 1024
+"""Bytes of text: a form may hold a MiB, and its line ends take twice as much."""
+MOST = f"{MAX_EDIT // 1024} KiB are the most that can be edited here"
+MISSING = "missing"
+"""The fingerprint of a file that is not there."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A text as it is on the host. `entry` is None when there is no file."""
+
+    entry: FileEntry | None
+    text: str
+    fingerprint: str
+    line_end: str
+
+
+def edit(reach: Reach, path: str) -> str | BaseResponse:
+    """The form with the text of a file; back to the file's page, with a word, when it has none."""
+    try:
+        found = _found(reach, reach.end(path, Access.EDIT), path)
+    except InvalidForm as error:
+        flash(error.fields["text"])
+        return redirect(files_address(reach.id, path), 303)
+    note("file-read", user(), host=reach.machine.name, object=for_audit(path))
+    return _form(reach, path, found.text, found.fingerprint, found.line_end)
+
+
+def save(reach: Reach, path: str) -> str | BaseResponse | tuple[str, int]:
+    """Write what the form holds, unless the file has changed since it was read."""
+    reach.demand(Access.EDIT)
+    typed = request.form.get("text", "").replace("\r\n", "\n")
+    seen = request.form.get("fingerprint", "")
+    line_end = "\r\n" if request.form.get("line_end") == "crlf" else "\n"
+    data = typed.replace("\n", line_end).encode()
+    try:
+        real = reach.files.resolve(reach.end(path))
+        found = _found(reach, real, path, or_none=True)
+        if found.fingerprint != seen:
+            return _form(reach, path, typed, found.fingerprint, line_end, changed=True), 409
+        if len(data) > MAX_EDIT:
+            raise InvalidForm({"text": f"{MOST}, and this is more: shorten it."})
+        if found.entry is None or typed != found.text:
+            _write(reach, real, data, found.entry)
+            note("file-written", user(), host=reach.machine.name, object=for_audit(path))
+    except (FileFailed, InvalidForm) as error:
+        g.said = error.fields["text"] if isinstance(error, InvalidForm) else error.message
+        return _form(reach, path, typed, seen, line_end, mistake=g.said), error.http_status
+    flash("Saved.", "done")
+    return redirect(
+        files_address(reach.id, path) + ("?edit" if "stay" in request.form else ""), 303
+    )
+
+
+def _form(
+    reach: Reach,
+    path: str,
+    text: str,
+    fingerprint: str,
+    line_end: str,
+    *,
+    changed: bool = False,
+    mistake: str = "",
+) -> str:
+    return render_template(
+        "files/edit.html",
+        **reach.shown(path),
+        kept="",
+        text=text,
+        fingerprint=fingerprint,
+        gone=fingerprint == MISSING,
+        line_end="crlf" if line_end == "\r\n" else "lf",
+        changed=changed,
+        mistake=mistake,
+    )
+
+
+def mistake_in_text(data: bytes) -> str:
+    """Why a file with this content is not edited here, as a sentence; empty when it is."""
+    if len(data) > MAX_EDIT:
+        return f"{MOST}: this file is larger."
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return "This file is no UTF-8 text: editing it here would damage it."
+    lines = text.replace("\r\n", "\n")
+    if "\0" in lines or "\r" in lines or len(text) - len(lines) not in (0, lines.count("\n")):
+        return (
+            "This file holds NUL characters, or line ends of more than one kind: editing it here "
+            "would change all of them."
+        )
+    return ""
+
+
+def _found(reach: Reach, real: str, path: str, or_none: bool = False) -> Found:
+    """Look at a text. Raises `InvalidForm` for `text` when it cannot be edited here."""
+    try:
+        entry = reach.files.stat(real)
+    except FileMissing:
+        if or_none:
+            return Found(None, "", MISSING, "\n")
+        raise
+    if not entry.is_file:
+        raise InvalidForm({"text": f"{shown(path)} is no file that can be edited."})
+    data = reach.files.read(real, MAX_EDIT + 1)
+    if mistake := mistake_in_text(data):
+        raise InvalidForm({"text": mistake})
+    fingerprint = hashlib.blake2b(data, digest_size=16).hexdigest()
+    text = data.decode()
+    line_end = "\r\n" if "\r\n" in text else "\n"
+    return Found(entry, text.replace("\r\n", "\n"), fingerprint, line_end)
+
+
+def _write(reach: Reach, real: str, data: bytes, entry: FileEntry | None) -> None:
+    """Put `data` in the place of a file, with its permissions and group: others in a project go on
+    being able to read it. The old one stays whole if the disk is full. A file that is not there is
+    made anew, and replaces none that has come since."""
+    files = reach.files
+    if entry is None:
+        with files.open(real, "xb") as file:
+            file.write(data)
+        return
+    directory, name = posixpath.split(real)
+    # Not all of a name that may be as long as names can be.
+    short = as_bytes(name)[:200].decode("utf-8", "surrogateescape")
+    aside = posixpath.join(directory, f".{short}.{secrets.token_hex(4)}.bak")
+    try:
+        files.write(aside, data, 0o600)
+        try:
+            reach.machine.run([*KEEP_ATTRIBUTES, "--", real, aside])
+        except (CommandFailed, CommandTimedOut):
+            files.chmod(aside, entry.mode & 0o777)
+        files.rename(aside, real)
+    except FileFailed as error:
+        with suppress(FileFailed):
+            files.remove(aside)
+        if isinstance(error, FileRefused):
+            raise FileRefused(
+                f"You may not write in {shown(directory)}, so this cannot be saved there.",
+                error.detail,
+            ) from error
+        raise FileFailed(error.message.replace(shown(aside), shown(real)), error.detail) from error
+
+
+KEEP_ATTRIBUTES = ["cp", "--attributes-only", "--preserve=mode,ownership"]
+"""Give a file the permissions of another one, lists of them included, its group and, where the host
+lets us, its owner."""

@@ -1,0 +1,83 @@
+// What the File Manager's pages do beyond HTML: selecting a range, counting, keys.
+
+function selection(form) {
+  const all = form.querySelector("[name=all]");
+  const boxes = [...form.querySelectorAll("[name=name]")];
+  const said = document.getElementById("selected");
+  let last = null; // where a range begins
+  let shift = false; // what the keyboard holds: clicks that it makes do not say
+
+  const count = () => (all.checked ? Number(all.dataset.of) : boxes.filter((box) => box.checked).length);
+  function show() {
+    const number = count();
+    const text = number ? `${number} selected` : "";
+    if (said.textContent !== text) said.textContent = text;
+    for (const button of form.querySelectorAll("[data-needs]")) {
+      button.disabled = button.dataset.needs === "one" ? number !== 1 : number === 0;
+    }
+  }
+  function setAll(checked) {
+    all.checked = checked;
+    for (const box of boxes) box.checked = checked;
+    show();
+  }
+  all.addEventListener("change", () => setAll(all.checked));
+  for (const type of ["keydown", "keyup", "mousedown"]) {
+    form.addEventListener(type, (event) => (shift = event.shiftKey), true);
+  }
+  form.addEventListener("change", (event) => {
+    const here = boxes.indexOf(event.target);
+    if (here < 0) return;
+    if (shift && last !== null) {
+      const [from, to] = last < here ? [last, here] : [here, last];
+      for (const box of boxes.slice(from, to + 1)) box.checked = event.target.checked;
+    }
+    last = here;
+    all.checked = boxes.length === Number(all.dataset.of) && boxes.every((box) => box.checked);
+    show();
+  });
+  form.addEventListener("keydown", (event) => {
+    const here = boxes.indexOf(event.target);
+    if (here < 0 || event.altKey || event.metaKey) return;
+    const press = (action) => form.querySelector(`[value=${action}]:enabled`)?.click();
+    if (event.ctrlKey) {
+      if (event.key !== "a") return;
+      setAll(!all.checked);
+    } else if (event.key === "ArrowUp") boxes[here - 1]?.focus();
+    else if (event.key === "ArrowDown") boxes[here + 1]?.focus();
+    else if (event.key === "Home") boxes[0].focus();
+    else if (event.key === "End") boxes.at(-1).focus();
+    else if (event.key === "Delete") press("delete");
+    else if (event.key === "F2") press("rename");
+    else return;
+    event.preventDefault();
+  });
+  // A form that takes all need not name each; some names would be more than it holds.
+  form.addEventListener("formdata", (event) => {
+    if (all.checked) event.formData.delete("name");
+  });
+  show();
+  window.addEventListener("pageshow", show); // a browser that goes back puts back what was chosen
+}
+
+// Whoever leaves with text that is not saved is asked.
+function typing(form) {
+  const text = form.querySelector("textarea");
+  const kept = document.querySelector("[role=alert].notice") !== null;
+  const changed = () => kept || text.value !== text.defaultValue;
+  let sent = false;
+  form.addEventListener("submit", () => (sent = true));
+  form.addEventListener("keydown", (event) => {
+    if (event.key !== "s" || !(event.ctrlKey || event.metaKey)) return;
+    event.preventDefault();
+    form.requestSubmit(form.querySelector("[name=stay]"));
+  });
+  window.addEventListener("beforeunload", (event) => {
+    if (!sent && changed()) event.preventDefault();
+  });
+}
+
+for (const form of document.querySelectorAll("[data-selection]")) {
+  if (form.querySelector("[name=all]")) selection(form);
+}
+for (const form of document.querySelectorAll("[data-typed]")) typing(form);

@@ -1,0 +1,258 @@
+"""The File Manager's changes in a real browser: by mouse, by keyboard, and without scripts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser as Chromium
+from playwright.sync_api import Page as Tab
+from playwright.sync_api import expect
+
+from tests.conftest import SCREENSHOTS, RunningPortal
+from tests.researcher import Researcher, accessible
+from tests.test_files import NAMES, SCRIPT, address, home, running
+
+__all__ = ["home", "running"]
+
+ODD = (b"<script>alert(1)<", b"line\nend", b"bytes \xff\xfe", "a\u202egnp.exe".encode())
+
+
+@pytest.fixture(params=["with scripts", "without scripts"])
+def tab(browser: Chromium, running: RunningPortal, request: pytest.FixtureRequest) -> Iterator[Tab]:
+    """A page of somebody signed in, with and without JavaScript."""
+    scripts = getattr(request, "param", "with scripts") == "with scripts"
+    with browser.new_context(java_script_enabled=scripts) as own:
+        tab = own.new_page()
+        tab.set_default_timeout(20_000)
+        ada = Researcher(tab, running)
+        ada.opens_the_address()
+        yield tab
+        assert ada.complaints == []
+
+
+def checked(tab: Tab) -> list[str]:
+    rows = tab.locator("tr:has([name=name]:checked)")
+    return [str(name) for name in rows.evaluate_all("rows => rows.map(row => row.dataset.name)")]
+
+
+def press(tab: Tab, name: str) -> None:
+    tab.get_by_role("button", name=name, exact=True).click()
+
+
+def test_a_days_work(tab: Tab, running: RunningPortal, home: Path) -> None:
+    """All that can be done, one after the other, with scripts and without."""
+    for name in ODD:
+        Path(os.fsdecode(os.fsencode(home) + b"/" + name)).write_text("x")
+    tab.goto(f"{running.url}{address(home)}")
+    tab.get_by_label("New file or directory").fill("my results")
+    press(tab, "New directory")
+    expect(tab.get_by_role("status").filter(has_text="is made")).to_be_visible()
+    tab.get_by_role("link", name="my results").click()
+    tab.get_by_label("New file or directory").fill("notes/x")
+    press(tab, "New file")
+    expect(tab.get_by_text("A name cannot hold “/”")).to_be_visible()
+    expect(tab.get_by_label("New file or directory")).to_have_value("notes/x")
+    tab.get_by_label("New file or directory").fill("notes.txt")
+    press(tab, "New file")
+    text = f"\n\nFirst line\n\tsecond é 🚀 {SCRIPT}</textarea>\n"
+    tab.get_by_label("Text of").fill(text)
+    press(tab, "Save and go on")
+    expect(tab.get_by_text("Saved.")).to_be_visible()
+    notes = home / "my results/notes.txt"
+    assert notes.read_text() == text
+    expect(tab.get_by_label("Text of")).to_have_value(text)
+    notes.write_bytes(b"theirs\r\nnow")
+    tab.get_by_label("Text of").fill("mine")
+    press(tab, "Save")
+    expect(tab.get_by_text("has changed since you opened it")).to_be_visible()
+    expect(tab.get_by_label("Text of")).to_have_value("mine")
+    tab.get_by_role("link", name="open it again").click()
+    expect(tab.get_by_label("Text of")).to_have_value("theirs\nnow")
+    press(tab, "Save")
+    assert notes.read_bytes() == b"theirs\r\nnow", "its line ends are kept"
+    expect(tab.get_by_label("Content")).to_contain_text("theirs")
+    press(tab, "Rename")
+    tab.get_by_label("New name").fill("notes 2.txt")
+    press(tab, "Rename")
+    expect(tab.get_by_text("“notes.txt” is called “notes 2.txt” now.")).to_be_visible()
+    tab.get_by_label("Select notes 2.txt").check()
+    press(tab, "Permissions")
+    tab.get_by_label("All others may read").uncheck()
+    tab.get_by_label("Group may write").check()
+    press(tab, "Set permissions")
+    expect(tab.get_by_text("are set")).to_be_visible()
+    assert (home / "my results/notes 2.txt").stat().st_mode & 0o777 == 0o660
+    tab.get_by_role("link", name="Up").click()
+    tab.get_by_label("All 5 entries").check()
+    press(tab, "Delete")
+    expect(tab.get_by_role("heading", name="Delete 5 entries?")).to_be_visible()
+    tab.get_by_role("link", name="Keep them").click()
+    assert len([*home.iterdir()]) >= 5
+    tab.get_by_label("All 5 entries").check()
+    press(tab, "Delete")
+    press(tab, "Delete 5 entries")
+    expect(
+        tab.get_by_text("This directory is empty.").or_(tab.get_by_text("only dotfiles"))
+    ).to_be_visible()
+    assert not [each for each in home.iterdir() if each.name != "ondemand"]
+
+
+@pytest.mark.parametrize("tab", ["with scripts"], indirect=True)
+def test_selecting(tab: Tab, running: RunningPortal, home: Path) -> None:
+    for number in range(1200):
+        (home / f"{number:04}").touch()
+    tab.goto(f"{running.url}{address(home)}")
+    said = tab.locator("#selected")
+    delete, rename = (tab.get_by_role("button", name=name) for name in ("Delete", "Rename"))
+    expect(delete).to_be_disabled()
+    tab.get_by_label("Select 0003").click()
+    expect(said).to_have_text("1 selected")
+    expect(rename).to_be_enabled()
+    tab.get_by_label("Select 0007").click(modifiers=["Shift"])
+    assert checked(tab) == [f"{number:04}" for number in range(3, 8)]
+    expect(said).to_have_text("5 selected")
+    expect(rename).to_be_disabled()
+    tab.get_by_label("Select 0005").click()
+    tab.get_by_label("Select 0004").click(modifiers=["Shift"])
+    assert checked(tab) == ["0003", "0006", "0007"], "a range is taken back in the same way"
+    tab.get_by_label("All 1200 entries").check()
+    expect(said).to_have_text("1200 selected")
+    assert len(checked(tab)) == 500
+    tab.get_by_label("Select 0000").uncheck()
+    expect(said).to_have_text("499 selected")
+    expect(tab.get_by_label("All 1200 entries")).not_to_be_checked()
+    tab.get_by_label("All 1200 entries").check()
+    press(tab, "Delete")
+    expect(tab.get_by_role("heading", name="Delete 1200 entries?")).to_be_visible()
+    tab.go_back()
+    expect(tab.locator("#selected")).to_have_text("1200 selected")
+
+
+@pytest.mark.parametrize("tab", ["with scripts"], indirect=True)
+def test_by_keyboard_alone(tab: Tab, running: RunningPortal, home: Path) -> None:
+    for name in "abcdef":
+        (home / name).touch()
+    tab.goto(f"{running.url}{address(home)}")
+    keyboard = tab.keyboard
+    for _ in range(60):
+        keyboard.press("Tab")
+        if tab.evaluate("document.activeElement.name") == "all":
+            break
+    keyboard.press("Tab")
+    while tab.evaluate("document.activeElement.name") != "name":
+        keyboard.press("Tab")
+    keyboard.press("ArrowDown")
+    keyboard.press("Space")
+    for _ in range(3):
+        keyboard.press("ArrowDown")
+    keyboard.press("Shift+Space")
+    assert checked(tab) == ["b", "c", "d", "e"]
+    expect(tab.locator("#selected")).to_have_text("4 selected")
+    keyboard.press("Control+a")
+    expect(tab.locator("#selected")).to_have_text("6 selected")
+    keyboard.press("Control+a")
+    keyboard.press("Home")
+    keyboard.press("Space")
+    keyboard.press("F2")
+    expect(tab.get_by_label("New name")).to_be_focused()
+    keyboard.press("Control+a")
+    keyboard.type("renamed")
+    keyboard.press("Enter")
+    expect(tab.get_by_text("is called “renamed” now")).to_be_visible()
+    assert (home / "renamed").exists()
+    tab.get_by_label("Select b").focus()
+    keyboard.press("Space")
+    keyboard.press("Delete")
+    expect(tab.get_by_role("heading", name="Delete 1 entry?")).to_be_visible()
+    tab.get_by_role("button", name="Delete 1 entry").focus()
+    keyboard.press("Enter")
+    expect(tab.get_by_text("“b” is deleted.")).to_be_visible()
+    assert not (home / "b").exists()
+
+
+@pytest.mark.parametrize("tab", ["with scripts"], indirect=True)
+def test_saving_by_keyboard(tab: Tab, running: RunningPortal, home: Path) -> None:
+    (home / "file").write_text("text")
+    tab.goto(f"{running.url}{address(home / 'file')}?edit")
+    tab.get_by_label("Text of").fill("new")
+    tab.keyboard.press("Control+s")
+    expect(tab.get_by_text("Saved.")).to_be_visible()
+    expect(tab.get_by_label("Text of")).to_have_value("new")
+    assert (home / "file").read_text() == "new"
+
+
+@pytest.mark.parametrize("tab", ["with scripts"], indirect=True)
+def test_leaving_what_is_not_saved_is_asked_about(
+    tab: Tab, running: RunningPortal, home: Path
+) -> None:
+    (home / "file").write_text("text")
+    asked: list[str] = []
+    tab.on("dialog", lambda dialog: asked.append(dialog.type))
+    tab.goto(f"{running.url}{address(home / 'file')}?edit")
+    tab.get_by_role("link", name="Leave").click()
+    expect(tab.get_by_label("Content")).to_be_visible()
+    assert asked == []
+    tab.goto(f"{running.url}{address(home / 'file')}?edit")
+    tab.get_by_label("Text of").press_sequentially("x")
+    tab.get_by_role("link", name="Leave").click()
+    expect(tab.get_by_label("Content")).to_be_visible()
+    assert asked == ["beforeunload"]
+
+
+@pytest.mark.parametrize("tab", ["with scripts"], indirect=True)
+def test_how_it_looks(tab: Tab, running: RunningPortal, home: Path) -> None:
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    many = home / "many"
+    (many / "directory").mkdir(parents=True)
+    for name in NAMES:
+        Path(os.fsdecode(os.fsencode(many) + b"/" + name)).write_text("Hello there")
+    (many / "long.py").write_text("print('Hello there')\n" * 30 + "x" * 300)
+
+    def directory() -> None:
+        tab.goto(f"{running.url}{address(many)}?details=1")
+        for name in ("plain.txt", "two  spaces", "directory"):
+            tab.get_by_label(f"Select {name}", exact=True).check()
+
+    def asks(button: str) -> None:
+        tab.goto(f"{running.url}{address(many)}")
+        tab.get_by_label("All 27 entries").check()
+        press(tab, button)
+
+    def renames() -> None:
+        tab.goto(f"{running.url}{address(many / ('x' * 255))}")
+        press(tab, "Rename")
+        tab.get_by_label("New name").fill("plain.txt")
+        press(tab, "Rename")
+        expect(tab.get_by_text("already: choose another name")).to_be_visible()
+
+    def mistaken() -> None:
+        tab.goto(f"{running.url}{address(many)}")
+        tab.get_by_label("New file or directory").fill("directory")
+        press(tab, "New directory")
+        expect(tab.get_by_text("already: choose another name")).to_be_visible()
+
+    def conflict() -> None:
+        tab.goto(f"{running.url}{address(many / 'long.py')}?edit")
+        (many / "long.py").write_text((many / "long.py").read_text() + "more\n")
+        press(tab, "Save")
+        expect(tab.get_by_text("has changed since")).to_be_visible()
+
+    pages = {
+        "changes-directory": directory,
+        "changes-delete": lambda: asks("Delete"),
+        "changes-permissions": lambda: asks("Permissions"),
+        "changes-rename": renames,
+        "changes-mistake": mistaken,
+        "changes-edit": conflict,
+    }
+    for width in (360, 1280, 1920):
+        tab.set_viewport_size({"width": width, "height": 800})
+        for shot, opens in pages.items():
+            for scheme in ("light", "dark"):
+                tab.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+                if scheme == "light":
+                    opens()
+                accessible(tab, f"{shot}-{scheme}-{width}")
