@@ -91,7 +91,7 @@ def test_an_empty_portal_yml_is_all_defaults(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_in_what_users_may_do_stops_the_start(tmp_path: Path, text: str) -> None:
-    with pytest.raises(ConfigError, match=r"portal\.yml: files\."):
+    with pytest.raises(ConfigError, match=r"portal\.yml: line 1: files\."):
         load_settings(write(tmp_path, portal=f"files: {{{text}}}") / "portal.yml")
 
 

@@ -12,7 +12,7 @@ from ood.schedulers.base import JobStatus
 from ood.sessions.card import Card
 from ood.web.here import board, portal
 from ood.web.look import message_of_the_day
-from ood.web.menus import recently_used
+from ood.web.menus import file_shortcuts, recently_used
 from ood.web.security import ASKED_BY_PAGES
 
 bp = Blueprint("home", __name__)
@@ -32,6 +32,7 @@ def init_app(app: Flask) -> None:
 
 @bp.get("/")
 def index() -> str:
+    file_shortcuts()  # asked for, and known by the time the menus are made
     cards, problem = _cards()
     return render_template(
         "home/index.html",

@@ -7,14 +7,17 @@ from itertools import groupby
 from flask import Flask
 
 from ood.apps.definition import AppDefinition
+from ood.errors import PortalError
 from ood.sessions.card import Card
 from ood.web.here import groups, portal
+from ood.web.paths import PORTAL
+from ood.web.reach import reach_on
 
 RECENT = 4
 
 
 def init_app(app: Flask) -> None:
-    app.jinja_env.globals["app_categories"] = app_categories
+    app.jinja_env.globals.update(app_categories=app_categories, file_shortcuts=file_shortcuts)
 
 
 def app_categories() -> list[tuple[str, str, list[AppDefinition]]]:
@@ -23,6 +26,14 @@ def app_categories() -> list[tuple[str, str, list[AppDefinition]]]:
         portal().apps_for(groups()).values(), key=lambda app: (*_place(app), app.manifest.name)
     )
     return [(*place, list(found)) for place, found in groupby(apps, key=_place)]
+
+
+def file_shortcuts() -> dict[str, str]:
+    """The File Manager's shortcuts on the portal host, by path; none while it cannot be reached."""
+    try:
+        return reach_on(PORTAL).menu()
+    except PortalError:
+        return {}
 
 
 def recently_used(cards: list[Card]) -> list[AppDefinition]:

@@ -14,6 +14,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+from ood.asking import Asked
 from ood.config import FilesSettings
 from ood.errors import FileFailed, FileMissing, FileRefused, HostUnreachable, NotFound
 from ood.hosts.base import FileEntry, Host, shown
@@ -110,9 +111,17 @@ class Reach:
 
     def favourites(self) -> list[str]:
         """The shortcuts that exist and are in reach, and all roots; without where one begins."""
+        return self._ask_favourites().answer().value or []
+
+    def menu(self) -> dict[str, str]:
+        """The shortcuts by path, and what to call them, as far as they are known already: no page
+        waits for its menus."""
+        return {each: self._short(each) for each in self._ask_favourites().known or ()}
+
+    def _ask_favourites(self) -> Asked[list[str]]:
         key = (user(), "favourites", self.id)
         silence = HostUnreachable(f"{self.machine.name} did not answer in time.")
-        return portal().asking.ask(key, self._favourites, silence, 60.0).answer().value or []
+        return portal().asking.ask(key, self._favourites, silence, 60.0)
 
     def _favourites(self, _last: list[str] | None) -> list[str]:
         found = dict.fromkeys(self._roots)
