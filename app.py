@@ -11,7 +11,19 @@ from htmx_flask import Htmx
 
 from ood.config import PortalSettings, load_settings
 from ood.portal import Portal
-from ood.web import apps, errors, files, filters, home, jobs, node, security, sessions, signin
+from ood.web import (
+    apps,
+    errors,
+    files,
+    filters,
+    home,
+    jobs,
+    node,
+    security,
+    sessions,
+    shell,
+    signin,
+)
 from ood.web.front_end import FrontEnd
 
 
@@ -37,7 +49,7 @@ def create_app(settings: PortalSettings | None = None) -> Flask:
     security.init_app(app)  # first: the CSRF check reads the whole form, of whoever sends it
     CSRFProtect(app).exempt(node.bp)  # what is passed on is the services' to check
     Htmx(app)
-    for room in (errors, filters, signin, home, apps, sessions, jobs, files, node):
+    for room in (errors, filters, signin, home, apps, sessions, jobs, files, shell, node):
         room.init_app(app)
     app.wsgi_app = FrontEnd(app.wsgi_app, settings)  # type: ignore[method-assign]
     return app

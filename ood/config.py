@@ -53,6 +53,18 @@ class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+class ShellSettings(_Settings):
+    """`shell` of portal.yml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: bool = True
+    idle_minutes: float = Field(default=120, gt=0)
+    """A shell ends after so long without anybody typing in it."""
+    absolute_hours: float = Field(default=12, gt=0)
+    """A shell ends after so long, whatever happens."""
+
+
 class PortalSettings(_Settings):
     """portal.yml. Relative paths are relative to the file; a misspelt key is an error."""
 
@@ -91,6 +103,7 @@ class PortalSettings(_Settings):
     """Set to false only where the portal is reached without TLS, on one's own machine."""
     form_values: dict[str, dict[str, Any]] = {}
     """App name -> field name -> the site's own value to prefill that field with."""
+    shell: ShellSettings = ShellSettings()
 
     @model_validator(mode="after")
     def _fits_together(self) -> PortalSettings:
