@@ -56,4 +56,7 @@ class AuditLog:
 
 
 def _cut(value: str | int) -> str | int:
-    return value[:LONGEST] if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    whole = value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return whole[:LONGEST]
