@@ -56,7 +56,4 @@ class AuditLog:
 
 
 def _cut(value: str | int) -> str | int:
-    if not isinstance(value, str):
-        return value
-    whole = value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return whole[:LONGEST]
+    return value[:LONGEST] if isinstance(value, str) else value

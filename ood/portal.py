@@ -149,6 +149,6 @@ class Portal:
             shell.user,
             address=shell.sign_in.address,
             host=shell.machine,
-            object=shell.where.path or "~",
+            object=shell.where.directory,
             reason=end,
         )

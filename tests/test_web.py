@@ -26,7 +26,7 @@ from ood.sessions.record import SessionRecord
 from ood.web.filters import duration
 from ood.web.security import CONTENT_SECURITY_POLICY, PERMISSIONS_POLICY
 from tests.conftest import wait_until
-from tests.routes import CHANGE, OPEN, OPEN_CHANGE, PAGE, RULES, SERVICE, SOCKET, Address, addresses
+from tests.routes import CHANGE, OPEN, OPEN_CHANGE, PAGE, RULES, SERVICE, Address, addresses
 
 FORM = "/apps/container_app"
 SCRIPT = "<script>alert(1)</script>"
@@ -359,7 +359,7 @@ def test_nobody_signed_out_gets_anything_but_the_way_in(stranger: Browser) -> No
             continue
         data = {"csrf_token": token} if asked.method == "POST" else {}
         refused = stranger.opens(asked.path, asked.method, data=data)
-        if asked.kind in (SERVICE, SOCKET):
+        if asked.kind == SERVICE:
             assert refused.status_code == 404, asked
             continue
         assert refused.status_code == 302, asked

@@ -51,7 +51,6 @@ class History:
             f"\x1b[?{mode}{'h' if mode in self._modes else 'l'}" for mode in sorted(changed)
         )
 
-    @property
     def is_on_alternate_screen(self) -> bool:
         modes = set(self._modes)
         _follow(modes, self._data)

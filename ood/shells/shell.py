@@ -40,6 +40,12 @@ class Where:
     job: str
     title: str
 
+    @property
+    def directory(self) -> str:
+        """Where a shell starts, for the audit log: without losing a byte."""
+        path = self.path.encode("utf-8", "surrogateescape")
+        return path.decode("utf-8", "backslashreplace") or "~"
+
 
 @dataclass(eq=False)
 class Viewer:
@@ -99,7 +105,7 @@ class Shell:
             title=self.where.title,
             replay=history.end if not goes_on else offset,
             prelude=history.prelude,
-            redraw=not goes_on and history.is_on_alternate_screen,
+            redraw=not goes_on and history.is_on_alternate_screen(),
             **{"from": offset},
         )
         self.send()

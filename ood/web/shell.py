@@ -195,7 +195,7 @@ def _open(sign_in: SignIn, host: str, path: str) -> Shell:
         for name, usual in (("columns", 80), ("rows", 24))
     )
     shell = portal().shells.open(sign_in, machine, where, columns, rows, word)
-    note("shell-opened", sign_in.user, host=machine.name, object=path or "~")
+    note("shell-opened", sign_in.user, host=machine.name, object=where.directory)
     return shell
 
 

@@ -26,6 +26,12 @@ document.createElement = (name, ...rest) => {
   if (name === "style") element.nonce = place.dataset.styleNonce;
   return element;
 };
+// And style attributes, for colours beyond the first 256, which it allows to nobody. The same by
+// way of the element's own style is no markup.
+HTMLSpanElement.prototype.setAttribute = function (name, value) {
+  if (name === "style") this.style.cssText = value;
+  else Element.prototype.setAttribute.call(this, name, value);
+};
 
 // The colours of programs, to be read on the portal's own background.
 const NAMES = ["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"];
@@ -181,7 +187,7 @@ function begin(word) {
   say({ columns: terminal.cols, rows: terminal.rows, shown });
   if (word.redraw) {
     // Editors and pagers draw all of it again when the size changes.
-    say({ columns: terminal.cols, rows: Math.max(terminal.rows - 1, 1) });
+    say({ columns: Math.max(terminal.cols - 1, 1), rows: terminal.rows });
     setTimeout(() => say({ columns: terminal.cols, rows: terminal.rows }), 200);
   }
   type();
