@@ -40,6 +40,7 @@ bench: .venv/installed-dev
 	.venv/bin/python bench/proxy.py
 	.venv/bin/python bench/jobs.py
 	.venv/bin/python bench/pages.py
+	.venv/bin/python bench/shell.py
 
 # Debian's python3 comes without venv.
 .venv/bin/python:

@@ -372,9 +372,9 @@ class Row:
     goal: str
     values: dict[str, list[float]]
 
-    def line(self, names: list[str]) -> str:
+    def line(self, names: list[str], peer: str = "ssh -L") -> str:
         shown = [f"{statistics.median(self.values[name]):10.{self.digits}f}" for name in names]
-        pairs = zip(self.values["portal"], self.values["ssh -L"], strict=True)
+        pairs = zip(self.values["portal"], self.values[peer], strict=True)
         ratio = statistics.median(ours / theirs for ours, theirs in pairs)
         return f"{self.title:34}{''.join(shown)}{ratio:12.2f}   {self.goal}"
 

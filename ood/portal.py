@@ -25,6 +25,9 @@ from ood.sessions.board import Board
 from ood.sessions.service import Service
 from ood.sessions.store import SessionStore
 from ood.sessions.watch import Watch
+from ood.shells.limits import End
+from ood.shells.shell import Shell
+from ood.shells.shells import Shells
 
 DIAL_TIMEOUT = 5.0  # seconds
 EXPIRED_EVERY = 1.0  # seconds
@@ -57,6 +60,12 @@ class Portal:
         self.entries = Entries(self.sign_ins)
         self.services = Services(lambda user, id: self.board(user).service(id), self._dial)
         self.tunnels = Tunnels()
+        self.shells = Shells(
+            self.sign_ins,
+            settings.shell.idle_minutes * 60,
+            settings.shell.absolute_hours * 3600,
+            self._shell_ended,
+        )
         self._lock = threading.Lock()
         self._boards: dict[str, Board] = {}
         threading.Thread(target=self._end_expired, name="sign-ins", daemon=True).start()
@@ -126,9 +135,20 @@ class Portal:
 
     def _sign_in_ended(self, sign_in: SignIn, why: str, last: bool) -> None:
         self.audit.note("sign-out", sign_in.user, address=sign_in.address, reason=why)
+        self.shells.sign_in_ended(sign_in)
         if last:
             with self._lock:
                 self._boards.pop(sign_in.user, None)
             self.pool.forget(sign_in.user)
             self.asking.forget(sign_in.user)
             self.services.forget(sign_in.user)
+
+    def _shell_ended(self, shell: Shell, end: End) -> None:
+        self.audit.note(
+            "shell-closed",
+            shell.user,
+            address=shell.sign_in.address,
+            host=shell.machine,
+            object=shell.where.directory,
+            reason=end,
+        )

@@ -12,6 +12,7 @@ OPEN = "open to everybody"
 PAGE = "for those who are signed in; changes nothing"
 CHANGE = "for those who are signed in; needs the CSRF token"
 OPEN_CHANGE = "open to everybody; needs the CSRF token"
+SOCKET = "for those who are signed in; demands the portal's own Origin (test_shell.py)"
 SERVICE = "leads to services, which have an origin and guards of their own (test_proxy.py)"
 
 RULES = {
@@ -50,6 +51,8 @@ RULES = {
     "help.index": PAGE,
     "help.troubleshooting": PAGE,
     "files.change": CHANGE,
+    "shell.close": CHANGE,
+    "shell.socket": SOCKET,
     "node.http": SERVICE,
     "node.websocket": SERVICE,
     "node.enter": SERVICE,

@@ -542,6 +542,16 @@ def read_until(terminal: Terminal, wanted: str, seconds: float = 10) -> str:
     return shown
 
 
+def read_to_the_end(terminal: Terminal, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        ready, _, _ = select.select([terminal], [], [], max(deadline - time.monotonic(), 0))
+        assert ready, "the shell has not gone"
+        with contextlib.suppress(BlockingIOError):
+            if not terminal.read(65536):
+                return
+
+
 @pytest.fixture
 def opened(machine: Machine) -> Iterator[Callable[..., Terminal]]:
     with contextlib.ExitStack() as undo:
@@ -583,9 +593,12 @@ def test_a_terminal_starts_in_any_directory(
 def test_a_terminal_starts_at_home_when_it_must(
     machine: Machine, opened: Callable[..., Terminal]
 ) -> None:
-    terminal = opened(machine.path("missing"))
-    terminal.write(b'echo "<$PWD>"\n')
-    assert f"<{machine.host.home}>" in read_until(terminal, "</.*>")
+    for cwd, word in ((machine.path("missing"), True), ("", False)):
+        terminal = opened(cwd)
+        terminal.write(b'echo "<$PWD>"\n')
+        shown = read_until(terminal, "</.*>")
+        assert f"<{machine.host.home}>" in shown
+        assert ("There is no such directory here" in shown) == word
 
 
 @pytest.mark.parametrize("first", ["", "trap '' HUP; "])
@@ -605,11 +618,21 @@ def test_closing_a_terminal_hangs_up(
 def test_a_terminal_whose_shell_has_gone(machine: Machine, opened: Callable[..., Terminal]) -> None:
     terminal = opened(machine.directory)
     terminal.write(b"exit\n")
-    while terminal.read(65536):
-        pass
+    read_to_the_end(terminal)
     assert terminal.read(65536) == b""
+    assert not terminal.lost
+    terminal.write(b"x")
     terminal.resize(90, 30)
     terminal.close()
+
+
+def test_nothing_waits_for_a_terminal(machine: Machine, opened: Callable[..., Terminal]) -> None:
+    terminal = opened(machine.directory)
+    terminal.write(b"stty raw -echo; echo is $((1+1)); sleep 60\n")
+    read_until(terminal, "is 2")
+    with pytest.raises(BlockingIOError):
+        terminal.read(65536)
+    wait_until(lambda: terminal.write(b"x" * 65536) == 0, 10, "it takes all that is typed")
 
 
 # ---- dial
@@ -794,28 +817,40 @@ def test_more_at_once_than_sshd_allows(alice: SSHHost) -> None:
     """sshd's MaxSessions is 10."""
     with contextlib.ExitStack() as undo:
         for _ in range(2):
-            undo.callback(alice.terminal("/").close)
+            undo.enter_context(alice.files.open("/etc/passwd", "rb"))
         answers = in_parallel(lambda n: alice.run(["sh", "-c", f"sleep 0.3; echo {n}"]).text, 15)
     assert answers == [f"{n}\n" for n in range(15)]
     assert len(connections(LOGIN_HOST)) == 1
 
 
-def test_shells_and_downloads_leave_room_for_commands(
-    alice: SSHHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_terminals_have_connections_of_their_own(alice: SSHHost) -> None:
+    with contextlib.ExitStack() as undo:
+
+        def work(number: int) -> str:
+            terminal = alice.terminal("/")
+            undo.callback(terminal.close)
+            terminal.write(f"echo '<'{number}'>'\n".encode())
+            return read_until(terminal, f"<{number}>", 30)
+
+        in_parallel(work, 20)
+        assert alice.run(["echo", "x"]).text == "x\n"
+        assert len(connections(LOGIN_HOST)) == 1 + 3
+    alice.terminal("/").close()
+    assert len(connections(LOGIN_HOST)) == 1 + 3
+    alice.close()
+    wait_until(lambda: not connections(LOGIN_HOST), 5)
+
+
+def test_downloads_leave_room_for_commands(alice: SSHHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ood.hosts.ssh.PATIENCE", 0.5)
     with contextlib.ExitStack() as undo:
-        for _ in range(LASTING_CHANNELS - 1):
-            undo.callback(alice.terminal("/").close)
-        undo.enter_context(alice.files.open("/etc/passwd", "rb"))
-        with pytest.raises(HostUnreachable, match="Close a shell"):
-            alice.terminal("/")
+        for _ in range(LASTING_CHANNELS):
+            undo.enter_context(alice.files.open("/etc/passwd", "rb"))
         with pytest.raises(HostUnreachable, match="Close a shell"):
             alice.files.open("/etc/passwd", "rb")
         answers = in_parallel(lambda n: alice.run(["echo", str(n)]).text, 8)
         assert answers == [f"{n}\n" for n in range(8)]
     for _ in range(8):  # closed ones give back their place
-        alice.terminal("/").close()
         alice.files.open("/etc/passwd", "rb").close()
     assert len(connections(LOGIN_HOST)) == 1
 
@@ -829,6 +864,8 @@ def test_a_site_may_allow_fewer_sessions(
     assert host.home == "/home/alice"  # keeps one of the two
     answers = in_parallel(lambda n: host.run(["echo", str(n)]).text, 6)
     assert answers == [f"{n}\n" for n in range(6)]
+    for _ in range(3):
+        host.terminal("/")
     host.close()
 
 
@@ -914,10 +951,12 @@ def kill(devcluster: Devcluster, pids: list[str]) -> None:
 def test_verbs_in_flight_say_so_and_the_next_ones_work(
     alice: SSHHost, devcluster: Devcluster
 ) -> None:
-    terminal, mark = alice.terminal("/"), new_mark()
+    mark = new_mark()
     reading = alice.files.open("/dev/zero", "rb")
     assert alice.files.stat("/").is_directory
     (connection,) = connections(LOGIN_HOST)
+    terminal = alice.terminal("/")
+    (terminals,) = connections(LOGIN_HOST) - {connection}
     with ThreadPoolExecutor() as pool:
         running = [pool.submit(alice.run, ["sleep", mark]) for _ in range(3)]
         processes = ["pgrep", "-fc", f"^sleep {mark}"]
@@ -926,8 +965,11 @@ def test_verbs_in_flight_say_so_and_the_next_ones_work(
         for one in running:
             with pytest.raises(HostUnreachable, match="was lost"):
                 one.result(timeout=5)
-    while terminal.read(65536):
-        pass
+    terminal.write(b"echo is $((1+1))\n")
+    read_until(terminal, "is 2")
+    kill(devcluster, sshd_of(devcluster, terminals))
+    read_to_the_end(terminal)
+    assert terminal.lost
     terminal.close()
     with pytest.raises(HostUnreachable):
         reading.read(1)
@@ -936,7 +978,7 @@ def test_verbs_in_flight_say_so_and_the_next_ones_work(
     assert answers == [f"{n}\n" for n in range(8)]
     assert alice.files.stat("/").is_directory
     alice.terminal("/").close()
-    assert len(connections(LOGIN_HOST) - {connection}) == 1
+    assert len(connections(LOGIN_HOST) - {connection, terminals}) == 2
 
 
 def test_a_file_in_flight_when_the_connection_drops(alice: SSHHost, devcluster: Devcluster) -> None:
@@ -1041,8 +1083,8 @@ def test_signing_out_closes_everything(pool: HostPool) -> None:
         assert time.monotonic() - started < 1
         with pytest.raises(HostUnreachable):
             running.result(timeout=2)
-    while terminal.read(65536):
-        pass
+    read_to_the_end(terminal)
+    assert terminal.lost
     for old in (host, pool.portal_host("alice")):
         with pytest.raises(SignInExpired):
             old.run(["true"])

@@ -60,6 +60,10 @@ class SignIns:
                 found.seen = time.monotonic()
             return found
 
+    def ends_at(self, sign_in: SignIn) -> float:
+        """When it ends (monotonic) if nobody does anything with it."""
+        return min(sign_in.seen + self._idle, sign_in.since + self._absolute)
+
     def remove(self, id: str, why: str) -> None:
         self._end(lambda sign_in: sign_in.id == id, why)
 
@@ -68,8 +72,7 @@ class SignIns:
         self._end(self._expired, "expired")
 
     def _expired(self, sign_in: SignIn) -> bool:
-        now = time.monotonic()
-        return now - sign_in.seen > self._idle or now - sign_in.since > self._absolute
+        return time.monotonic() > self.ends_at(sign_in)
 
     def _end(self, which: Callable[[SignIn], bool], why: str) -> None:
         with self._lock:

@@ -22,8 +22,16 @@ MAX_INPUT = 1024 * 1024
 MAX_OUTPUT = 64 * 1024 * 1024
 """Bytes that `Host.run` keeps of a command's output; a command that prints more has failed."""
 
-LOGIN_SHELL_IN = 'cd -- "$1" 2>/dev/null || cd; exec "${SHELL:-/bin/sh}" -l'
-"""`sh -c` text that `Host.terminal` runs: its `$1` is the directory to start in."""
+LOGIN_SHELL_IN = """
+[ -z "$1" ] || cd -- "$1" 2>/dev/null || {
+  cd
+  echo "There is no such directory here, or you may not enter it: this is your home directory."
+}
+[ -n "$LC_ALL$LC_CTYPE$LANG" ] || export LANG=C.UTF-8
+exec "${SHELL:-/bin/sh}" -l
+"""
+"""`sh -c` text that `Host.terminal` runs: its `$1` is the directory to start in, or empty. Where
+nothing says which characters there are, they are what terminals in browsers have."""
 
 
 NOT_SEEN = frozenset({"Cc", "Cf", "Zl", "Zp"})
@@ -164,12 +172,23 @@ class Files(ABC):
 
 
 class Terminal(Protocol):
-    """A shell in a pseudo-terminal."""
+    """A shell in a pseudo-terminal. Nothing here waits, but for `close`; `fileno` is readable when
+    there is something to read."""
 
     def fileno(self) -> int: ...
-    def read(self, limit: int) -> bytes: ...
-    def write(self, data: bytes) -> None: ...
+
+    def read(self, limit: int) -> bytes:
+        """What it printed; empty once it has gone. Raises BlockingIOError when there is nothing."""
+
+    def write(self, data: bytes) -> int:
+        """Type what it takes right now; return how many bytes that is."""
+
     def resize(self, columns: int, rows: int) -> None: ...
+
+    @property
+    def lost(self) -> bool:
+        """Of one that has gone: whether the way to it was lost, and not the shell ended."""
+
     def close(self) -> None: ...
 
 
@@ -218,7 +237,8 @@ class Host(ABC):
 
     @abstractmethod
     def terminal(self, cwd: str, columns: int = 80, rows: int = 24) -> Terminal:
-        """Start the user's login shell in `cwd` (home when it cannot be entered)."""
+        """Start the user's login shell in `cwd`: at home when it is empty, and with a word when it
+        cannot be entered. Raises `HostError`."""
 
     @abstractmethod
     def dial(self, host: str, port: int, timeout: float = 10.0) -> Stream:

@@ -40,6 +40,7 @@ class SSHTerminal:
     """A shell in a pseudo-terminal of the far host; closing the channel hangs it up."""
 
     def __init__(self, channel: paramiko.Channel, on_close: Callable[[], None]) -> None:
+        channel.settimeout(0.0)
         self._channel = channel
         self._on_close = on_close
 
@@ -47,14 +48,24 @@ class SSHTerminal:
         return self._channel.fileno()
 
     def read(self, limit: int) -> bytes:
-        return self._channel.recv(limit)
+        try:
+            return self._channel.recv(limit)
+        except TimeoutError:
+            raise BlockingIOError from None
 
-    def write(self, data: bytes) -> None:
-        self._channel.sendall(data)
+    def write(self, data: bytes) -> int:
+        try:
+            return self._channel.send(data)
+        except OSError:  # it takes no more for now, or has gone
+            return 0
 
     def resize(self, columns: int, rows: int) -> None:
         with suppress(paramiko.SSHException):  # the shell has gone, which `read` says
             self._channel.resize_pty(columns, rows)
+
+    @property
+    def lost(self) -> bool:
+        return not self._channel.eof_received
 
     def close(self) -> None:
         self._on_close()

@@ -123,7 +123,10 @@ class LocalHost(Host):
 class LocalTerminal:
     """A shell in a pseudo-terminal of this machine; `close` hangs it up and reaps it."""
 
+    lost = False
+
     def __init__(self, pid: int, fd: int) -> None:
+        os.set_blocking(fd, False)
         self._pid = pid
         self._fd = fd
 
@@ -138,9 +141,11 @@ class LocalTerminal:
                 return b""
             raise
 
-    def write(self, data: bytes) -> None:
-        while data:
-            data = data[os.write(self._fd, data) :]
+    def write(self, data: bytes) -> int:
+        try:
+            return os.write(self._fd, data)
+        except OSError:  # it takes no more for now, or has gone
+            return 0
 
     def resize(self, columns: int, rows: int) -> None:
         fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))

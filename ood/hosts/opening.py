@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ from pydantic import SecretStr
 
 from ood.auth.credentials import Credential
 from ood.errors import HostUnreachable
+from ood.hosts.base import Stream
 
 CONNECT_TIMEOUT = 10.0  # seconds, for each of TCP, banner and authentication
 SILENCE = 30.0  # seconds without a sign of life, after which a connection is taken for dead
 NEVER = 2**62  # bytes or packets
+
+Dial = Callable[[], Stream]
 
 log = logging.getLogger(__name__)
 
@@ -31,19 +35,25 @@ class _HungUp(HostUnreachable):
 
 
 def open_connection(
-    name: str, port: int, user: str, credential: Credential, known_hosts: Path
+    name: str,
+    port: int,
+    user: str,
+    credential: Credential,
+    known_hosts: Path,
+    dial: Dial | None = None,
 ) -> Connection:
-    """Open a connection to `name` and authenticate as `user`.
+    """Open a connection to `name` and authenticate as `user`. `dial` is the way there from another
+    host, for one that cannot be reached straight.
 
     Raises `NotAccepted`, and `HostUnreachable` when the host does not answer or is not the one that
     `known_hosts` knows.
     """
     try:
-        connection = _opened(name, port, user, credential, known_hosts)
+        connection = _opened(name, port, user, credential, known_hosts, dial)
     except _HungUp:
         # So does sshd with an account that has expired, or that PAM does not let in otherwise.
         try:
-            connection = _opened(name, port, user, credential, known_hosts)
+            connection = _opened(name, port, user, credential, known_hosts, dial)
         except _HungUp as error:
             raise NotAccepted(f"hung up while signing in: {error.detail}") from error
     transport = connection.transport
@@ -51,15 +61,21 @@ def open_connection(
     # A client-side key re-exchange while a channel streams in stalls the connection.
     transport.packetizer.REKEY_BYTES = NEVER
     transport.packetizer.REKEY_PACKETS = NEVER
-    transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # Without it, verbs on a host that lost its power wait for a quarter of an hour.
-    transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENCE * 1000))
+    if dial is None:
+        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Without it, verbs on a host that lost its power wait for a quarter of an hour.
+        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENCE * 1000))
     log.info("opened SSH connection to %s as %s", name, user)
     return connection
 
 
 def _opened(
-    name: str, port: int, user: str, credential: Credential, known_hosts: Path
+    name: str,
+    port: int,
+    user: str,
+    credential: Credential,
+    known_hosts: Path,
+    dial: Dial | None,
 ) -> Connection:
     connection = Connection(
         name,
@@ -70,6 +86,7 @@ def _opened(
         connect_timeout=CONNECT_TIMEOUT,
         connect_kwargs={
             **_shown(credential),
+            **({"sock": dial()} if dial is not None else {}),
             "look_for_keys": False,
             "allow_agent": False,
             "banner_timeout": CONNECT_TIMEOUT,

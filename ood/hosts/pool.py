@@ -14,8 +14,10 @@ from ood.errors import HostError, SignInExpired
 from ood.hosts.account import Account, account_of
 from ood.hosts.base import Host
 from ood.hosts.local import LocalHost
+from ood.hosts.opening import Dial
 from ood.hosts.ssh import SSHHost
 
+SSH_PORT = 22
 IDLE_SECONDS = 600.0
 LOOK_EVERY = 60.0  # seconds
 
@@ -52,6 +54,17 @@ class HostPool:
             found = self._hosts.get((user, address))
             if found is None:
                 found = self._hosts[user, address] = self._new(user, address)
+            return found
+
+    def node(self, user: str, name: str, login_host: str) -> SSHHost:
+        """A node of a cluster as this user, by way of the log-in host, which reaches its nodes and
+        knows their names."""
+        key = (user, f"{name} by {login_host}")
+        with self._lock:
+            found = self._hosts.get(key)
+            if found is None:
+                dial = lambda: self.host(user, login_host).dial(name, SSH_PORT)  # noqa: E731
+                found = self._hosts[key] = self._new(user, name, dial)
             return found
 
     def sign_in(self, user: str, password: SecretStr | None = None) -> Account:
@@ -106,14 +119,15 @@ class HostPool:
         for host in closing:
             host.close()
 
-    def _new(self, user: str, address: str) -> SSHHost:
+    def _new(self, user: str, address: str, dial: Dial | None = None) -> SSHHost:
         assert self._known_hosts is not None
         return SSHHost(
             address,
             user,
             lambda: self._credentials.of(user),
             self._known_hosts,
-            opens_the_portal=address == self._portal_host,
+            opens_the_portal=address == self._portal_host and dial is None,
+            dial=dial,
         )
 
     def _close_idle(self) -> None:

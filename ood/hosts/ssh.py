@@ -28,7 +28,7 @@ from ood.errors import (
 )
 from ood.hosts.base import LOGIN_SHELL_IN, MAX_INPUT, CommandResult, Host
 from ood.hosts.channels import SSHTerminal, collect, quiet
-from ood.hosts.opening import CONNECT_TIMEOUT, NotAccepted, open_connection
+from ood.hosts.opening import CONNECT_TIMEOUT, Dial, NotAccepted, open_connection
 from ood.hosts.sftp import SFTPFiles
 from ood.quoting import command_line
 
@@ -36,13 +36,20 @@ SESSION_CHANNELS = 8
 """Commands, terminals and open files at once on one connection; stock sshd allows 10 (MaxSessions).
 The one long-lived SFTP channel is not counted, hence 8 and not 9."""
 LASTING_CHANNELS = 6
-"""How many of these may be terminals and open files, which last as long as their user likes:
-however many there are, commands go on."""
+"""How many of these may be open files, which last as long as their user likes: however many there
+are, commands go on."""
+TERMINAL_WINDOW = 128 * 1024
+"""Bytes that a terminal may print before they are read: what there is to show yet after Ctrl-C."""
 PATIENCE = 10.0  # seconds, to wait for a place among the channels
 
 
+class TooMuch(HostUnreachable):
+    """sshd, or we, allow no further channel."""
+
+
 class SSHHost(Host):
-    """One machine as one user, over one connection that all threads share.
+    """One machine as one user, over one connection that all threads share. Terminals have further
+    ones: however many there are, and whatever they print, commands go on.
 
     The connection is opened at first use and again after it dropped. `credential` is asked
     for at each opening, so that one forgotten at sign-out cannot be used again: it raises
@@ -57,6 +64,7 @@ class SSHHost(Host):
         credential: Callable[[], Credential],
         known_hosts: Path,
         opens_the_portal: bool = True,
+        dial: Dial | None = None,
     ) -> None:
         host, _, port = address.partition(":")
         self.name = host
@@ -67,6 +75,7 @@ class SSHHost(Host):
         self._credential = credential
         self._known_hosts = known_hosts
         self._opens_the_portal = opens_the_portal
+        self._dial = dial
         self._opening = threading.Lock()
         self._connection: Connection | None = None
         self._failure: HostError | None = None
@@ -75,6 +84,8 @@ class SSHHost(Host):
         self._home: str | None = None
         self._places = threading.BoundedSemaphore(SESSION_CHANNELS)
         self._lasting_places = threading.BoundedSemaphore(LASTING_CHANNELS)
+        self._beside_lock = threading.Lock()
+        self._beside: list[SSHHost] = []
 
     @property
     def home(self) -> str:
@@ -125,15 +136,44 @@ class SSHHost(Host):
         return result
 
     def terminal(self, cwd: str, columns: int = 80, rows: int = 24) -> SSHTerminal:
-        with ExitStack() as undo:
-            undo.enter_context(self.place(lasting=True))
-            with self.connected() as transport:
-                channel = self.open_session(transport)
-                undo.callback(channel.close)
-                channel.get_pty("xterm-256color", columns, rows)
-                line = command_line(["sh", "-c", LOGIN_SHELL_IN, "sh", cwd])
-                channel.exec_command(_as_bytes(line))
-            return SSHTerminal(channel, undo.pop_all().close)
+        line = _as_bytes(command_line(["sh", "-c", LOGIN_SHELL_IN, "sh", cwd]))
+        full: set[SSHHost] = set()
+        while True:
+            beside, is_new = self._beside_with_room(full)
+            with ExitStack() as undo:
+                undo.callback(beside._places.release)
+                with beside.connected() as transport:
+                    try:
+                        channel = beside.open_session(
+                            transport, PATIENCE if is_new else 0.0, TERMINAL_WINDOW
+                        )
+                    except TooMuch:  # some sites allow fewer than we think
+                        if is_new:
+                            raise
+                        full.add(beside)
+                        continue
+                    undo.callback(channel.close)
+                    channel.get_pty("xterm-256color", columns, rows)
+                    channel.exec_command(line)
+                return SSHTerminal(channel, undo.pop_all().close)
+
+    def _beside_with_room(self, full: set[SSHHost]) -> tuple[SSHHost, bool]:
+        """One more connection, with a place on it taken, and whether it was made for this."""
+        with self._beside_lock:
+            for beside in self._beside:
+                if beside not in full and beside._places.acquire(blocking=False):
+                    return beside, False
+            beside = SSHHost(
+                f"{self.name}:{self._port}",
+                self.user,
+                self._credential,
+                self._known_hosts,
+                self._opens_the_portal,
+                self._dial,
+            )
+            beside._places.acquire()
+            self._beside.append(beside)
+            return beside, True
 
     def dial(self, host: str, port: int, timeout: float = 10.0) -> paramiko.Channel:
         transport = self._transport()
@@ -167,9 +207,13 @@ class SSHHost(Host):
             connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+        for beside in self._all_beside():
+            beside.close()
 
     def close_if_idle(self, seconds: float) -> None:
-        """Close the connection when no verb began for that long and nothing is open on it."""
+        """Close connections on which no verb began for that long and nothing is open."""
+        for beside in self._all_beside():
+            beside.close_if_idle(seconds)
         with self._opening:  # no verb can begin now
             connection = self._connection
             if connection is None or time.monotonic() - self.last_used < seconds:
@@ -180,6 +224,10 @@ class SSHHost(Host):
                 return
             self._connection = None
         connection.close()
+
+    def _all_beside(self) -> list[SSHHost]:
+        with self._beside_lock:
+            return list(self._beside)
 
     @contextmanager
     def place(self, lasting: bool = False, patience: float | None = None) -> Iterator[None]:
@@ -209,12 +257,17 @@ class SSHHost(Host):
                 f"The connection to {self.name} was lost. Try again.", str(error)
             ) from error
 
-    def open_session(self, transport: paramiko.Transport) -> paramiko.Channel:
+    def open_session(
+        self,
+        transport: paramiko.Transport,
+        patience: float | None = None,
+        window: int | None = None,
+    ) -> paramiko.Channel:
         """A new channel for a command, a terminal or SFTP; its caller has a `place`."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + (PATIENCE if patience is None else patience)
         while True:
             try:
-                return quiet(transport.open_session(timeout=CONNECT_TIMEOUT))
+                return quiet(transport.open_session(window, timeout=CONNECT_TIMEOUT))
             except paramiko.SSHException as error:
                 if not _refused(transport, error):
                     raise
@@ -224,8 +277,8 @@ class SSHHost(Host):
                     raise self._too_much() from error
             time.sleep(0.1)
 
-    def _too_much(self) -> HostUnreachable:
-        return HostUnreachable(
+    def _too_much(self) -> TooMuch:
+        return TooMuch(
             f"Too much is open on {self.name} at once. Close a shell or wait for a transfer to "
             "end, and try again."
         )
@@ -253,7 +306,9 @@ class SSHHost(Host):
         if credential is self._refused:  # a page that asks every few seconds must not lock them out
             raise self._not_accepted(credential)
         try:
-            return open_connection(self.name, self._port, self.user, credential, self._known_hosts)
+            return open_connection(
+                self.name, self._port, self.user, credential, self._known_hosts, self._dial
+            )
         except NotAccepted as error:
             self._refused = credential
             raise self._not_accepted(credential, str(error)) from error

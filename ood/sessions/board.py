@@ -7,13 +7,14 @@ unsynched back-ends, are asked in the background, so that one that is slow holds
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 
 from ood.asking import Asked
 from ood.errors import FileFailed, HostError, NotFound, PortalError
 from ood.schedulers.base import JobStatus
-from ood.schedulers.monitor import Snapshot
+from ood.schedulers.monitor import Snapshot, snapshot_of
 from ood.sessions.card import Card
 from ood.sessions.context import ContextDirectory
 from ood.sessions.places import Place
@@ -22,6 +23,8 @@ from ood.sessions.service import Service
 from ood.sessions.watch import Watch
 
 SECONDS = 2.0
+HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
+
 log = logging.getLogger(__name__)
 
 
@@ -75,6 +78,16 @@ class Board:
         """Ask for the user's jobs on a cluster, with or without sessions."""
         with self._lock:
             return self._watch.ask_jobs(cluster_id)
+
+    def host_of_job(self, cluster_id: str, job_id: str) -> str:
+        """The host that a job of the user's runs on, by the scheduler's word; empty when it does
+        not run, or on several. Raises the scheduler's problem when it does not answer."""
+        snapshot = snapshot_of(self.ask_jobs(cluster_id).answer())
+        if snapshot.problem is not None:
+            raise snapshot.problem
+        job = snapshot.find(job_id)
+        on_it = job is not None and job.status in (JobStatus.RUNNING, JobStatus.SUSPENDED)
+        return job.host if on_it and job is not None and HOST_NAME.fullmatch(job.host) else ""
 
     def begin(self, record: SessionRecord) -> None:
         """A launch begins: the job files are there, the job is not submitted yet."""

@@ -13,7 +13,7 @@ from ood.sessions.card import Card
 from ood.web.here import board, portal
 from ood.web.look import message_of_the_day
 from ood.web.menus import file_shortcuts, recently_used
-from ood.web.security import ASKED_BY_PAGES
+from ood.web.security import POLLS
 
 bp = Blueprint("home", __name__)
 
@@ -85,7 +85,7 @@ def _at_a_glance(cards: list[Card], problem: str) -> dict[str, object]:
 def _tell_how_sessions_stand(response: Response) -> Response:
     """Whatever a page polls, the answer says besides how the user's sessions stand, as an event for
     notices.js: `[id, created at, standing]` of each that lives, or ended lately."""
-    if request.endpoint not in ASKED_BY_PAGES or response.status_code not in (200, 204):
+    if request.endpoint not in POLLS or response.status_code not in (200, 204):
         return response
     try:
         cards = board().look()

@@ -7,7 +7,6 @@ origin, by a ticket. There, and only there, requests are passed on.
 from __future__ import annotations
 
 import logging
-import os
 import socket
 from contextlib import ExitStack
 
@@ -39,6 +38,7 @@ from ood.proxy.upstream import Answer, ServiceSilent
 from ood.schedulers.base import JobStatus
 from ood.sessions.service import service_path
 from ood.web.here import ServiceResponse, note, on_services_origin, portal
+from ood.web.upgrades import connection_of_request, take_over
 
 bp = Blueprint("node", __name__)
 log = logging.getLogger(__name__)
@@ -141,9 +141,7 @@ def enter() -> BaseResponse:
 def websocket(session_id: str, path: str) -> BaseResponse:  # noqa: ARG001
     """Join the browser's connection to one of the service's, after the service agreed."""
     entry = _entry(session_id, upgrading=True)
-    connection = request.environ.get("gunicorn.socket")
-    if connection is None:
-        raise PortalError("Only gunicorn lets WebSockets through: start the portal with it.")
+    connection = connection_of_request()
     reached = portal().services.reach(entry.user, session_id)
     headers = [*_headers(reached), ("Connection", "Upgrade"), ("Upgrade", "websocket")]
     patience = SILENT_PATIENCE if reached.silent else UPGRADE_PATIENCE
@@ -151,7 +149,8 @@ def websocket(session_id: str, path: str) -> BaseResponse:  # noqa: ARG001
         answer = reached.upstream.upgrade(_target(session_id), headers, patience)
     if answer.status != 101:
         return ServiceResponse(status=answer.status if 400 <= answer.status < 600 else 502)
-    browser = _take_over(connection)
+    browser = take_over(connection)
+    browser.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     passed = to_browser(answer.headers, reached.service.prefix)
     lines = [f"{name}: {value}" for name, value in passed]
     head = ["HTTP/1.1 101 Switching Protocols", "Connection: Upgrade", "Upgrade: websocket", *lines]
@@ -164,18 +163,6 @@ def websocket(session_id: str, path: str) -> BaseResponse:  # noqa: ARG001
         lambda: alive(entry.sign_in.id, sign_of_life=False) is not None,
     )
     return Response()  # to nobody: the connection is the tunnel's now
-
-
-def _take_over(connection: socket.socket) -> socket.socket:
-    """The browser's connection, for us alone. What gunicorn still does to its own end, such as
-    answering and closing it, goes nowhere."""
-    ours = socket.socket(fileno=os.dup(connection.fileno()))
-    nowhere, other_end = socket.socketpair()
-    os.dup2(nowhere.fileno(), connection.fileno(), inheritable=False)
-    nowhere.close()
-    other_end.close()
-    ours.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    return ours
 
 
 def _entry(session_id: str, upgrading: bool = False) -> Entry:

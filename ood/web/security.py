@@ -26,6 +26,13 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
+
+
+def policy_with_styles(nonce: str) -> str:
+    """The policy for a page whose scripts make style elements with this nonce."""
+    return CONTENT_SECURITY_POLICY.replace("style-src 'self'", f"style-src 'self' 'nonce-{nonce}'")
+
+
 PERMISSIONS_POLICY = "camera=(), display-capture=(), geolocation=(), microphone=(), usb=()"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 PUBLIC_PAGES = frozenset(
@@ -39,9 +46,11 @@ SERVICE_PAGES = frozenset(
 )
 """All that there is on the services' origin, where the code of services runs in browsers: none of
 the portal's pages. They let in by a cookie of their own (`ood.web.node`)."""
-ASKED_BY_PAGES = frozenset({"home.changes", "sessions.poll", "sessions.poll_one", "jobs.changes"})
-"""What open pages ask without anybody doing anything: no sign of life of who is signed in. The
-answers tell besides how the user's sessions stand (`ood.web.home`)."""
+POLLS = frozenset({"home.changes", "sessions.poll", "sessions.poll_one", "jobs.changes"})
+"""What open pages ask by themselves. The answers tell besides how the user's sessions stand
+(`ood.web.home`)."""
+ASKED_BY_PAGES = POLLS | {"shell.socket"}  # whoever types there gives a sign of life with it
+"""What happens without anybody doing anything: no sign of life of who is signed in."""
 REFUSALS = frozenset({400, 401, 403, 404, 405, 429})
 PORTAL_HAS_NOT = frozenset({"node.websocket", "node.enter"})
 

@@ -2,21 +2,49 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Flask, render_template
+import logging
+import re
+import secrets
 
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    flash,
+    jsonify,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
+from flask_login import current_user
+from werkzeug.exceptions import BadRequest, Forbidden
+from werkzeug.wrappers import Response as BaseResponse
+
+from ood.auth.signins import SignIn
 from ood.config import Cluster
-from ood.errors import NotFound
-from ood.web.here import groups, portal
+from ood.errors import NotFound, PortalError, SignInExpired
+from ood.hosts.base import Host
+from ood.shells.shell import LARGEST, Shell, Where
+from ood.shells.websocket import NoWebSocket, WebSocket
+from ood.web.here import board, groups, note, portal, user, wants_json
 from ood.web.node import Rest
-from ood.web.paths import PORTAL, asked_path, shell_address
+from ood.web.paths import PORTAL, asked_path, is_possible, shell_address
+from ood.web.security import policy_with_styles
+from ood.web.upgrades import connection_of_request, take_over
 
+log = logging.getLogger(__name__)
 bp = Blueprint("shell", __name__, url_prefix="/shell")
+
+JOB_ID = re.compile(r"[0-9][0-9_+]{0,39}")
 
 
 def init_app(app: Flask) -> None:
     app.url_map.converters["rest"] = Rest
     app.register_blueprint(bp)
     app.jinja_env.globals.update(shell_address=shell_address, shell_hosts=shell_hosts)
+    app.jinja_env.filters["shell_page"] = address_of
 
 
 def shell_hosts() -> dict[str, str]:
@@ -43,24 +71,156 @@ def _demand_enabled() -> None:
 
 @bp.get("")
 @bp.get("/")
-def index() -> str:
-    """The hosts to open a shell on."""
-    return render_template("shell/index.html", hosts=shell_hosts())
+def index() -> str | Response:
+    """The hosts to open a shell on, and the shells that are open."""
+    shells = portal().shells.of(user())
+    if wants_json():
+        return jsonify(shells=[_facts(shell) for shell in shells])
+    return render_template("shell/index.html", hosts=shell_hosts(), shells=shells)
+
+
+@bp.post("")
+def close() -> BaseResponse:
+    """Close one of the user's shells."""
+    portal().shells.close(portal().shells.find(user(), request.form.get("shell", "")))
+    flash("The shell is being closed.", "done")
+    return redirect(url_for("shell.index"), 303)
 
 
 @bp.get("/<host>")
-def home(host: str) -> str:
+def home(host: str) -> Response:
     return _page(host, "")
 
 
 @bp.get("/<host>/", defaults={"path": ""}, merge_slashes=False)
 @bp.get("/<host>/<rest:path>", merge_slashes=False)
-def show(host: str, path: str) -> str:  # noqa: ARG001 - Werkzeug has lost some bytes of it
+def show(host: str, path: str) -> Response:  # noqa: ARG001 - Werkzeug has lost some bytes of it
     return _page(host, asked_path())
 
 
-def _page(host: str, path: str) -> str:
+def _page(host: str, path: str) -> Response:
     hosts = shell_hosts()
-    if host not in hosts:
+    if host not in hosts or not is_possible(path):
+        raise NotFound("There is no such host or directory.")
+    if wants_json():  # a page whose connection broke asks whether its shell is still there
+        return jsonify(_facts(portal().shells.find(user(), request.args.get("shell", ""))))
+    nonce = secrets.token_urlsafe(16)
+    page = render_template(
+        "shell/show.html",
+        host=host,
+        title=hosts[host],
+        path=path,
+        job=request.args.get("job", ""),
+        nonce=nonce,
+    )
+    response = make_response(page)
+    response.headers["Content-Security-Policy"] = policy_with_styles(nonce)
+    return response
+
+
+def _facts(shell: Shell) -> dict[str, object]:
+    """`since` is in seconds since the epoch."""
+    return {
+        "id": shell.id,
+        "title": shell.where.title,
+        "since": shell.since,
+        "address": address_of(shell),
+    }
+
+
+def address_of(shell: Shell) -> str:
+    """The address of a page that shows a shell."""
+    address = shell_address(shell.where.host, shell.where.path)
+    return f"{address}?shell={shell.id}"
+
+
+# ---- The WebSocket
+
+
+@bp.route("/<host>", websocket=True)
+@bp.route("/<host>/", defaults={"path": ""}, websocket=True, merge_slashes=False)
+@bp.route("/<host>/<rest:path>", websocket=True, merge_slashes=False)
+def socket(host: str, path: str | None = None) -> Response:
+    """A page's connection to a shell: to the one that it names, or to a new one."""
+    _demand_own_page()
+    connection = connection_of_request()
+    try:
+        websocket = WebSocket(lambda name: request.headers.get(name, ""))
+    except NoWebSocket:
+        raise BadRequest from None
+    websocket.take(take_over(connection))
+    # From here on the browser hears nothing but what goes by the WebSocket.
+    sign_in: SignIn = current_user._get_current_object()
+    try:
+        given = request.args
+        if "shell" in given:
+            shell = portal().shells.find(sign_in.user, given["shell"])
+        else:
+            shell = _open(sign_in, host, asked_path() if path is not None else "")
+        portal().shells.show(shell, sign_in, websocket, given.get("seen", type=int))
+    except Exception as error:
+        if isinstance(error, SignInExpired):
+            portal().sign_ins.remove(sign_in.id, error.message)
+        websocket.refuse(*_words(error))
+    return Response()  # to nobody: the connection is the shell's now
+
+
+def _demand_own_page() -> None:
+    """Raise `Forbidden` unless a page of the portal asks: browsers let any page open WebSockets,
+    and say with each whose it is."""
+    if request.headers.get("Origin") != request.host_url.rstrip("/"):
+        raise Forbidden("This request came from another site.")
+    if request.headers.get("Sec-Fetch-Site") not in (None, "same-origin"):
+        raise Forbidden("This request came from another site.")
+
+
+def _words(error: Exception) -> tuple[str, str]:
+    """The code and the sentence for an error."""
+    if isinstance(error, PortalError):
+        log.warning("shell: %s %s", error.message, error.detail)
+        return error.code, error.message
+    log.error("shell", exc_info=error)
+    return "internal", "Something went wrong in the portal. Open another shell."
+
+
+def _open(sign_in: SignIn, host: str, path: str) -> Shell:
+    """Start a shell in a directory. Raises `PortalError`."""
+    if not is_possible(path):
+        raise NotFound("There is no such directory.")
+    job = request.args.get("job", "")
+    machine, title, word = _machine(host, job)
+    where = Where(host, path, job, title)
+    columns, rows = (
+        min(max(request.args.get(name, usual, int), 1), LARGEST)
+        for name, usual in (("columns", 80), ("rows", 24))
+    )
+    shell = portal().shells.open(sign_in, machine, where, columns, rows, word)
+    note("shell-opened", sign_in.user, host=machine.name, object=where.directory)
+    return shell
+
+
+def _machine(id: str, job: str) -> tuple[Host, str, str]:
+    """The host of an address as the user, what to call it, and what is to be said of it first.
+
+    Raises `NotFound`, and the scheduler's problem when it does not say where a job runs.
+    """
+    hosts, pool = shell_hosts(), portal().pool
+    if id not in hosts:
         raise NotFound("There is no such host.")
-    return render_template("shell/show.html", host=host, title=hosts[host], path=path)
+    title = hosts[id]
+    cluster = portal().clusters_for(groups()).get(id) if id != PORTAL else None
+    if cluster is None:
+        return pool.portal_host(user()), title, ""
+    if cluster.job is not None and cluster.job.adapter == "local":
+        return pool.portal_host(user()), title, ""
+    assert cluster.login_host is not None, "others have no shells"
+    login_host = pool.host(user(), cluster.login_host)
+    if not job or cluster.job is None:
+        return login_host, title, ""
+    if not JOB_ID.fullmatch(job):
+        raise NotFound("There is no such job.")
+    node = board().host_of_job(id, job)
+    if node:
+        return pool.node(user(), node, cluster.login_host), f"{title}: {node}", ""
+    word = f"Job {job} does not run on one host now: this is the log-in host of {title}."
+    return login_host, title, word

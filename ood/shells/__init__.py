@@ -1,0 +1,1 @@
+"""Shells in browsers: terminals on hosts, which outlive the connections that show them."""

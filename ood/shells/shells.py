@@ -1,0 +1,103 @@
+"""All shells that are open, by the users whose they are."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable
+from functools import partial
+
+from ood.auth.signins import SignIn, SignIns
+from ood.errors import NotFound, PortalError
+from ood.hosts.base import Host
+from ood.shells.limits import End, Limits
+from ood.shells.pump import Pump, Work
+from ood.shells.shell import Shell, Where
+from ood.shells.websocket import WebSocket
+
+MOST = 40  # shells of one user
+
+
+class Shells:
+    """Every shell belongs to one sign-in: the one whose page showed it last. It ends with that.
+    `on_end` is called with each that has ended; `idle` and `absolute` are in seconds."""
+
+    def __init__(
+        self,
+        sign_ins: SignIns,
+        idle: float,
+        absolute: float,
+        on_end: Callable[[Shell, End], None],
+    ) -> None:
+        self._sign_ins = sign_ins
+        self._limits = Limits(idle, absolute, sign_ins.ends_at)
+        self._on_end = on_end
+        self._lock = threading.Lock()
+        self._by_id: dict[str, Shell] = {}
+        self._pumps: dict[str, Pump] = {}
+
+    def of(self, user: str) -> list[Shell]:
+        """A user's shells, the oldest first."""
+        with self._lock:
+            return [shell for shell in self._by_id.values() if shell.user == user]
+
+    def find(self, user: str, id: str) -> Shell:
+        """Raises `NotFound`, the same for no such shell and somebody else's."""
+        with self._lock:
+            shell = self._by_id.get(id)
+        if shell is None or shell.user != user:
+            raise NotFound("This shell has ended. Open another one.")
+        return shell
+
+    def open(
+        self, sign_in: SignIn, host: Host, where: Where, columns: int, rows: int, word: str = ""
+    ) -> Shell:
+        """Start a shell, for a page to `show`, which begins with a `word`. Raises `HostError`, and
+        `PortalError` when there are too many."""
+        if len(self.of(sign_in.user)) >= MOST:
+            raise PortalError(f"You have {MOST} shells open. Close one of them first.")
+        terminal = host.terminal(where.path, columns, rows)
+        shell = Shell(secrets.token_urlsafe(16), sign_in, where, host.name, terminal)
+        if word:
+            shell.history.add(f"{word}\r\n".encode())
+        with self._lock:
+            self._by_id[shell.id] = shell
+        self._do(shell, lambda pump: pump.add(shell))
+        return shell
+
+    def show(
+        self, shell: Shell, sign_in: SignIn, websocket: WebSocket, seen: int | None = None
+    ) -> None:
+        """Have a page of this sign-in show a shell, of which it has `seen` what came before an
+        offset. Another page that showed it no longer does."""
+        shell.sign_in = sign_in
+        self._do(shell, lambda pump: pump.show(shell, websocket, seen))
+
+    def close(self, shell: Shell) -> None:
+        self._do(shell, lambda pump: pump.end(shell, End.CLOSED))
+
+    def sign_in_ended(self, sign_in: SignIn) -> None:
+        """End the shells of a sign-in."""
+        for shell in self.of(sign_in.user):
+            if shell.sign_in is sign_in:
+                self._do(shell, partial(Pump.end, shell=shell, end=End.SIGNED_OUT))
+
+    def _do(self, shell: Shell, work: Work) -> None:
+        """Have the pump of a shell's user do something."""
+        with self._lock:
+            pump = self._pumps.get(shell.user)
+            if pump is None or not pump.do(work):
+                self._pumps[shell.user] = Pump(
+                    shell.user, work, self._limits, self._is_alive, self._typed, self._ended
+                )
+
+    def _is_alive(self, shell: Shell) -> bool:
+        return self._sign_ins.find(shell.sign_in.id, sign_of_life=False) is not None
+
+    def _typed(self, shell: Shell) -> None:
+        self._sign_ins.find(shell.sign_in.id)  # somebody is there
+
+    def _ended(self, shell: Shell, end: End) -> None:
+        with self._lock:
+            self._by_id.pop(shell.id, None)
+        self._on_end(shell, end)
