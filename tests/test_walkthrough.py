@@ -14,6 +14,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.conftest import SCREENSHOTS, Devcluster, RunningPortal
 from tests.researcher import HELLO, Researcher
+from tests.test_shell import Shell
 
 PICTURES = SCREENSHOTS / "walkthrough"
 FIELDS = (
@@ -61,6 +62,12 @@ class Walk:
     def opens(self, name: str) -> None:
         """Open an entry of the File Manager's table."""
         self.page.locator(f"tr[data-name='{name}']").get_by_role("link", name=name).first.click()
+
+    def logs_into(self, back_end: str) -> Shell:
+        self.chooses("Clusters", f"{back_end} Shell Access")
+        shell = Shell(self.page)
+        shell.is_ready()
+        return shell
 
     def row(self, job: str) -> Locator:
         return self.page.locator(f"tr[data-job-id='{job}']")
@@ -117,6 +124,13 @@ def test_run_container(alice: Walk) -> None:
     expect(page.get_by_role("main")).to_contain_text("This text is in safe_outputs.txt")
     alice.step("safe-outputs")
 
+    # The same in an SSH session.
+    shell = alice.logs_into("Desktop")
+    shell.types(f"cd; ls {outputs}; cat {outputs}/safe_outputs.txt\n")
+    shell.shows("safe_data.txt +safe_outputs.txt")
+    shell.shows("This text is in safe_outputs.txt")
+    alice.step("shell")
+
     # View the app log file within the job context directory.
     page.get_by_role("banner").get_by_role("link", name="My Interactive Sessions").click()
     card.get_by_role("link", name=session, exact=True).click()
@@ -139,14 +153,40 @@ def test_run_container(alice: Walk) -> None:
     expect(page).to_have_url(re.compile(f"{context}$"))
 
 
+def test_run_container_on_an_unsynched_back_end(alice: Walk) -> None:
+    card = alice.researcher.launches(cluster="beta", **HELLO)
+    alice.researcher.watches(card, "completed")
+    assert card.get_attribute("data-outcome") == "succeeded"
+    context = alice.researcher.context_directory(card)
+    shell = alice.logs_into("Beta")
+    below_home = "/".join(context.parts[3:])
+    shell.types(f"cd {below_home}\ntail -n 4 container_app_output-*.log\n")
+    shell.shows("Goodbye Ada!")
+    alice.step("log")
+
+
 def test_cancel_a_job(alice: Walk) -> None:
     page = alice.page
     card = alice.researcher.launches(cluster="desktop", container_arguments="-d 600")
     alice.researcher.watches(card, "running")
-    job = job_of(card)
+    job, session = job_of(card), str(card.get_attribute("data-session-id"))
     alice.chooses("Jobs", "Active Jobs")
     expect(alice.row(job)).to_have_attribute("data-status", "running")
     alice.step("active-jobs")
+
+    # Log into the back-end on which the job is running, in the job context directory.
+    alice.row(job).get_by_role("link", name=f"Details of job {job}").click()
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="Open in Terminal").click()
+    shell = Shell(opened.value)
+    shell.is_ready()
+    shell.types("hostname; basename $PWD\n")
+    shell.shows("desktop01")
+    shell.shows(session)
+    alice.step("terminal", shell.page)
+    shell.page.close()
+
+    alice.chooses("Jobs", "Active Jobs")
     alice.row(job).get_by_role("button", name="Delete Job").click()
     expect(page.get_by_text(f"Job {job} is being cancelled")).to_be_visible()
     expect(alice.row(job)).to_have_attribute("data-outcome", "cancelled", timeout=60_000)

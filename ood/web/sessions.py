@@ -26,7 +26,7 @@ from ood.sessions.card import Card
 from ood.sessions.places import Listing
 from ood.web.apps import find_app, start
 from ood.web.filters import fingerprint
-from ood.web.here import board, from_htmx, go_to, note, portal, user, wants_json
+from ood.web.here import board, from_htmx, go_to, groups, note, portal, user, wants_json
 
 bp = Blueprint("sessions", __name__, url_prefix="/sessions")
 
@@ -39,10 +39,14 @@ def init_app(app: Flask) -> None:
     app.register_blueprint(bp)
 
     @lru_cache(maxsize=CARDS_KEPT)
-    def card_html(card: Card) -> Markup:
-        """What a card shows: the same for as long as the card is, and asked for at every poll."""
+    def kept(card: Card, _groups: frozenset[str]) -> Markup:
         module: Any = app.jinja_env.get_template("sessions/_card.html").module
         return cast(Markup, module.card_body(card))
+
+    def card_html(card: Card) -> Markup:
+        """What a card shows somebody in these groups: the same for as long as the card is, and
+        asked for at every poll."""
+        return kept(card, groups())
 
     app.jinja_env.filters.update(card_notes=card_notes, card_html=card_html)
 
