@@ -114,7 +114,9 @@ def test_every_page(alice: Researcher, north: RunningPortal, theme: str) -> None
     directory.mkdir(parents=True, exist_ok=True)
     problems = []
     for name, path in every_page(page, north.url).items():
-        page.goto(f"{north.url}{path}")
+        answer = page.goto(f"{north.url}{path}")
+        assert answer
+        assert answer.status == (404 if name == "not-found" else 200), name
         found = Axe().run(page, options={"runOnly": WCAG})
         if found.violations_count:
             problems.append(f"{name}: {found.generate_report()}")
