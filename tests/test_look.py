@@ -122,7 +122,7 @@ def test_every_page(alice: Researcher, north: RunningPortal, theme: str) -> None
             problems.append(f"{name}: {found.generate_report()}")
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 800})
-            page.screenshot(path=directory / f"{name}-{theme}-{width}.jpg", quality=70)
+            page.screenshot(path=directory / f"{name}-{theme}-{width}.png")
             if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
                 problems.append(f"{name} scrolls sideways at {width}")
         if page.get_by_role("heading", level=1).count() != 1:
