@@ -2,7 +2,7 @@
 # make test              set up, and run every test on the real stack (as root)
 # make check             lint, format, types, requirements
 # make devcluster        start the one-machine site, and a portal for it on PORT; Ctrl-C ends both
-# make bench             launch times, and the proxy's, against ssh by hand, on the devcluster
+# make bench             launches, the proxy, Active Jobs and pages beside peers, on the devcluster
 
 PORT ?= 8000
 STATE := var/embedded
@@ -39,6 +39,7 @@ bench: .venv/installed-dev
 	.venv/bin/python bench/launch.py
 	.venv/bin/python bench/proxy.py
 	.venv/bin/python bench/jobs.py
+	.venv/bin/python bench/pages.py
 
 # Debian's python3 comes without venv.
 .venv/bin/python:

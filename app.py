@@ -20,9 +20,12 @@ from ood.web import (
     help,
     home,
     jobs,
+    look,
+    menus,
     node,
     security,
     sessions,
+    shell,
     signin,
 )
 from ood.web.front_end import FrontEnd
@@ -50,7 +53,21 @@ def create_app(settings: PortalSettings | None = None) -> Flask:
     security.init_app(app)  # first: the CSRF check reads the whole form, of whoever sends it
     CSRFProtect(app).exempt(node.bp)  # what is passed on is the services' to check
     Htmx(app)
-    for room in (errors, filters, signin, home, apps, sessions, jobs, files, help, node):
+    for room in (
+        errors,
+        filters,
+        look,
+        menus,
+        signin,
+        home,
+        apps,
+        sessions,
+        jobs,
+        files,
+        shell,
+        help,
+        node,
+    ):
         room.init_app(app)
     app.cli.add_command(commands.check)
     app.wsgi_app = FrontEnd(app.wsgi_app, settings)  # type: ignore[method-assign]

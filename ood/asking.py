@@ -21,6 +21,9 @@ SECONDS = 5.0
 PATIENCE = 2.0
 """Seconds that anybody waits for a question that was just asked."""
 LITTLE_PATIENCE = 0.3  # when it was not answered the last time
+LEAST_PATIENCE = 0.02
+"""Seconds that are waited where the last answer has only just ceased to be good: pages poll, and
+the next poll gets the new one."""
 KEPT = 60.0  # seconds for which an answer is kept that nobody wants any more
 SPARING = 5
 """A question that takes long is asked seldom: its answer is good for so many times as long."""
@@ -75,8 +78,7 @@ class Asked(Generic[T]):
         """The newest answer, waited for with patience. Only after `start`."""
         with self._changed:
             if self._asking_since is not None:
-                silent = self._answer is not None and self._answer.problem is not None
-                patience = LITTLE_PATIENCE if silent else PATIENCE
+                patience = self._patience()
                 waited = time.monotonic() - self._asking_since
                 self._changed.wait_for(lambda: self._asking_since is None, patience - waited)
             known = self._answer
@@ -89,6 +91,16 @@ class Asked(Generic[T]):
             if known.problem is not None or late < max(PATIENCE, 2 * known.took):
                 return known
             return replace(known, problem=self._silence)
+
+    def _patience(self) -> float:
+        """How long an asking is waited for, from its beginning. Only with the lock held."""
+        known = self._answer
+        if known is None:
+            return PATIENCE
+        if known.problem is not None:
+            return LITTLE_PATIENCE
+        just_ceased = time.monotonic() - known.asked_at < 2 * self._good_for
+        return LEAST_PATIENCE if just_ceased else PATIENCE
 
     @property
     def known(self) -> T | None:

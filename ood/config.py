@@ -25,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from ood.appearance import Announcement, Colours
 from ood.errors import ConfigError
 from ood.yaml_files import mistake, mistakes, read_yaml
 
@@ -51,6 +52,18 @@ def _with_port(value: Any) -> Any:
 
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class ShellSettings(_Settings):
+    """`shell` of portal.yml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: bool = True
+    idle_minutes: float = Field(default=120, gt=0)
+    """A shell ends after so long without anybody typing in it."""
+    absolute_hours: float = Field(default=12, gt=0)
+    """A shell ends after so long, whatever happens."""
 
 
 class PortalSettings(_Settings):
@@ -91,6 +104,12 @@ class PortalSettings(_Settings):
     """Set to false only where the portal is reached without TLS, on one's own machine."""
     form_values: dict[str, dict[str, Any]] = {}
     """App name -> field name -> the site's own value to prefill that field with."""
+    logo: Path | None = None
+    colours: Colours = Colours()
+    announcements: tuple[Announcement, ...] = ()
+    motd: Path | None = None
+    """The message of the day: text, or markdown in a file whose name ends in `.md`."""
+    shell: ShellSettings = ShellSettings()
 
     @model_validator(mode="after")
     def _fits_together(self) -> PortalSettings:
@@ -229,7 +248,7 @@ def load_settings(path: Path | None = None) -> PortalSettings:
         raise ConfigError(mistakes(path, error)) from None
     beside = {
         key: path.parent / value
-        for key in ("known_hosts", "user_ca", "clusters", "app_defs", "audit_log")
+        for key in ("known_hosts", "user_ca", "clusters", "app_defs", "audit_log", "logo", "motd")
         if (value := getattr(settings, key)) is not None
     }
     return settings.model_copy(update=beside)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from axe_playwright_python.sync_playwright import Axe
@@ -72,7 +73,7 @@ class Researcher:
 
     def opens_run_container(self) -> None:
         self.page.goto(f"{self.portal.url}/")
-        self.page.get_by_role("main").get_by_role("link", name="Run Container").click()
+        self.page.locator("a.tile", has_text="Run Container").click()
         name = self.portal.registry_username
         self.fills_in(container_url=self.portal.image, registry_username=name, **PREFILLED)
 
@@ -95,7 +96,7 @@ class Researcher:
 
     def launches_jupyterlab(self, **fields: str) -> Locator:
         self.page.goto(f"{self.portal.url}/")
-        self.page.get_by_role("main").get_by_role("link", name="Run JupyterLab").click()
+        self.page.locator("a.tile", has_text="Run JupyterLab").click()
         self.fills_in(**fields)
         return self.presses_launch_and_sees_the_card()
 
@@ -135,6 +136,13 @@ class Researcher:
                 said.append(now)
             self.page.wait_for_timeout(100)
         return said
+
+    def sees(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+        """Wait for a condition on pages, which go on meanwhile."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, self.page.get_by_role("main").inner_text()
+            self.page.wait_for_timeout(100)
 
     def context_directory(self, card: Locator) -> Path:
         return Path(card.locator("dd.path").inner_text())

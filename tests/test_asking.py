@@ -136,6 +136,11 @@ def test_nobody_waits_long_and_everybody_hears_of_it(monkeypatch: pytest.MonkeyP
     asking, oracle = Asking(), Oracle(lambda: oracle.asked == 1 or free.wait(10))
     assert ask(asking, oracle, good_for=0.1).value == 1
     time.sleep(0.15)
+    began = time.monotonic()
+    believed = ask(asking, oracle, good_for=0.1)
+    assert (believed.value, believed.problem) == (1, None)
+    assert time.monotonic() - began < 0.15  # it has only just ceased to be good
+    time.sleep(0.3)
     believed = ask(asking, oracle, good_for=0.1)
     assert (believed.value, believed.problem) == (1, SILENCE)
     free.set()

@@ -94,7 +94,7 @@ class Front:
                 "GET", path, headers={"Host": f"{host}:{self.port}", **(headers or {})}
             )
             answer = connection.getresponse()
-            return answer, answer.read().decode()
+            return answer, answer.read().decode("utf-8", "replace")
         finally:
             connection.close()
 
@@ -172,6 +172,16 @@ def test_the_portal_knows_that_browsers_come_by_tls(front: Front) -> None:
     assert cookie.startswith("__Host-ood_portal=")
     assert "Secure" in cookie
     assert answer.getheader("Strict-Transport-Security")
+
+
+def test_files_are_compressed_and_pages_are_not(front: Front) -> None:
+    takes = {"Accept-Encoding": "gzip"}
+    for name in ("css/portal.css", "js/portal.js", "icons.svg"):
+        answer, _ = front.ask(PORTAL, f"/static/{name}", takes)
+        assert (answer.status, answer.getheader("Content-Encoding")) == (200, "gzip"), name
+    answer, page = front.ask(PORTAL, "/login", takes)
+    assert (answer.status, answer.getheader("Content-Encoding")) == (200, None)
+    assert "csrf_token" in page
 
 
 def test_websockets_reach_the_portal(front: Front) -> None:

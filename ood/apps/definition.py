@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic import Field as Setting
 
 from ood.apps.directives import changes, unasked
@@ -24,9 +24,16 @@ from ood.yaml_files import mistake, mistakes, read_yaml
 
 APP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 CLUSTER_FIELD = "cluster"
+ICONS = frozenset({"box", "notebook", "terminal", "chart", "desktop"})
+"""Of static/icons.svg, for tiles."""
 
 
 ServicePath = Annotated[str, Setting(pattern=r"^([A-Za-z0-9_.~-][A-Za-z0-9_.~/-]*)?$")]
+
+
+def _known_icon(given: Any) -> Any:
+    """Open OnDemand's `fa://desktop` and the like are of a set of icons that is not here."""
+    return given if given in ICONS else "box"
 
 
 class ServiceOptions(BaseModel):
@@ -56,7 +63,10 @@ class Manifest(BaseModel):
     name: str
     description: str = ""
     category: str = "Apps"
-    icon: str = "box"
+    subcategory: str = ""
+    metadata: dict[str, Any] = {}
+    """What the site likes to tell of an app, such as its version: shown among all apps."""
+    icon: Annotated[str, BeforeValidator(_known_icon)] = "box"
     service: ServiceOptions | None = None
     acls: tuple[Acl, ...] = ()
 

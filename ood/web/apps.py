@@ -31,7 +31,6 @@ def index() -> str:
     limits = limits_of(clusters)
     return render_template(
         "apps/index.html",
-        apps=portal().apps_for(groups()).values(),
         clusters=[(cluster, limits[id]) for id, cluster in clusters.items()],
     )
 

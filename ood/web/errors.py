@@ -101,7 +101,7 @@ def sign_in_again(message: str) -> BaseResponse:
     """Lead to sign-in and, after it, back to this page."""
     if wants_json():
         return answer(message, "sign-in-expired", 401)
-    here = _this_page() if request.method == "GET" else url_for("sessions.index")
+    here = this_page() if request.method == "GET" else url_for("sessions.index")
     if from_htmx():
         here = request.headers.get("HX-Current-URL", "").partition(request.host)[2]
         response = make_response("", 401)
@@ -110,7 +110,7 @@ def sign_in_again(message: str) -> BaseResponse:
     return redirect(url_for("signin.login", next=here))
 
 
-def _this_page() -> str:
+def this_page() -> str:
     """The address of this request. Names of files in it may hold any bytes, `?` and `%`."""
     path = quote(request.environ["PATH_INFO"].encode("latin-1"))
     query = request.query_string.decode("latin-1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -88,6 +89,6 @@ def init_app(app: Flask) -> None:
             versions[name] = hashlib.blake2b(data, digest_size=6).hexdigest()
         return url_for("static", filename=name, v=versions[name])
 
-    app.jinja_env.globals["asset"] = asset
+    app.jinja_env.globals.update(asset=asset, now=lambda: int(time.time()))
     app.context_processor(lambda: {"site": portal().settings, "audit": portal().audit})
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 365 * 24 * 3600

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from flask import request, url_for
 
@@ -33,6 +33,18 @@ def files_address(host: str, path: str) -> str:
     """
     home = url_for("files.home", host=host or PORTAL)
     return home + quote(as_bytes(path)) if path.startswith("/") else home
+
+
+def shell_address(host: str, path: str = "", job: str = "") -> str:
+    """The address of a shell in a directory; in the home directory when it is not absolute.
+
+    An empty `host` is the portal host. A back-end's is its log-in host or, with the id of one of
+    the user's own jobs there, the host that this runs on for as long as it runs.
+    """
+    address = url_for("shell.home", host=host or PORTAL)
+    if path.startswith("/"):
+        address += quote(as_bytes(path))
+    return f"{address}?{urlencode({'job': job})}" if job else address
 
 
 def asked_path() -> str:

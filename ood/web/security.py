@@ -29,16 +29,19 @@ CONTENT_SECURITY_POLICY = "; ".join(
 PERMISSIONS_POLICY = "camera=(), display-capture=(), geolocation=(), microphone=(), usb=()"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 PUBLIC_PAGES = frozenset(
-    {"static", "home.health"}
+    {"static", "home.health", "look.colours", "look.logo", "look.choose_theme"}
     | {"node.http"}  # which answers as if there were no such session
     | {"signin.login", "signin.check_password", "signin.new_address", "signin.logout"}
 )
 """All that somebody signed out may ask for. Any other address, known or not, leads to sign-in."""
-SERVICE_PAGES = frozenset({"node.http", "node.websocket", "node.enter", "static", "home.health"})
+SERVICE_PAGES = frozenset(
+    {"node.http", "node.websocket", "node.enter", "static", "home.health"} | {"look.colours"}
+)
 """All that there is on the services' origin, where the code of services runs in browsers: none of
 the portal's pages. They let in by a cookie of their own (`ood.web.node`)."""
-ASKED_BY_PAGES = frozenset({"sessions.poll", "sessions.poll_one", "jobs.changes"})
-"""What open pages ask without anybody doing anything: no sign of life of who is signed in."""
+ASKED_BY_PAGES = frozenset({"home.changes", "sessions.poll", "sessions.poll_one", "jobs.changes"})
+"""What open pages ask without anybody doing anything: no sign of life of who is signed in. The
+answers tell besides how the user's sessions stand (`ood.web.home`)."""
 REFUSALS = frozenset({400, 401, 403, 404, 405, 429})
 PORTAL_HAS_NOT = frozenset({"node.websocket", "node.enter"})
 

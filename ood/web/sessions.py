@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from functools import lru_cache
+from typing import Any, BinaryIO, cast
 
 from flask import (
     Blueprint,
@@ -16,6 +17,7 @@ from flask import (
     request,
     url_for,
 )
+from markupsafe import Markup
 from werkzeug.wrappers import Response as BaseResponse
 
 from ood.errors import InvalidForm, NotFound
@@ -30,11 +32,19 @@ bp = Blueprint("sessions", __name__, url_prefix="/sessions")
 
 LOG_PAGE_BYTES = 1024 * 1024
 COPY_BYTES = 256 * 1024
+CARDS_KEPT = 2000  # of all users, some KiB each
 
 
 def init_app(app: Flask) -> None:
     app.register_blueprint(bp)
-    app.jinja_env.filters["card_notes"] = card_notes
+
+    @lru_cache(maxsize=CARDS_KEPT)
+    def card_html(card: Card) -> Markup:
+        """What a card shows: the same for as long as the card is, and asked for at every poll."""
+        module: Any = app.jinja_env.get_template("sessions/_card.html").module
+        return cast(Markup, module.card_body(card))
+
+    app.jinja_env.filters.update(card_notes=card_notes, card_html=card_html)
 
 
 @bp.get("")

@@ -1,7 +1,10 @@
 // What pages do beyond HTML and HTMX. Everything works without it, only less pleasantly.
 
 // One poll per page: an element with data-poll-seconds gets a "poll" event, which HTMX answers with
-// a request. It backs off while the portal does not answer, and pauses in a hidden tab.
+// a request. It backs off while the portal does not answer. In a hidden tab it pauses, or asks
+// seldom where the browser may tell of what happens (notices.js).
+const HIDDEN = 20000;
+const tells = () => "Notification" in window && Notification.permission === "granted";
 function startPolling(element) {
   const usual = Number(element.dataset.pollSeconds) * 1000;
   const stale = document.getElementById("stale");
@@ -10,6 +13,7 @@ function startPolling(element) {
   const plan = () => {
     clearTimeout(timer);
     if (!document.hidden) timer = setTimeout(poll, wait);
+    else if (tells()) timer = setTimeout(poll, Math.max(wait, HIDDEN));
   };
   const poll = () => element.dispatchEvent(new Event("poll"));
   element.addEventListener("htmx:afterRequest", (event) => {
@@ -21,7 +25,8 @@ function startPolling(element) {
   document.addEventListener("visibilitychange", () => {
     wait = usual;
     clearTimeout(timer);
-    if (!document.hidden) poll();
+    if (document.hidden) plan();
+    else poll();
   });
   plan();
 }
