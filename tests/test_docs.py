@@ -13,7 +13,7 @@ import pytest
 import yaml
 from playwright.sync_api import Page, expect
 
-from ood.apps.definition import Manifest, ScriptOptions, ServiceOptions, load_apps
+from ood.apps.definition import ICONS, Manifest, ScriptOptions, ServiceOptions, load_apps
 from ood.apps.fields import Field, Widget
 from ood.apps.formats import FORMATS
 from ood.apps.known_fields import KNOWN_FIELDS
@@ -104,10 +104,7 @@ def keys_of_clusters() -> Iterator[str]:
     [
         (section(CONFIGURATION, "## portal.yml"), {*PortalSettings.model_fields}),
         (section(CONFIGURATION, "## clusters.d/NAME.yml"), {*keys_of_clusters()}),
-        (
-            section(APPS, "## `manifest.yml`"),
-            {*Manifest.model_fields} - {"subcategory", "metadata"},
-        ),
+        (section(APPS, "## `manifest.yml`"), {*Manifest.model_fields}),
         (section(APPS, "## `form.yml`"), {*Field.model_fields} - {"name"} | {*get_args(Widget)}),
         (section(APPS, "## `submit.yml.j2`"), {*ScriptOptions.model_fields}),
     ],
@@ -125,7 +122,7 @@ def test_no_key_is_explained_that_is_not_there() -> None:
 
 
 def test_what_is_in_the_text_is_there_too() -> None:
-    assert all(f"`{name}`" in APPS for name in FORMATS)
+    assert all(f"`{name}`" in APPS for name in (*FORMATS, *ICONS))
     assert all(
         name in section(APPS, "## A service to connect to") for name in ServiceOptions.model_fields
     )
