@@ -10,6 +10,7 @@ import re
 import socket
 import stat
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from werkzeug.test import TestResponse, encode_multipart
 from app import create_app
 from ood.config import FilesSettings, PortalSettings
 from ood.hosts import trees
-from ood.web.file_edit import MAX_EDIT
+from ood.web.file_edit import MAX_EDIT, mistake_in_text
 from ood.web.selection import as_value, from_value, mistake_in
 from tests.test_files import NAMES, SCRIPT, Visitor, ada, address, home, running, settings
 from tests.test_web import Page
@@ -521,6 +522,23 @@ def test_what_would_be_damaged_is_not_edited(
     assert (answer.status_code, Page(answer.text).fields["text"]) == (422, "lost")
     assert words in answer.text
     assert path.read_bytes() == data
+
+
+def test_what_is_edited_comes_back_from_any_browser() -> None:
+    """Of all short texts of the pieces that matter: browsers make one line end of all, and send
+    CRLF."""
+    pieces = (b"a", b"\n", b"\r\n", b"\r", b"\0", "é".encode(), b"\xff")
+    taken = 0
+    for length in range(6):
+        for chosen in product(pieces, repeat=length):
+            data = b"".join(chosen)
+            if mistake_in_text(data):
+                continue
+            taken += 1
+            end = b"\r\n" if b"\r\n" in data else b"\n"
+            sent = re.sub(b"\r\n|\r|\n", b"\r\n", data)
+            assert sent.replace(b"\r\n", b"\n").replace(b"\n", end) == data
+    assert taken > 500
 
 
 def test_only_files_are_edited(eve: Changer, home: Path) -> None:
