@@ -19,6 +19,7 @@ from werkzeug.test import TestResponse, encode_multipart
 
 from app import create_app
 from ood.config import FilesSettings, PortalSettings
+from ood.errors import HostUnreachable
 from ood.hosts import trees
 from ood.web.file_edit import MAX_EDIT, mistake_in_text
 from ood.web.selection import as_value, from_value, mistake_in
@@ -264,6 +265,9 @@ def test_permissions(eve: Changer, home: Path) -> None:
     assert mode("file") == 0o640
     eve.is_done("permissions", home, name="tree", set="1", octal="2770")
     assert mode("tree") == 0o2770
+    for way in ({"octal": "2770"}, {"bit": ["400", "200", "100", "40", "20", "10"]}):
+        eve.is_done("permissions", home, name="tree", set="1", below="1", **way)
+        assert (mode("tree"), mode("tree/file")) == (0o2770, 0o770)
     link = eve.does("permissions", home / "tree", name="link")
     assert "Links have no permissions" in words(link)
     eve.is_done(
@@ -582,6 +586,28 @@ def test_a_file_that_went_meanwhile(eve: Changer, home: Path) -> None:
     answer = eve.sends(path, form)
     assert answer.status_code == 409, "nothing is overwritten unasked"
     path.unlink()
+    assert eve.sends(path, form).status_code == 303
+    assert path.read_text() == "mine"
+
+
+def test_a_host_that_goes_away_meanwhile(
+    eve: Changer, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = home / "file"
+    path.write_text("old")
+    form = eve.page(f"{address(path)}?edit").fields | {"text": "mine"}
+
+    def gone(*_: object) -> None:
+        raise HostUnreachable("The connection to the host was lost. Try again.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ood.hosts.local.LocalFiles.rename", gone)
+        answer = eve.sends(path, form)
+    assert answer.status_code == 503
+    assert "connection to the host was lost" in words(answer)
+    form = Page(answer.text).fields
+    assert form["text"] == "mine"
+    assert path.read_text() == "old"
     assert eve.sends(path, form).status_code == 303
     assert path.read_text() == "mine"
 

@@ -247,7 +247,7 @@ def test_how_it_looks(tab: Tab, running: RunningPortal, home: Path) -> None:
         "changes-mistake": mistaken,
         "changes-edit": conflict,
     }
-    for width in (360, 1280, 1920):
+    for width in (360, 1280):
         tab.set_viewport_size({"width": width, "height": 800})
         for shot, opens in pages.items():
             for scheme in ("light", "dark"):
