@@ -35,7 +35,7 @@ from ood.yaml_files import Keys, given_twice, mistake, read_yaml
 
 LIKE = 0.7  # how alike two names are, of 1, for one to be a misspelling of the other
 NOT_OURS = {
-    "manifest": {"role", "url", "subcategory", "metadata", "new_window", "caption", "layout"},
+    "manifest": {"role", "url", "new_window", "caption", "layout"},
     "form": {"form", "attributes", CLUSTER_FIELD, "title", "description", "cacheable", "submit"},
     "attribute": {
         "checked_value",
@@ -90,7 +90,7 @@ def _settings(path: Path) -> tuple[PortalSettings, list[str]]:
     except ConfigError as error:
         wrong = _lines(error)
         settings = _what_can_be_used(path)
-    for key in ("known_hosts", "user_ca"):
+    for key in ("known_hosts", "user_ca", "logo", "motd"):
         file = getattr(settings, key)
         if file is not None and not file.exists():
             wrong.append(mistake(path, f"there is no {file}", [key]))

@@ -23,6 +23,7 @@ from ood.apps.templates import image_name, lines_file, markdown, render, words_f
 from ood.config import ROOT
 from ood.errors import ConfigError, InvalidForm
 from ood.schedulers.limits import limits_of
+from ood.sessions.launch import native_options
 from tests.helpers import NASTY, cluster
 
 SESSION = {
@@ -475,6 +476,12 @@ def test_fields_show_the_limits_of_a_back_end(
     )
     assert found | said == found
     assert bool(found) == bool(said)
+
+
+def test_accounts_and_emails_become_options_of_sbatch() -> None:
+    options = ScriptOptions(accounting_id="a b; c", email_on_started=True, native=["--x"])
+    assert native_options(options) == ["--account=a b; c", "--mail-type=BEGIN", "--x"]
+    assert native_options(ScriptOptions()) == []
 
 
 def test_fields_that_open_ondemand_knows_by_name(tmp_path: Path) -> None:

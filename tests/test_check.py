@@ -170,6 +170,13 @@ def test_the_devclusters_files_have_none(tmp_path: Path) -> None:
     assert check_all(tmp_path / "portal.yml") == ([], [])
 
 
+def test_the_sample_for_sites_has_none(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "deploy/portal.yml", tmp_path)
+    (tmp_path / "known_hosts").touch()
+    shutil.copytree(ROOT / "devcluster/site/clusters.d", tmp_path / "clusters.d")
+    assert check_all(tmp_path / "portal.yml") == ([], [])
+
+
 @pytest.mark.parametrize(
     ("portal_yml", "said"),
     [

@@ -12,6 +12,7 @@ from playwright.sync_api import Page, expect
 
 from ood.apps.definition import AppDefinition, load_apps
 from ood.errors import InvalidForm
+from ood.web.apps import read_typed
 from tests.conftest import RunningPortal
 from tests.researcher import Researcher, accessible
 
@@ -203,3 +204,25 @@ def test_a_browser_follows_choices(page: Page, portal: RunningPortal) -> None:
     card = ada.presses_launch_and_sees_the_card()
     expect(card.locator("dt", has_text="Note")).to_have_count(0)
     assert ada.complaints == []
+
+
+def test_what_is_not_asked_for_is_remembered_with_its_own_value(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/manifest.yml").write_text("name: A")
+    (tmp_path / "a/form.yml").write_text(
+        "form: [mode, number, box, key]\n"
+        "attributes:\n"
+        "  mode:\n"
+        "    widget: select\n"
+        "    options: [[x, x, data-hide-number: true, data-hide-box: true, data-hide-key: true],\n"
+        "              y]\n"
+        "  number: {widget: number_field, value: 3, required: true}\n"
+        "  box: {widget: check_box, value: true}\n"
+        "  key: {widget: password_field, value: of the site}\n"
+    )
+    apps, problems = load_apps(tmp_path, {})
+    assert problems == []
+    typed = read_typed(apps["a"], {"mode": "x"})  # a browser does not send what is hidden
+    assert typed == {"cluster": "", "mode": "x", "number": "3", "box": "0", "key": ""}
+    assert apps["a"].read_form(typed)["number"] == 3
+    assert read_typed(apps["a"], {"mode": "y"})["number"] == ""

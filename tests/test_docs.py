@@ -13,12 +13,12 @@ import pytest
 import yaml
 from playwright.sync_api import Page, expect
 
-from ood.apps.definition import Manifest, ScriptOptions, ServiceOptions, load_apps
+from ood.apps.definition import ICONS, Manifest, ScriptOptions, ServiceOptions, load_apps
 from ood.apps.fields import Field, Widget
 from ood.apps.formats import FORMATS
 from ood.apps.known_fields import KNOWN_FIELDS
 from ood.check import check_all
-from ood.config import ROOT, Cluster, JobSettings, PortalSettings
+from ood.config import ROOT, Cluster, FilesSettings, JobSettings, PortalSettings, ShellSettings
 from tests.conftest import RunningPortal
 from tests.researcher import Researcher
 
@@ -92,6 +92,11 @@ def section(text: str, heading: str) -> str:
     return heading + (rest[: end.start()] if end else rest)
 
 
+def alone(text: str, heading: str) -> str:
+    """A section without those below it."""
+    return section(text, heading).partition("\n### ")[0]
+
+
 def keys_of_clusters() -> Iterator[str]:
     for field in Cluster.model_fields.values():
         path = getattr(field.validation_alias, "path", None)
@@ -102,16 +107,15 @@ def keys_of_clusters() -> Iterator[str]:
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        (section(CONFIGURATION, "## portal.yml"), {*PortalSettings.model_fields}),
+        (alone(CONFIGURATION, "## portal.yml"), {*PortalSettings.model_fields}),
+        (section(CONFIGURATION, "### What users may do with files"), {*FilesSettings.model_fields}),
+        (section(CONFIGURATION, "### Shells"), {*ShellSettings.model_fields}),
         (section(CONFIGURATION, "## clusters.d/NAME.yml"), {*keys_of_clusters()}),
-        (
-            section(APPS, "## `manifest.yml`"),
-            {*Manifest.model_fields} - {"subcategory", "metadata"},
-        ),
+        (section(APPS, "## `manifest.yml`"), {*Manifest.model_fields}),
         (section(APPS, "## `form.yml`"), {*Field.model_fields} - {"name"} | {*get_args(Widget)}),
         (section(APPS, "## `submit.yml.j2`"), {*ScriptOptions.model_fields}),
     ],
-    ids=["portal.yml", "clusters.d", "manifest.yml", "form.yml", "submit.yml"],
+    ids=["portal.yml", "files", "shell", "clusters.d", "manifest.yml", "form.yml", "submit.yml"],
 )
 def test_every_key_is_explained(text: str, names: set[str]) -> None:
     assert names - named_in_tables(text) == set()
@@ -120,12 +124,14 @@ def test_every_key_is_explained(text: str, names: set[str]) -> None:
 def test_no_key_is_explained_that_is_not_there() -> None:
     said = named_in_tables(section(APPS, "## `submit.yml.j2`"))
     assert said == {*ScriptOptions.model_fields}
-    said = named_in_tables(section(CONFIGURATION, "## portal.yml"))
+    said = named_in_tables(alone(CONFIGURATION, "## portal.yml"))
     assert {name for name in said if "." not in name} <= {*PortalSettings.model_fields}
+    said = named_in_tables(section(CONFIGURATION, "### What users may do with files"))
+    assert said == {*FilesSettings.model_fields}
 
 
 def test_what_is_in_the_text_is_there_too() -> None:
-    assert all(f"`{name}`" in APPS for name in FORMATS)
+    assert all(f"`{name}`" in APPS for name in (*FORMATS, *ICONS))
     assert all(
         name in section(APPS, "## A service to connect to") for name in ServiceOptions.model_fields
     )

@@ -10,6 +10,7 @@ import re
 import socket
 import stat
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from werkzeug.test import TestResponse, encode_multipart
 
 from app import create_app
 from ood.config import FilesSettings, PortalSettings
+from ood.errors import HostUnreachable
 from ood.hosts import trees
-from ood.web.file_edit import MAX_EDIT
+from ood.web.file_edit import MAX_EDIT, mistake_in_text
 from ood.web.selection import as_value, from_value, mistake_in
 from tests.test_files import NAMES, SCRIPT, Visitor, ada, address, home, running, settings
 from tests.test_web import Page
@@ -263,6 +265,9 @@ def test_permissions(eve: Changer, home: Path) -> None:
     assert mode("file") == 0o640
     eve.is_done("permissions", home, name="tree", set="1", octal="2770")
     assert mode("tree") == 0o2770
+    for way in ({"octal": "2770"}, {"bit": ["400", "200", "100", "40", "20", "10"]}):
+        eve.is_done("permissions", home, name="tree", set="1", below="1", **way)
+        assert (mode("tree"), mode("tree/file")) == (0o2770, 0o770)
     link = eve.does("permissions", home / "tree", name="link")
     assert "Links have no permissions" in words(link)
     eve.is_done(
@@ -523,6 +528,23 @@ def test_what_would_be_damaged_is_not_edited(
     assert path.read_bytes() == data
 
 
+def test_what_is_edited_comes_back_from_any_browser() -> None:
+    """Of all short texts of the pieces that matter: browsers make one line end of all, and send
+    CRLF."""
+    pieces = (b"a", b"\n", b"\r\n", b"\r", b"\0", "é".encode(), b"\xff")
+    taken = 0
+    for length in range(6):
+        for chosen in product(pieces, repeat=length):
+            data = b"".join(chosen)
+            if mistake_in_text(data):
+                continue
+            taken += 1
+            end = b"\r\n" if b"\r\n" in data else b"\n"
+            sent = re.sub(b"\r\n|\r|\n", b"\r\n", data)
+            assert sent.replace(b"\r\n", b"\n").replace(b"\n", end) == data
+    assert taken > 500
+
+
 def test_only_files_are_edited(eve: Changer, home: Path) -> None:
     os.mkfifo(home / "pipe")
     (home / "directory").mkdir()
@@ -564,6 +586,28 @@ def test_a_file_that_went_meanwhile(eve: Changer, home: Path) -> None:
     answer = eve.sends(path, form)
     assert answer.status_code == 409, "nothing is overwritten unasked"
     path.unlink()
+    assert eve.sends(path, form).status_code == 303
+    assert path.read_text() == "mine"
+
+
+def test_a_host_that_goes_away_meanwhile(
+    eve: Changer, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = home / "file"
+    path.write_text("old")
+    form = eve.page(f"{address(path)}?edit").fields | {"text": "mine"}
+
+    def gone(*_: object) -> None:
+        raise HostUnreachable("The connection to the host was lost. Try again.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ood.hosts.local.LocalFiles.rename", gone)
+        answer = eve.sends(path, form)
+    assert answer.status_code == 503
+    assert "connection to the host was lost" in words(answer)
+    form = Page(answer.text).fields
+    assert form["text"] == "mine"
+    assert path.read_text() == "old"
     assert eve.sends(path, form).status_code == 303
     assert path.read_text() == "mine"
 

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -223,3 +224,28 @@ def test_without_any_root_there_is_nothing(limited: Limited, home: Path) -> None
     ada = limited(roots=["/nothing"])
     refused(ada, ada.opens("/files").location)
     refused(ada, address(home))
+
+
+def test_no_address_gets_round_the_roots(limited: Limited, rooms: Path) -> None:
+    """Whatever pages there are or will be for paths on hosts. (Shells are the site's to allow.)"""
+    ada = limited(roots=["~/open"])
+    asked = 0
+    for rule in ada.app.url_map.iter_rules():
+        if not {"host", "path"} <= rule.arguments or rule.endpoint.startswith("shell"):
+            continue
+        for method in (rule.methods or set()) - {"OPTIONS"}:
+            for name in ("closed", "closed/file", "open/out", "open/out/file", "open/file-out"):
+                path = quote(str(rooms / name)).lstrip("/")
+                there = rule.rule.replace("<host>", "portal").replace("<path:path>", path)
+                there = there.replace("<rest:path>", path)
+                assert "<" not in there, rule
+                for query in ("", "?download", "?edit", "?all=1&name=file"):
+                    data = {"csrf_token": ada.csrf_token, "name": "file", "all": "1"}
+                    answer = ada.opens(
+                        there + query, method, data=data if method == "POST" else None
+                    )
+                    assert answer.status_code in (400, 403, 404, 405, 422), (method, there)
+                    assert "in closed" not in answer.text
+                    asked += 1
+    assert asked > 80
+    assert (rooms / "closed/file").read_text() == "in closed"

@@ -309,8 +309,12 @@ class LocalFiles(Files):
                 if os.path.lexists(new):
                     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new)
                 os.rename(old, new)
-            else:
+                return
+            try:
                 os.unlink(old)
+            except OSError:
+                os.unlink(new)
+                raise
 
     def remove(self, path: str) -> None:
         with _as_file_error(path):

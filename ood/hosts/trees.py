@@ -67,11 +67,13 @@ def delete(host: Host, directory: str, names: Sequence[str]) -> str:
 def set_permissions(
     host: Host, directory: str, names: Sequence[str], mode: int, below: bool
 ) -> str:
-    """Set the permission bits of entries that are no links and, if asked for, of all that is below
-    them: there, whoever may read a directory may enter it. Return why some are not set, if any."""
-    enter = mode | (mode & 0o444) >> 2 if below else mode
-    depth = NO_LIMIT if below else 0
-    script = ["sh", "-c", CHMOD, "sh", str(depth), f"{mode:04o}", f"{enter:04o}"]
+    """Set the permission bits of entries that are no links. With `below`, also of all that is below
+    them: whoever may read a directory may enter it then, and files get none of the bits above the
+    last nine. Return why some are not set, if any."""
+    files, directories, depth = mode, mode, 0
+    if below:
+        files, directories, depth = mode & 0o777, mode | (mode & 0o444) >> 2, NO_LIMIT
+    script = ["sh", "-c", CHMOD, "sh", str(depth), f"{files:04o}", f"{directories:04o}"]
     return _change(host, script, directory, names)
 
 

@@ -190,11 +190,11 @@ def _job_request(
         gpus_per_node=options.gpus_per_node,
         wall_time=options.wall_time,
         queue_name=options.queue_name,
-        native=_native(options),
+        native=native_options(options),
     )
 
 
-def _native(options: ScriptOptions) -> list[str]:
+def native_options(options: ScriptOptions) -> list[str]:
     """The scheduler's own options, with those that Open OnDemand has a name for."""
     account = [f"--account={options.accounting_id}"] if options.accounting_id else []
     email = ["--mail-type=BEGIN"] if options.email_on_started else []

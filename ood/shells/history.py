@@ -61,7 +61,7 @@ class History:
         safe = SAFE.search(self._data, count, count + NEAR)
         if safe is not None:
             count = safe.end()
-        _follow(self._modes, memoryview(self._data)[:count].tobytes())
+        _follow(self._modes, self._data[:count])
         del self._data[:count]
         self.start += count
 

@@ -11,6 +11,7 @@ import selectors
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from ood.shells.limits import End, Limits
@@ -55,6 +56,7 @@ class Pump:
         self._shells: set[Shell] = set()
         self._watched: dict[Viewer, tuple[int, object]] = {}  # as the selector has them
         self._leaving: dict[Viewer, float] = {}  # until when their last word may take
+        self._check_at = self._ping_at = 0.0  # monotonic
         threading.Thread(target=self._run, name=f"shells-{user}", daemon=True).start()
 
     def do(self, work: Work) -> bool:
@@ -92,37 +94,48 @@ class Pump:
         self._on_end(shell, end)
 
     def _run(self) -> None:
-        check_at = ping_at = 0.0
-        while self._do_work():
-            now = time.monotonic()
-            if now >= check_at:
-                check_at = now + CHECK_EVERY
-                for shell in list(self._shells):
-                    self._check(shell, now)
-                for viewer in [one for one, until in self._leaving.items() if now >= until]:
-                    self._gone(viewer)
-            if now >= ping_at:
-                ping_at = now + PING_EVERY
-                for shell in list(self._shells):
-                    self._ping(shell)
+        try:
+            while self._do_work():
+                self._turn()
+        except Exception:
+            log.exception("the shells of a user")
+            with self._lock:
+                self._work = None
             for shell in list(self._shells):
-                self._watch(shell)
-            blocked = any(shell.typed for shell in self._shells)
-            wait = RETRY if blocked else max(0.0, min(check_at, ping_at) - time.monotonic())
-            for key, events in self._selector.select(wait):
-                if key.fd == self._wake:
-                    os.read(self._wake, 4096)
-                elif isinstance(key.data, Viewer):
-                    self._see_off(key.data)
-                else:
-                    shell, viewer = key.data
-                    self._move(shell, viewer, events)
-            for shell in list(self._shells):
-                if shell.typed:
-                    self._guarded(shell, shell.type)
+                with suppress(Exception):
+                    self.end(shell, End.LOST)
         self._selector.close()
         os.close(self._wake)
         os.close(self._woken)
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        if now >= self._check_at:
+            self._check_at = now + CHECK_EVERY
+            for shell in list(self._shells):
+                self._check(shell, now)
+            for viewer in [one for one, until in self._leaving.items() if now >= until]:
+                self._gone(viewer)
+        if now >= self._ping_at:
+            self._ping_at = now + PING_EVERY
+            for shell in list(self._shells):
+                self._ping(shell)
+        for shell in list(self._shells):
+            self._watch(shell)
+        blocked = any(shell.typed for shell in self._shells)
+        until = min(self._check_at, self._ping_at)
+        wait = RETRY if blocked else max(0.0, until - time.monotonic())
+        for key, events in self._selector.select(wait):
+            if key.fd == self._wake:
+                os.read(self._wake, 4096)
+            elif isinstance(key.data, Viewer):
+                self._see_off(key.data)
+            else:
+                shell, viewer = key.data
+                self._move(shell, viewer, events)
+        for shell in list(self._shells):
+            if shell.typed:
+                self._guarded(shell, shell.type)
 
     def _do_work(self) -> bool:
         """Do what was asked for; False, for good, when there is nothing left to do."""

@@ -78,7 +78,7 @@ class Shell:
     typed: bytearray = field(default_factory=bytearray)
     taken: int = 0  # bytes of input, since the viewer came
     typed_at: float = field(default_factory=time.monotonic)
-    alone_since: float | None = None
+    alone_since: float | None = field(default_factory=time.monotonic)
     viewer: Viewer | None = None
     reading: bool = False  # the terminal is in the selector
 

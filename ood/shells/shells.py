@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from ood.auth.signins import SignIn, SignIns
@@ -16,6 +17,7 @@ from ood.shells.shell import Shell, Where
 from ood.shells.websocket import WebSocket
 
 MOST = 40  # shells of one user
+AT_ONCE = 16  # hosts that are waited for, to open a shell
 
 
 class Shells:
@@ -35,6 +37,8 @@ class Shells:
         self._lock = threading.Lock()
         self._by_id: dict[str, Shell] = {}
         self._pumps: dict[str, Pump] = {}
+        self.aside = ThreadPoolExecutor(AT_ONCE, "shells-open")
+        """Where to wait for hosts, and not in the threads that pages need."""
 
     def of(self, user: str) -> list[Shell]:
         """A user's shells, the oldest first."""

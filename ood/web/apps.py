@@ -111,6 +111,11 @@ def read_typed(app: AppDefinition, given: Mapping[str, str]) -> dict[str, str]:
     for field in app.fields:
         if field.widget == "check_box":
             typed[field.name] = CHECKED if given.get(field.name) else "0"
+    changed = changes(app.fields, typed)
+    for field in app.fields:
+        # Else the next form would be filled in with nothing.
+        if changed[field.name].hide and not field.is_secret:
+            typed[field.name] = "0" if field.widget == "check_box" else field.value
     return typed
 
 

@@ -106,10 +106,10 @@ def _permissions(reach: Reach, directory: str) -> Page:
             )
             return page, InvalidForm.http_status
         mode = int(octal, 8)
-    elif len(modes) == 1:
+    below = request.form.get("below") == "1"
+    if not octal and not below and len(modes) == 1:
         mode |= modes.pop() & ~0o777  # the bits that have no boxes stay
     names = [entry.name for entry in chosen]
-    below = request.form.get("below") == "1"
     real = reach.end(directory, Access.EDIT)
     reason = trees.set_permissions(reach.machine, real, names, mode, below)
     _note(reach, "file-permissions", directory, names, mode=f"{mode:o}", below=int(below))

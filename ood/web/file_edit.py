@@ -21,7 +21,9 @@ from ood.errors import (
     FileFailed,
     FileMissing,
     FileRefused,
+    HostError,
     InvalidForm,
+    SignInExpired,
 )
 from ood.hosts.base import FileEntry, shown
 from ood.web.here import note, user
@@ -73,7 +75,9 @@ def save(reach: Reach, path: str) -> str | BaseResponse | tuple[str, int]:
         if found.entry is None or typed != found.text:
             _write(reach, real, data, found.entry)
             note("file-written", user(), host=reach.machine.name, object=for_audit(path))
-    except (FileFailed, InvalidForm) as error:
+    except SignInExpired:
+        raise
+    except (HostError, InvalidForm) as error:
         g.said = error.fields["text"] if isinstance(error, InvalidForm) else error.message
         return _form(reach, path, typed, seen, line_end, mistake=g.said), error.http_status
     flash("Saved.", "done")
@@ -132,6 +136,9 @@ def _found(reach: Reach, real: str, path: str, or_none: bool = False) -> Found:
         raise
     if not entry.is_file:
         raise InvalidForm({"text": f"{shown(path)} is no file that can be edited."})
+    # Renaming asks only whether the directory may be written in, and would replace it all the same.
+    if reach.machine.run(["test", "-w", real], check=False).exit_code != 0:
+        raise InvalidForm({"text": f"You may look at {shown(path)}, but not write to it."})
     data = reach.files.read(real, MAX_EDIT + 1)
     if mistake := mistake_in_text(data):
         raise InvalidForm({"text": mistake})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from flask import Blueprint, Flask, current_app, render_template
+from flask import Blueprint, Flask, render_template
 
 from ood.apps.definition import AppDefinition
 from ood.errors import HostError
@@ -40,7 +40,6 @@ def index() -> str:
         clusters=[(cluster, limits[id]) for id, cluster in clusters.items()],
         elsewhere=[cluster for cluster in clusters.values() if cluster.home == "unsynched"],
         example=_starts_with_the_example(apps.get("container_app")),
-        has_shell="shell" in current_app.blueprints,
     )
 
 

@@ -10,6 +10,7 @@ from flask import (
     Blueprint,
     Flask,
     Response,
+    copy_current_request_context,
     flash,
     jsonify,
     make_response,
@@ -150,19 +151,26 @@ def socket(host: str, path: str | None = None) -> Response:
         raise BadRequest from None
     websocket.take(take_over(connection))
     # From here on the browser hears nothing but what goes by the WebSocket.
+    path = asked_path() if path is not None else ""
+    connect = copy_current_request_context(_connect)
+    portal().shells.aside.submit(connect, websocket, host, path)
+    return Response()  # to nobody: the connection is the shell's now
+
+
+def _connect(websocket: WebSocket, host: str, path: str) -> None:
+    """Connect a page to the shell that it names, or else to a new one."""
     sign_in: SignIn = current_user._get_current_object()
     try:
         given = request.args
         if "shell" in given:
             shell = portal().shells.find(sign_in.user, given["shell"])
         else:
-            shell = _open(sign_in, host, asked_path() if path is not None else "")
+            shell = _open(sign_in, host, path)
         portal().shells.show(shell, sign_in, websocket, given.get("seen", type=int))
     except Exception as error:
         if isinstance(error, SignInExpired):
             portal().sign_ins.remove(sign_in.id, error.message)
         websocket.refuse(*_words(error))
-    return Response()  # to nobody: the connection is the shell's now
 
 
 def _demand_own_page() -> None:

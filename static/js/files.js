@@ -39,7 +39,7 @@ function selection(form) {
   form.addEventListener("keydown", (event) => {
     const here = boxes.indexOf(event.target);
     if (here < 0 || event.altKey || event.metaKey) return;
-    const press = (action) => form.querySelector(`[value=${action}]:enabled`)?.click();
+    const press = (action) => form.querySelector(`button[value=${action}]:enabled`)?.click();
     if (event.ctrlKey) {
       if (event.key !== "a") return;
       setAll(!all.checked);

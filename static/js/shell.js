@@ -79,6 +79,7 @@ terminal.loadAddon(new WebLinksAddon(openLink, tell));
 terminal.loadAddon(new Unicode11Addon());
 terminal.unicode.activeVersion = "11";
 terminal.open(place);
+terminal.textarea.setAttribute("aria-describedby", "shell-leave");
 fit.fit();
 terminal.focus();
 
