@@ -18,7 +18,7 @@ from ood.apps.fields import Field, Widget
 from ood.apps.formats import FORMATS
 from ood.apps.known_fields import KNOWN_FIELDS
 from ood.check import check_all
-from ood.config import ROOT, Cluster, FilesSettings, JobSettings, PortalSettings
+from ood.config import ROOT, Cluster, FilesSettings, JobSettings, PortalSettings, ShellSettings
 from tests.conftest import RunningPortal
 from tests.researcher import Researcher
 
@@ -103,13 +103,14 @@ def keys_of_clusters() -> Iterator[str]:
     ("text", "names"),
     [
         (section(CONFIGURATION, "## portal.yml"), {*PortalSettings.model_fields}),
+        (section(CONFIGURATION, "## Shells"), {*ShellSettings.model_fields}),
         (section(CONFIGURATION, "## What users may do with files"), {*FilesSettings.model_fields}),
         (section(CONFIGURATION, "## clusters.d/NAME.yml"), {*keys_of_clusters()}),
         (section(APPS, "## `manifest.yml`"), {*Manifest.model_fields}),
         (section(APPS, "## `form.yml`"), {*Field.model_fields} - {"name"} | {*get_args(Widget)}),
         (section(APPS, "## `submit.yml.j2`"), {*ScriptOptions.model_fields}),
     ],
-    ids=["portal.yml", "files", "clusters.d", "manifest.yml", "form.yml", "submit.yml"],
+    ids=["portal.yml", "shell", "files", "clusters.d", "manifest.yml", "form.yml", "submit.yml"],
 )
 def test_every_key_is_explained(text: str, names: set[str]) -> None:
     assert names - named_in_tables(text) == set()
@@ -120,6 +121,8 @@ def test_no_key_is_explained_that_is_not_there() -> None:
     assert said == {*ScriptOptions.model_fields}
     said = named_in_tables(section(CONFIGURATION, "## portal.yml"))
     assert {name for name in said if "." not in name} <= {*PortalSettings.model_fields}
+    said = named_in_tables(section(CONFIGURATION, "## Shells"))
+    assert said == {*ShellSettings.model_fields}
     said = named_in_tables(section(CONFIGURATION, "## What users may do with files"))
     assert said == {*FilesSettings.model_fields}
 
