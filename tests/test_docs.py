@@ -22,7 +22,7 @@ from ood.config import ROOT, Cluster, FilesSettings, JobSettings, PortalSettings
 from tests.conftest import RunningPortal
 from tests.researcher import Researcher
 
-DOCS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")])
+DOCS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("[!.]*/README.md")])
 APPS = (ROOT / "docs/apps.md").read_text()
 BRINGING = (ROOT / "docs/from-open-ondemand.md").read_text()
 CONFIGURATION = (ROOT / "docs/configuration.md").read_text()
