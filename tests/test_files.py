@@ -747,7 +747,8 @@ def test_in_a_browser(browser: Chromium, running: RunningPortal, home: Path) -> 
         page = own.new_page()
         ada = Researcher(page, running)
         ada.opens_the_address()
-        page.get_by_role("link", name="Files", exact=True).click()
+        page.locator("summary", has_text="Files").click()
+        page.get_by_role("link", name="Home Directory").click()
         page.get_by_role("link", name="many").click()
         for name in NAMES:
             row = page.locator("tbody tr").nth(

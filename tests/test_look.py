@@ -114,13 +114,15 @@ def test_every_page(alice: Researcher, north: RunningPortal, theme: str) -> None
     directory.mkdir(parents=True, exist_ok=True)
     problems = []
     for name, path in every_page(page, north.url).items():
-        page.goto(f"{north.url}{path}")
+        answer = page.goto(f"{north.url}{path}")
+        assert answer
+        assert answer.status == (404 if name == "not-found" else 200), name
         found = Axe().run(page, options={"runOnly": WCAG})
         if found.violations_count:
             problems.append(f"{name}: {found.generate_report()}")
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 800})
-            page.screenshot(path=directory / f"{name}-{theme}-{width}.jpg", quality=70)
+            page.screenshot(path=directory / f"{name}-{theme}-{width}.png")
             if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
                 problems.append(f"{name} scrolls sideways at {width}")
         if page.get_by_role("heading", level=1).count() != 1:

@@ -86,7 +86,10 @@ function show() {
   const waiting = read(WAITING, []);
   if (document.hidden) return count(waiting.length);
   if (waiting.length) write(WAITING, []);
-  for (const notice of waiting) region.append(element(notice));
+  for (const notice of waiting) {
+    region.querySelector(`[data-session="${notice.id}"]`)?.remove(); // what it says is over
+    region.append(element(notice));
+  }
   while (region.children.length > 3) region.firstElementChild.remove();
   count(region.children.length);
 }
@@ -94,6 +97,7 @@ function show() {
 function element({ id, standing, text }) {
   const notice = document.createElement("div");
   notice.className = `toast ${standing}`;
+  notice.dataset.session = id;
   const icon = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   icon.setAttribute("class", "icon");
   icon.setAttribute("aria-hidden", "true");
