@@ -120,6 +120,14 @@ def test_users_do_not_see_each_others_files() -> None:
         assert "Permission denied" in done.stderr
 
 
+def test_up_leaves_alone_what_runs() -> None:
+    since = ("host", "portal-host", "stat", "-c", "%Z", "/run/devcluster-ready")
+    before = run(*since).stdout
+    assert before
+    assert run("up").returncode == 0
+    assert run(*since).stdout == before
+
+
 def test_up_heals_a_host_that_died_and_a_service_that_died() -> None:
     run("host", "alpha-login", "pkill", "-x", "slurmctld")
     pid = subprocess.run(

@@ -22,7 +22,7 @@ from ood.config import ROOT, Cluster, FilesSettings, JobSettings, PortalSettings
 from tests.conftest import RunningPortal
 from tests.researcher import Researcher
 
-DOCS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")])
+DOCS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("[!.]*/README.md")])
 APPS = (ROOT / "docs/apps.md").read_text()
 BRINGING = (ROOT / "docs/from-open-ondemand.md").read_text()
 CONFIGURATION = (ROOT / "docs/configuration.md").read_text()
@@ -92,11 +92,6 @@ def section(text: str, heading: str) -> str:
     return heading + (rest[: end.start()] if end else rest)
 
 
-def alone(text: str, heading: str) -> str:
-    """A section without those below it."""
-    return section(text, heading).partition("\n### ")[0]
-
-
 def keys_of_clusters() -> Iterator[str]:
     for field in Cluster.model_fields.values():
         path = getattr(field.validation_alias, "path", None)
@@ -107,15 +102,15 @@ def keys_of_clusters() -> Iterator[str]:
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        (alone(CONFIGURATION, "## portal.yml"), {*PortalSettings.model_fields}),
-        (section(CONFIGURATION, "### What users may do with files"), {*FilesSettings.model_fields}),
-        (section(CONFIGURATION, "### Shells"), {*ShellSettings.model_fields}),
+        (section(CONFIGURATION, "## portal.yml"), {*PortalSettings.model_fields}),
+        (section(CONFIGURATION, "## Shells"), {*ShellSettings.model_fields}),
+        (section(CONFIGURATION, "## What users may do with files"), {*FilesSettings.model_fields}),
         (section(CONFIGURATION, "## clusters.d/NAME.yml"), {*keys_of_clusters()}),
         (section(APPS, "## `manifest.yml`"), {*Manifest.model_fields}),
         (section(APPS, "## `form.yml`"), {*Field.model_fields} - {"name"} | {*get_args(Widget)}),
         (section(APPS, "## `submit.yml.j2`"), {*ScriptOptions.model_fields}),
     ],
-    ids=["portal.yml", "files", "shell", "clusters.d", "manifest.yml", "form.yml", "submit.yml"],
+    ids=["portal.yml", "shell", "files", "clusters.d", "manifest.yml", "form.yml", "submit.yml"],
 )
 def test_every_key_is_explained(text: str, names: set[str]) -> None:
     assert names - named_in_tables(text) == set()
@@ -124,9 +119,11 @@ def test_every_key_is_explained(text: str, names: set[str]) -> None:
 def test_no_key_is_explained_that_is_not_there() -> None:
     said = named_in_tables(section(APPS, "## `submit.yml.j2`"))
     assert said == {*ScriptOptions.model_fields}
-    said = named_in_tables(alone(CONFIGURATION, "## portal.yml"))
+    said = named_in_tables(section(CONFIGURATION, "## portal.yml"))
     assert {name for name in said if "." not in name} <= {*PortalSettings.model_fields}
-    said = named_in_tables(section(CONFIGURATION, "### What users may do with files"))
+    said = named_in_tables(section(CONFIGURATION, "## Shells"))
+    assert said == {*ShellSettings.model_fields}
+    said = named_in_tables(section(CONFIGURATION, "## What users may do with files"))
     assert said == {*FilesSettings.model_fields}
 
 

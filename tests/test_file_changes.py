@@ -425,8 +425,10 @@ def test_without_editing_nothing_is_offered_or_done(
     eve = limited(edit=False)
     for page in (home, home / "file"):
         text = eve.opens(address(page)).text
-        for word in ("Rename", "Delete", "Permissions", "New file", "?edit", 'name="name"'):
+        for word in ("Rename", "Delete", "Permissions", "New file", "?edit"):
             assert word not in text
+    nothing = limited(edit=False, download=False).opens(address(home)).text
+    assert 'name="name"' not in nothing, "nothing can be done with what would be chosen"
     for form in ASKED:
         answer = eve.does(form["action"], home, **form)
         assert answer.status_code == 403

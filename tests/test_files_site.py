@@ -42,7 +42,7 @@ class Changer(WebUser):
             _, text = self.request("GET", answer.getheader("Location") or "")
         return answer.status, text
 
-    def deletes(self, where: str, **fields: Any) -> str:
+    def deletes(self, where: str | bytes, **fields: Any) -> str:
         status, text = self.does("delete", where, **fields)
         assert status == 200, text
         status, text = self.does("delete", where, sure=Page(text).fields["sure"], **fields)
@@ -130,6 +130,23 @@ def test_trees_over_ssh(alice: Changer, room: str, shell: Callable[..., str]) ->
     )
     alice.deletes(room, name=["tree", "link"])
     assert shell("find . -mindepth 1 | sort") == "./elsewhere\n./elsewhere/kept\n"
+
+
+def test_in_a_directory_of_any_name(alice: Changer, room: str, shell: Callable[..., str]) -> None:
+    name = b"-d 'a\"b$(touch pwned)`<script>\n\xff\xe2\x80\xae"
+    where = room.encode() + b"/" + name
+    octal = "".join(f"\\x{byte:02x}" for byte in name)
+    shell(f"printf '{octal}' | xargs -0 mkdir --", "alice")
+    assert alice.does("new-file", where, new="-x")[0] == 303
+    form = Page(alice.looks(where + b"/-x", "?edit")[1]).fields
+    status, text = alice.does("save", where + b"/-x", **form | {"text": "text"})
+    assert (status, "<script>\n" in text) == (303, False)
+    assert alice.does("new-directory", where, new="y")[0] == 303
+    assert "are set" in alice.does("permissions", where, all="1", set="1", octal="700")[1]
+    assert shell("cat -- */-x; stat -c %a -- */*") == "text700\n700\n"
+    assert "are deleted" in alice.deletes(where, all="1")
+    assert "is deleted" in alice.deletes(room, name=value(name))
+    assert shell("find . -mindepth 1; ls / | grep pwned || true") == ""
 
 
 def test_what_permissions_forbid_is_said(

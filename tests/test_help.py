@@ -17,7 +17,7 @@ from playwright.sync_api import Page, expect
 
 from app import create_app
 from ood.apps.definition import load_apps
-from ood.config import EMBEDDED, ROOT, load_settings
+from ood.config import EMBEDDED, ROOT, FilesSettings, load_settings
 from ood.errors import PortalError
 from ood.schedulers.base import SILENCE, Outcome
 from ood.schedulers.slurm.reasons import FAMILIES, REASONS
@@ -270,6 +270,13 @@ def test_getting_started_is_about_this_sites_own_apps_and_back_ends(
     other = Browser(create_app(here.model_copy(update={"form_values": own})))
     other.signs_in()
     assert "HELLO_TRE=Hello there" not in other.page(STARTED).text
+
+    closed = {"files": FilesSettings(roots=("/safe_data/{project}",))}
+    elsewhere = Browser(create_app(here.model_copy(update=closed)))
+    elsewhere.signs_in()
+    text = elsewhere.page(STARTED).text
+    assert "File Manager does not show home directories" in text
+    assert "Find hello.txt" not in text
 
     apps = tmp_path / "apps"
     apps.mkdir()

@@ -26,10 +26,11 @@ from ood.errors import (
     HostUnreachable,
     SignInExpired,
 )
-from ood.hosts.base import LOGIN_SHELL_IN, MAX_INPUT, CommandResult, Host
+from ood.hosts.base import MAX_INPUT, CommandResult, Host
 from ood.hosts.channels import SSHTerminal, collect, quiet
 from ood.hosts.opening import CONNECT_TIMEOUT, Dial, NotAccepted, open_connection
 from ood.hosts.sftp import SFTPFiles
+from ood.hosts.terminals import Terminals, TooMuch
 from ood.quoting import command_line
 
 SESSION_CHANNELS = 8
@@ -38,13 +39,7 @@ The one long-lived SFTP channel is not counted, hence 8 and not 9."""
 LASTING_CHANNELS = 6
 """How many of these may be open files, which last as long as their user likes: however many there
 are, commands go on."""
-TERMINAL_WINDOW = 128 * 1024
-"""Bytes that a terminal may print before they are read: what there is to show yet after Ctrl-C."""
 PATIENCE = 10.0  # seconds, to wait for a place among the channels
-
-
-class TooMuch(HostUnreachable):
-    """sshd, or we, allow no further channel."""
 
 
 class SSHHost(Host):
@@ -82,10 +77,11 @@ class SSHHost(Host):
         self._failed_at = 0.0
         self._refused: Credential | None = None
         self._home: str | None = None
-        self._places = threading.BoundedSemaphore(SESSION_CHANNELS)
+        self.places = threading.BoundedSemaphore(SESSION_CHANNELS)
         self._lasting_places = threading.BoundedSemaphore(LASTING_CHANNELS)
-        self._beside_lock = threading.Lock()
-        self._beside: list[SSHHost] = []
+        self._terminals = Terminals(
+            lambda: SSHHost(address, user, credential, known_hosts, opens_the_portal, dial)
+        )
 
     @property
     def home(self) -> str:
@@ -136,44 +132,7 @@ class SSHHost(Host):
         return result
 
     def terminal(self, cwd: str, columns: int = 80, rows: int = 24) -> SSHTerminal:
-        line = _as_bytes(command_line(["sh", "-c", LOGIN_SHELL_IN, "sh", cwd]))
-        full: set[SSHHost] = set()
-        while True:
-            beside, is_new = self._beside_with_room(full)
-            with ExitStack() as undo:
-                undo.callback(beside._places.release)
-                with beside.connected() as transport:
-                    try:
-                        channel = beside.open_session(
-                            transport, PATIENCE if is_new else 0.0, TERMINAL_WINDOW
-                        )
-                    except TooMuch:  # some sites allow fewer than we think
-                        if is_new:
-                            raise
-                        full.add(beside)
-                        continue
-                    undo.callback(channel.close)
-                    channel.get_pty("xterm-256color", columns, rows)
-                    channel.exec_command(line)
-                return SSHTerminal(channel, undo.pop_all().close)
-
-    def _beside_with_room(self, full: set[SSHHost]) -> tuple[SSHHost, bool]:
-        """One more connection, with a place on it taken, and whether it was made for this."""
-        with self._beside_lock:
-            for beside in self._beside:
-                if beside not in full and beside._places.acquire(blocking=False):
-                    return beside, False
-            beside = SSHHost(
-                f"{self.name}:{self._port}",
-                self.user,
-                self._credential,
-                self._known_hosts,
-                self._opens_the_portal,
-                self._dial,
-            )
-            beside._places.acquire()
-            self._beside.append(beside)
-            return beside, True
+        return self._terminals.open(cwd, columns, rows)
 
     def dial(self, host: str, port: int, timeout: float = 10.0) -> paramiko.Channel:
         transport = self._transport()
@@ -207,13 +166,11 @@ class SSHHost(Host):
             connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-        for beside in self._all_beside():
-            beside.close()
+        self._terminals.close()
 
     def close_if_idle(self, seconds: float) -> None:
         """Close connections on which no verb began for that long and nothing is open."""
-        for beside in self._all_beside():
-            beside.close_if_idle(seconds)
+        self._terminals.close_if_idle(seconds)
         with self._opening:  # no verb can begin now
             connection = self._connection
             if connection is None or time.monotonic() - self.last_used < seconds:
@@ -225,15 +182,11 @@ class SSHHost(Host):
             self._connection = None
         connection.close()
 
-    def _all_beside(self) -> list[SSHHost]:
-        with self._beside_lock:
-            return list(self._beside)
-
     @contextmanager
     def place(self, lasting: bool = False, patience: float | None = None) -> Iterator[None]:
         """A place for one more session channel, to be had before the channel is opened."""
         with ExitStack() as held:
-            for places in [self._lasting_places, self._places] if lasting else [self._places]:
+            for places in [self._lasting_places, self.places] if lasting else [self.places]:
                 if not places.acquire(timeout=patience or PATIENCE):
                     raise self._too_much()
                 held.callback(places.release)

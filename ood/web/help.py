@@ -34,11 +34,13 @@ def index() -> str:
     except HostError as error:  # help is wanted most when something does not work
         log.warning("limits for the help page: %s %s", error.message, error.detail)
     apps = portal().apps_for(groups())
+    roots = portal().settings.files.roots
     return render_template(
         "help/index.html",
         apps=apps,
         clusters=[(cluster, limits[id]) for id, cluster in clusters.items()],
         elsewhere=[cluster for cluster in clusters.values() if cluster.home == "unsynched"],
+        shows_home=not roots or "~" in roots,
         example=_starts_with_the_example(apps.get("container_app")),
     )
 

@@ -77,7 +77,7 @@ def index() -> str | Response:
     shells = portal().shells.of(user())
     if wants_json():
         return jsonify(shells=[_facts(shell) for shell in shells])
-    return render_template("shell/index.html", hosts=shell_hosts(), shells=shells)
+    return render_template("shell/index.html", hosts=shell_hosts(), open_shells=shells)
 
 
 @bp.post("")
