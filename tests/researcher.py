@@ -47,7 +47,7 @@ class Researcher:
 
     def opens_the_address(self) -> None:
         self.page.goto(self.portal.address)
-        expect(self.page.get_by_role("button", name="Log Out")).to_be_visible()
+        expect(self.page.get_by_role("heading", name="Home")).to_be_visible()
 
     def goes_to_the_sign_in(self) -> None:
         """A page that polls goes there by itself, perhaps in this very moment."""
