@@ -123,6 +123,13 @@ def test_a_link_into_a_root_is_a_way_in(limited: Limited, rooms: Path) -> None:
     assert "in open" in ada.opens(address(rooms / "closed/in/file")).text
     refused(ada, address(rooms / "closed/file"))
     refused(ada, address(rooms / "open/out/file"))
+    ada = limited(roots=["~/open"])
+    page = ada.opens(address(rooms / "closed/in/file"))
+    assert page.status_code == 200
+    assert f'href="{address(rooms / "closed")}"' not in page.text, "no way up but by the shortcuts"
+    assert ada.opens(address(rooms / "closed/in/file") + "?edit").status_code == 200
+    ada = limited(roots=["~/open/file"])
+    assert ada.opens(address(rooms / "open/file")).status_code == 200
 
 
 def test_a_name_is_an_entry_below_a_root(rooms: Path) -> None:

@@ -52,7 +52,7 @@ def test_on_this_machine(page: Page, here: RunningPortal) -> None:
     path, user, host = told_by(card)
     assert Path(path).parent == here.log.parent
     assert Path(path).read_text().startswith(f"Hello from {user} on {host} at 20")
-    expect(card.locator("dl").first).to_contain_text("Destination")
+    expect(card.locator("dl").first).to_contain_text("Your home directory ($HOME)")
     accessible(page, "write-greetings-card")
     if not Path("/safe_data").is_dir() or not any(Path("/safe_data").iterdir()):
         card = launches(ada, "this_machine", "project", "failed")

@@ -179,10 +179,12 @@ def test_queued_for_cores(slurm: Slurm, alice: Viewer, cluster: str) -> None:
     cores = "3" if cluster == "beta" else "4"
     first = slurm.submits(cluster, "-c", cores)
     second = slurm.submits(cluster, "-c", cores)
-    found = alice.sees(cluster, first, "queued")
-    assert (
-        found["reason"] == f"Waiting for other jobs to finish: {cores} cores needed, 2 free. "
-        "It is the next in the queue."
+    alice.sees(cluster, first, "queued")
+    alice.is_told(
+        cluster,
+        first,
+        f"Waiting for other jobs to finish: {cores} cores needed, 2 free. "
+        "It is the next in the queue.",
     )
     wait_until(lambda: "1 job is before it" in alice.details(cluster, second)["reason"], 25)
     wait_until(lambda: alice.details(cluster, first)["started_at"], 25, "no expected start")
@@ -195,18 +197,17 @@ def test_queued_for_more_memory_than_there_is(slurm: Slurm, alice: Viewer, clust
     job = slurm.submits(cluster, "-H", "--mem=4G")
     slurm.admin(cluster, "scontrol", "update", f"JobId={job}", "MinMemoryNode=101376")
     slurm.admin(cluster, "scontrol", "release", job)
-    found = alice.sees(cluster, job, "queued")
-    assert found["reason"] == (
-        "Asks for more memory than any node of this partition has: cancel and ask for less."
-    )
+    alice.sees(cluster, job, "queued")
+    told = "Asks for more memory than any node of this partition has: cancel and ask for less."
+    alice.is_told(cluster, job, told)
 
 
 @CLUSTERS
 def test_a_dependency_that_is_never_satisfied(slurm: Slurm, alice: Viewer, cluster: str) -> None:
     first = slurm.submits(cluster)
     second = slurm.submits(cluster, f"--dependency=afterok:{first}")
-    found = alice.sees(cluster, second, "queued")
-    assert "waits for another job" in found["reason"]
+    alice.sees(cluster, second, "queued")
+    wait_until(lambda: "waits for another job" in alice.details(cluster, second)["reason"], 45)
     slurm.admin(cluster, "scancel", first)
     wait_until(lambda: "never starts: cancel it" in alice.details(cluster, second)["reason"], 40)
 
@@ -228,8 +229,9 @@ def test_a_partition_that_is_down(slurm: Slurm, alice: Viewer, cluster: str) -> 
     slurm.admin(cluster, "scontrol", "update", partition, "State=DOWN")
     try:
         job = slurm.submits(cluster)
-        found = alice.sees(cluster, job, "queued")
-        assert "does not start any at the moment" in found["reason"]
+        alice.sees(cluster, job, "queued")
+        told = "does not start any at the moment"
+        wait_until(lambda: told in alice.details(cluster, job)["reason"], 45)
     finally:
         slurm.admin(cluster, "scontrol", "update", partition, "State=UP")
     alice.sees(cluster, job, "running")
@@ -287,8 +289,9 @@ def test_node_failure(slurm: Slurm, alice: Viewer) -> None:
         # It is up again at once, as it answers.
         slurm.admin("gpu", "scontrol", "update", "NodeName=gpu01", "State=DRAIN", "Reason=test")
         waiting = slurm.submits("gpu")
-        found = alice.sees("gpu", waiting, "queued")
-        assert re.search("down|No machine of this partition takes jobs", found["reason"])
+        alice.sees("gpu", waiting, "queued")
+        told = "down|No machine of this partition takes jobs"
+        wait_until(lambda: re.search(told, alice.details("gpu", waiting)["reason"]), 45)
     finally:
         slurm.admin("gpu", "scontrol", "update", "NodeName=gpu01", "State=RESUME")
     alice.sees("gpu", waiting, "running")
@@ -314,8 +317,9 @@ def test_arrays(slurm: Slurm, alice: Viewer, cluster: str) -> None:
     wait_until(waiting_tasks, 20)
     (waiting,) = waiting_tasks()
     assert re.fullmatch(rf"{array}_\[\d-9%2\]", waiting)
-    found = alice.sees(cluster, waiting, "queued")
-    assert "As many tasks of this array run as it allows" in found["reason"]
+    alice.sees(cluster, waiting, "queued")
+    told = "As many tasks of this array run as it allows"
+    wait_until(lambda: told in alice.details(cluster, waiting)["reason"], 45)
     assert alice.post(f"/jobs/{cluster}/{waiting}/cancel", {})[0] == 303
     pending = f"squeue -h -t PENDING -j {array} -o %i"
     wait_until(lambda: slurm.admin(cluster, *pending.split()) == "", 10)

@@ -102,6 +102,8 @@ class ContextDirectory:
                 continue
             if field is not None and field.widget == "check_box":
                 value = "yes" if value == CHECKED else "no"
+            elif field is not None:
+                value = next((each.label for each in field.options if each.value == value), value)
             rows.append((field.label if field else name, value))
         return tuple(rows)
 
