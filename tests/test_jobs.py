@@ -576,7 +576,7 @@ def test_pages_are_accessible(
         page = own.new_page()
         alice = Researcher(page, site)
         alice.signs_in("alice")
-        expect(page.get_by_role("button", name="Log Out")).to_be_visible()
+        expect(page.get_by_role("heading", name="Home")).to_be_visible()
         for name, path in {
             "jobs": "/jobs",
             "jobs-none": "/jobs?text=there-is-none",
