@@ -62,7 +62,7 @@ def send(files: Files, path: str, entry: FileEntry, content_type: str = OCTETS) 
             response.status_code = 206
             response.headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{entry.size}"
     kind = "attachment" if content_type == OCTETS else "inline"
-    response.headers["Content-Disposition"] = f"{kind}; {_file_name(path)}"
+    response.headers["Content-Disposition"] = f"{kind}; {_file_name(path.rpartition('/')[2])}"
     response.headers["Content-Security-Policy"] = NEVER_RUN
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Accept-Ranges"] = "bytes"
@@ -95,11 +95,15 @@ def _chunks(file: BinaryIO, left: int) -> Iterator[bytes]:
         yield data
 
 
-def _file_name(path: str) -> str:
+def attachment(name: str) -> str:
+    """The Content-Disposition of what is to be saved under a name."""
+    return f"attachment; {_file_name(name)}"
+
+
+def _file_name(name: str) -> str:
     """The name to save as (RFC 6266), without what cannot be seen and would hide what it is."""
     name = "".join(
-        "_" if category(character) in NOT_SEEN else character
-        for character in as_utf8(path.rpartition("/")[2])
+        "_" if category(character) in NOT_SEEN else character for character in as_utf8(name)
     )
     plain = "".join(
         character if " " <= character <= "~" and character not in '"\\%' else "_"
