@@ -538,6 +538,20 @@ def test_a_file_is_written_from_a_place_on(machine: Machine) -> None:
         files.open(machine.path("none"), "r+b")
 
 
+def test_a_file_is_streamed(machine: Machine) -> None:
+    files, path = machine.host.files, machine.path("-n streamed")
+    data = random.randbytes(3_000_000)
+    files.write(path, data, 0o600)
+    for offset in (0, 1, 2_999_999, 3_000_000, 9_999_999):
+        with contextlib.closing(files.stream(path, offset)) as stream:
+            found = list(iter(lambda stream=stream: stream.read(65536), b""))  # type: ignore[misc]
+        assert b"".join(found) == data[offset:]
+    files.stream(path).close()  # a download that is given up
+    for wrong in (machine.path("none"), machine.directory):
+        with pytest.raises(FileFailed):
+            files.stream(wrong).read(1)
+
+
 # ---- start
 
 

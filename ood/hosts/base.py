@@ -88,6 +88,13 @@ class FileEntry:
         return stat_bits.S_ISREG(self.mode)
 
 
+class Readable(Protocol):
+    """What bytes come from, in order; none at its end. Raises as `Files` does."""
+
+    def read(self, limit: int, /) -> bytes: ...
+    def close(self) -> None: ...
+
+
 class Files(ABC):
     """The files of a host. Paths are absolute. Every method raises `FileFailed` or a sub-class,
     and `HostUnreachable` when the host is gone."""
@@ -114,6 +121,17 @@ class Files(ABC):
         """Open a file: `rb`, `wb`, `xb` (fails when it exists) or `r+b` (to write parts of it: seek
         first). The caller closes it. What is written is there, or has failed, when `write`
         returns."""
+
+    def stream(self, path: str, offset: int = 0) -> Readable:
+        """Read a regular file from a place on, in order, as fast as it goes. The caller closes what
+        is returned."""
+        file = self.open(path, "rb")
+        try:
+            file.seek(offset)
+        except BaseException:
+            file.close()
+            raise
+        return file
 
     @abstractmethod
     def rename(self, old: str, new: str) -> None:

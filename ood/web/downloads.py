@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import BinaryIO
 from unicodedata import category
 from urllib.parse import quote
 
 from flask import Response, request
 
 from ood.errors import FileFailed
-from ood.hosts.base import NOT_SEEN, FileEntry, Files, as_utf8
+from ood.hosts.base import NOT_SEEN, FileEntry, Files, Readable, as_utf8
 
 NEVER_RUN = "sandbox; default-src 'none'"
 """Content-Security-Policy of what users' files hold: whatever it is, it is no portal page."""
 
 OCTETS = "application/octet-stream"
-CHUNK = 255 * 1024  # bytes: what SFTP moves with one request
+CHUNK = 256 * 1024  # bytes
 MAGIC = 12  # bytes that tell an image
 RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
@@ -48,13 +47,7 @@ def send(files: Files, path: str, entry: FileEntry, content_type: str = OCTETS) 
         response = Response(status=416, content_type=OCTETS)
         response.headers["Content-Range"] = f"bytes */{entry.size}"
     else:
-        file = files.open(path, "rb")
-        try:
-            if part.start:
-                file.seek(part.start)
-        except BaseException:
-            file.close()
-            raise
+        file = files.stream(path, part.start)
         response = Response(_chunks(file, len(part)), content_type=content_type)
         response.call_on_close(file.close)  # also when nobody asked for the first chunk
         response.headers["Content-Length"] = str(len(part))
@@ -86,7 +79,7 @@ def _part(asked: str, whole: range) -> range | None:
     return part or None
 
 
-def _chunks(file: BinaryIO, left: int) -> Iterator[bytes]:
+def _chunks(file: Readable, left: int) -> Iterator[bytes]:
     while left > 0:
         data = file.read(min(left, CHUNK))
         if not data:  # to end as if all was well would leave the browser waiting for the rest
