@@ -41,6 +41,7 @@ bench: .venv/installed-dev
 	.venv/bin/python bench/jobs.py
 	.venv/bin/python bench/pages.py
 	.venv/bin/python bench/shell.py
+	.venv/bin/python bench/files.py
 
 # Debian's python3 comes without venv.
 .venv/bin/python:

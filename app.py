@@ -14,6 +14,7 @@ from ood.config import PortalSettings, load_settings
 from ood.portal import Portal
 from ood.web import (
     apps,
+    archives,
     errors,
     files,
     filters,
@@ -27,6 +28,8 @@ from ood.web import (
     sessions,
     shell,
     signin,
+    transfers,
+    uploads,
 )
 from ood.web.front_end import FrontEnd
 
@@ -52,7 +55,9 @@ def create_app(settings: PortalSettings | None = None) -> Flask:
     app.extensions["portal"] = Portal(settings)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     security.init_app(app)  # first: the CSRF check reads the whole form, of whoever sends it
-    CSRFProtect(app).exempt(node.bp)  # what is passed on is the services' to check
+    csrf = CSRFProtect(app)
+    csrf.exempt(node.bp)  # what is passed on is the services' to check
+    csrf.exempt(uploads.bp)  # they check it themselves, before the body has come
     Htmx(app)
     for room in (
         errors,
@@ -67,6 +72,9 @@ def create_app(settings: PortalSettings | None = None) -> Flask:
         files,
         shell,
         help,
+        uploads,
+        archives,
+        transfers,
         node,
     ):
         room.init_app(app)

@@ -7,6 +7,7 @@
     ├── ServiceNotThere         the session's service is not up (yet, or any more)
     ├── InvalidForm             field errors, one sentence per field
     ├── LaunchFailed            the job files could not be written, or the job was refused
+    ├── Busy                    too much goes on at once
     ├── SchedulerError          the scheduler refused, or its answer made no sense
     └── HostError               something done on a host as the user failed
         ├── HostUnreachable     no connection, or it dropped
@@ -17,7 +18,8 @@
         └── FileFailed          a file operation failed
             ├── FileMissing     there is no such file or directory
             ├── FileExists      there is one already
-            └── FileRefused     the host's permissions say no
+            ├── FileRefused     the host's permissions say no
+            └── UploadElsewhere an upload is not where the browser thinks it is
 
 The web layer renders any of them once: a fragment for HTMX, a page otherwise, JSON for JSON. The
 message is for the user; `detail` goes to the log only.
@@ -74,6 +76,11 @@ class InvalidForm(PortalError):
 class LaunchFailed(PortalError):
     http_status = 422
     code = "launch-failed"
+
+
+class Busy(PortalError):
+    http_status = 503
+    code = "busy"
 
 
 class SchedulerError(PortalError):
@@ -134,3 +141,14 @@ class FileExists(FileFailed):
 class FileRefused(FileFailed):
     http_status = 403
     code = "file-refused"
+
+
+class UploadElsewhere(FileFailed):
+    """`offset` is how many bytes of the file are there."""
+
+    http_status = 409
+    code = "upload-elsewhere"
+
+    def __init__(self, offset: int) -> None:
+        super().__init__("This upload has got somewhere else meanwhile.")
+        self.offset = offset

@@ -28,6 +28,8 @@ from ood.sessions.watch import Watch
 from ood.shells.limits import End
 from ood.shells.shell import Shell
 from ood.shells.shells import Shells
+from ood.transfers.transfers import Transfers
+from ood.transfers.turns import Turns
 
 DIAL_TIMEOUT = 5.0  # seconds
 EXPIRED_EVERY = 1.0  # seconds
@@ -66,6 +68,8 @@ class Portal:
             settings.shell.absolute_hours * 3600,
             self._shell_ended,
         )
+        self.transfers = Transfers()
+        self.turns = Turns()
         self._lock = threading.Lock()
         self._boards: dict[str, Board] = {}
         threading.Thread(target=self._end_expired, name="sign-ins", daemon=True).start()
@@ -139,6 +143,7 @@ class Portal:
         if last:
             with self._lock:
                 self._boards.pop(sign_in.user, None)
+            self.transfers.forget(sign_in.user)
             self.pool.forget(sign_in.user)
             self.asking.forget(sign_in.user)
             self.services.forget(sign_in.user)

@@ -232,3 +232,18 @@ def test_browsers_that_are_slow_hold_none_of_the_portals_threads(front: Front) -
                 "Content-Type: application/x-www-form-urlencoded\r\n\r\na=".encode()
             )
         assert front.ask(PORTAL, "/healthz")[0].status == 200
+
+
+def test_uploads_stream_through_and_other_bodies_are_limited(front: Front) -> None:
+    """Nobody is signed in here, which the portal says before the body has come."""
+    for address, answer in (
+        ("/uploads/portal/home/x", b"HTTP/1.1 302"),
+        ("/files/portal/home/x", b"HTTP/1.1 413"),
+    ):
+        with front.line() as line:
+            line.sendall(
+                f"POST {address} HTTP/1.1\r\nHost: {PORTAL}:{front.port}\r\n"
+                "Content-Length: 1000000000\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+                "\r\n--x\r\n".encode()
+            )
+            assert line.recv(12) == answer

@@ -38,7 +38,7 @@ from ood.errors import (
     PortalError,
     SignInExpired,
 )
-from ood.hosts.base import MAX_INPUT, FileEntry, Host, Terminal
+from ood.hosts.base import MAX_INPUT, Command, FileEntry, Host, Terminal
 from ood.hosts.channels import quiet
 from ood.hosts.local import LocalHost
 from ood.hosts.pool import HostPool
@@ -524,6 +524,117 @@ def test_a_full_disk_fails_and_keeps_the_old_file(machine: Machine) -> None:
             files.remove(f"{disk}/upload")
     finally:
         machine.as_root("umount", disk)
+
+
+def test_a_file_is_written_from_a_place_on(machine: Machine) -> None:
+    files, path = machine.host.files, machine.path("part")
+    files.write(path, b"0123456789", 0o600)
+    with files.open(path, "r+b") as file:
+        file.seek(8)
+        assert file.write(b"x" * 600_000) == 600_000
+    assert files.read(path, 1_000_000) == b"01234567" + b"x" * 600_000
+    assert files.stat(path).mode & 0o7777 == 0o600
+    with pytest.raises(FileMissing):
+        files.open(machine.path("none"), "r+b")
+
+
+def test_a_file_is_streamed(machine: Machine) -> None:
+    files, path = machine.host.files, machine.path("-n streamed")
+    data = random.randbytes(3_000_000)
+    files.write(path, data, 0o600)
+    for offset in (0, 1, 2_999_999, 3_000_000, 9_999_999):
+        with contextlib.closing(files.stream(path, offset)) as stream:
+            found = list(iter(lambda stream=stream: stream.read(65536), b""))  # type: ignore[misc]
+        assert b"".join(found) == data[offset:]
+    files.stream(path).close()  # a download that is given up
+    for wrong in (machine.path("none"), machine.directory):
+        with pytest.raises(FileFailed):
+            files.stream(wrong).read(1)
+
+
+# ---- start
+
+
+def output_of(command: Command) -> bytes:
+    return b"".join(iter(lambda: command.read(1 << 20), b""))
+
+
+def write_many(command: Command) -> None:
+    for _ in range(100):
+        command.write(bytes(1 << 20))
+
+
+def test_a_commands_input_and_output_are_streams(machine: Machine) -> None:
+    block = random.randbytes(1 << 20)
+    with machine.host.start(["cat"]) as command, ThreadPoolExecutor() as pool:
+        reading = pool.submit(lambda: len(output_of(command)))
+        for _ in range(20):
+            command.write(block)
+        command.end_input()
+        assert reading.result(30) == 20 << 20
+        assert command.wait() == 0
+        assert command.said == ""
+
+
+def test_a_started_command_is_told_where_and_what(machine: Machine) -> None:
+    script = 'printf "%s" "$X" "$0"; pwd; echo "no $1" >&2; exit 3'
+    argv = ["sh", "-c", script, *AWKWARD[:2]]
+    with machine.host.start(argv, env={"X": "it's"}, cwd=machine.directory) as command:
+        said = output_of(command)
+        assert said == os.fsencode(f"it's{AWKWARD[0]}{machine.directory}\n")
+        assert command.wait() == 3
+        assert command.said == f"no {AWKWARD[1]}\n"
+
+
+def test_much_on_standard_error_holds_nobody_up(machine: Machine) -> None:
+    script = "head -c 5000000 /dev/zero >&2; head -c 5000000 /dev/zero"
+    with machine.host.start(["sh", "-c", script]) as command:
+        assert len(output_of(command)) == 5_000_000
+        assert command.wait() == 0
+        assert 0 < len(command.said) < 1_000_000
+
+
+def test_a_command_that_ends_early_says_so_to_who_writes(machine: Machine) -> None:
+    with machine.host.start(["sh", "-c", "echo enough >&2; exit 4"]) as command:
+        with pytest.raises(CommandFailed, match="too early"):
+            write_many(command)
+        assert output_of(command) == b""
+        assert command.wait() == 4
+        assert command.said == "enough\n"
+
+
+@pytest.mark.parametrize("script", ["yes {}", "sleep 0; exec cat - {}"])
+def test_closing_a_command_ends_it(machine: Machine, script: str) -> None:
+    mark = new_mark()
+    command = machine.host.start(["sh", "-c", script.format(mark)])
+    wait_until(lambda: machine.runs(mark), 10)
+    with ThreadPoolExecutor() as pool:
+        reading = pool.submit(output_of, command)
+        command.close()
+        reading.result(10)
+    wait_until(lambda: not machine.runs(mark), 10, "it still runs")
+    command.close()
+
+
+def test_more_than_a_gibibyte_goes_out_through_one_connection(alice: SSHHost) -> None:
+    """Paramiko's own key re-exchange, after 512 MiB, stalls a connection that streams."""
+    block = bytes(1 << 20)
+    with alice.start(["wc", "-c"]) as command:
+        for _ in range(1200):
+            command.write(block)
+        command.end_input()
+        assert output_of(command).strip() == str(1200 << 20).encode()
+    assert len(connections(LOGIN_HOST)) == 1
+
+
+def test_a_command_whose_connection_drops(alice: SSHHost, devcluster: Devcluster) -> None:
+    with alice.start(["cat"]) as command:
+        (connection,) = connections(LOGIN_HOST)
+        kill(devcluster, sshd_of(devcluster, connection))
+        with pytest.raises(HostUnreachable, match="was lost"):
+            output_of(command)
+        with pytest.raises(HostUnreachable, match="was lost"):
+            write_many(command)
 
 
 # ---- terminal

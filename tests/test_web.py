@@ -407,19 +407,19 @@ def test_an_audit_log_on_a_full_disk_is_told(settings: PortalSettings, tmp_path:
     assert ada.opens("/healthz").status_code == 200
 
 
-def state_changing(app: Flask) -> list[str]:
-    """The addresses that do something."""
+def state_changing(app: Flask) -> list[tuple[str, str]]:
+    """The addresses that do something, each with its method."""
     asked = [one for one in addresses(app) if one.kind in (CHANGE, OPEN_CHANGE)]
-    assert {one.method for one in asked} == {"POST"}
+    assert {one.method for one in asked} == {"POST", "PUT", "DELETE"}
     assert {one.method for one in addresses(app) if one.kind in (OPEN, PAGE)} == {"GET", "HEAD"}
-    return sorted(one.path for one in asked)
+    return sorted((one.path, one.method) for one in asked)
 
 
 def test_every_change_needs_a_csrf_token_of_its_own_session(ada: Browser) -> None:
     another = Browser(ada.app).csrf_token
-    for address in state_changing(ada.app):
+    for address, method in state_changing(ada.app):
         for data in ({}, {"csrf_token": ""}, {"csrf_token": another}):
-            assert ada.opens(address, "POST", data=data).status_code == 400, address
+            assert ada.opens(address, method, data=data).status_code == 400, address
     assert ada.opens("/").status_code == 200, "not even signed out"
     assert ada.sessions == []
 
@@ -443,8 +443,8 @@ def test_every_change_needs_a_csrf_token_of_its_own_session(ada: Browser) -> Non
 )
 def test_no_other_site_can_change_anything(ada: Browser, headers: dict[str, str]) -> None:
     token = {"csrf_token": ada.csrf_token}
-    for address in state_changing(ada.app):
-        assert ada.opens(address, "POST", data=token, headers=headers).status_code == 403, address
+    for address, method in state_changing(ada.app):
+        assert ada.opens(address, method, data=token, headers=headers).status_code == 403, address
     assert ada.opens("/").status_code == 200, "not even signed out"
 
 

@@ -6,6 +6,7 @@ import html
 import http.client
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
@@ -42,7 +43,7 @@ class WebUser:
         return self.post("/login", {"username": user, "password": password}, "/login")
 
     def request(
-        self, method: str, path: str, body: str | None = None, **headers: str
+        self, method: str, path: str, body: str | bytes | None = None, **headers: str
     ) -> tuple[http.client.HTTPResponse, str]:
         connection = http.client.HTTPConnection("127.0.0.1", self.portal.port, timeout=60)
         try:
@@ -55,6 +56,23 @@ class WebUser:
         if cookie := answer.getheader("Set-Cookie"):
             self._cookie = cookie.partition(";")[0]
         return answer, text
+
+    @property
+    def cookie(self) -> str:
+        """What tells who it is, for those who speak HTTP by themselves."""
+        return self._cookie
+
+    def downloads(self, path: str, size: int = 1 << 20) -> Iterator[bytes]:
+        """The bytes that are at an address, piece by piece."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.portal.port, timeout=60)
+        try:
+            connection.request("GET", path, headers={"Cookie": self._cookie})
+            answer = connection.getresponse()
+            assert answer.status == 200, answer.read()
+            while data := answer.read(size):
+                yield data
+        finally:
+            connection.close()
 
     def csrf_token(self, page: str) -> str:
         _, text = self.request("GET", page)

@@ -22,6 +22,9 @@ MAX_INPUT = 1024 * 1024
 MAX_OUTPUT = 64 * 1024 * 1024
 """Bytes that `Host.run` keeps of a command's output; a command that prints more has failed."""
 
+MAX_SAID = 256 * 1024
+"""Bytes of its standard error that a `Command` keeps: the first ones."""
+
 LOGIN_SHELL_IN = """
 [ -z "$1" ] || cd -- "$1" 2>/dev/null || {
   cd
@@ -85,6 +88,13 @@ class FileEntry:
         return stat_bits.S_ISREG(self.mode)
 
 
+class Readable(Protocol):
+    """What bytes come from, in order; none at its end. Raises as `Files` does."""
+
+    def read(self, limit: int, /) -> bytes: ...
+    def close(self) -> None: ...
+
+
 class Files(ABC):
     """The files of a host. Paths are absolute. Every method raises `FileFailed` or a sub-class,
     and `HostUnreachable` when the host is gone."""
@@ -108,7 +118,20 @@ class Files(ABC):
 
     @abstractmethod
     def open(self, path: str, mode: str) -> BinaryIO:
-        """Open a file: `rb`, `wb` or `xb` (fails when it exists). The caller closes it."""
+        """Open a file: `rb`, `wb`, `xb` (fails when it exists) or `r+b` (to write parts of it: seek
+        first). The caller closes it. What is written is there, or has failed, when `write`
+        returns."""
+
+    def stream(self, path: str, offset: int = 0) -> Readable:
+        """Read a regular file from a place on, in order, as fast as it goes. The caller closes what
+        is returned."""
+        file = self.open(path, "rb")
+        try:
+            file.seek(offset)
+        except BaseException:
+            file.close()
+            raise
+        return file
 
     @abstractmethod
     def rename(self, old: str, new: str) -> None:
@@ -192,6 +215,34 @@ class Terminal(Protocol):
     def close(self) -> None: ...
 
 
+class Command(Protocol):
+    """A running command. One thread writes, one reads; any may close it, which wakes them."""
+
+    def write(self, data: bytes) -> None:
+        """Give it all of `data`. Raises `CommandFailed` when it has ended or does not listen, and
+        `HostUnreachable`."""
+
+    def end_input(self) -> None: ...
+
+    def read(self, limit: int) -> bytes:
+        """What it printed, as it comes; empty at the end. Raises `HostUnreachable`."""
+
+    def wait(self) -> int:
+        """Its exit code, once its output has ended. Negative when a signal ended it. Raises
+        `CommandFailed` when it does not end, and `HostUnreachable`."""
+
+    @property
+    def said(self) -> str:
+        """What it said on standard error. Only when its output has ended, or it is closed."""
+
+    def close(self) -> None:
+        """End it, if it still runs, by ending its input and its output. A command that uses neither
+        has to watch its input."""
+
+    def __enter__(self) -> Command: ...
+    def __exit__(self, *exception: object) -> None: ...
+
+
 class Stream(Protocol):
     """The part of a socket that a dialled connection has."""
 
@@ -233,6 +284,17 @@ class Host(ABC):
         `env` is added to the user's environment; `timeout` is in seconds. With `check`, an exit
         code other than 0 raises `CommandFailed`. Raises `CommandTimedOut`, `HostUnreachable` and
         `SignInExpired`.
+        """
+
+    @abstractmethod
+    def start(
+        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
+    ) -> Command:
+        """Start a command whose input and output are streams; the caller closes it.
+
+        For trees of files on their way to another host or to a browser: `tar` takes thousands of
+        small ones as fast as a few big ones, where `files` asks several questions about each; and
+        `run` holds all that a command prints. Raises `CommandFailed` and `HostUnreachable`.
         """
 
     @abstractmethod

@@ -38,6 +38,7 @@ from ood.hosts.base import (
     Host,
     shown,
 )
+from ood.hosts.commands import LocalCommand
 
 READ_SIZE = 2**20
 
@@ -94,6 +95,11 @@ class LocalHost(Host):
                 f"{argv[0]} failed with exit code {result.exit_code}.", result.exit_code, stderr
             )
         return result
+
+    def start(
+        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
+    ) -> LocalCommand:
+        return LocalCommand(argv, {**os.environ, **(env or {})}, cwd or self._home)
 
     def terminal(self, cwd: str, columns: int = 80, rows: int = 24) -> LocalTerminal:
         pid, fd = pty.fork()

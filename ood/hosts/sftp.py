@@ -17,7 +17,7 @@ import paramiko
 from paramiko.message import Message
 
 from ood.errors import FileExists, FileFailed, FileMissing, FileRefused
-from ood.hosts.base import FileEntry, Files, shown
+from ood.hosts.base import FileEntry, Files, Readable, shown
 from ood.hosts.readdir import entries_of
 
 if TYPE_CHECKING:
@@ -87,6 +87,14 @@ class SFTPFiles(Files):
         with self._client(path) as client, _open(client, path, "xb") as file:
             file.chmod(mode)
             file.write(data)
+
+    def stream(self, path: str, offset: int = 0) -> Readable:
+        """By a command: it takes half of the portal's time that SFTP takes, whose every answer has
+        to be asked for and put together."""
+        self.read(path, 1, offset)  # which says what is wrong, if anything is
+        command = self._host.start(["tail", "-c", f"+{offset + 1}", "--", path])
+        command.end_input()
+        return command
 
     def rename(self, old: str, new: str) -> None:
         with self._client(old) as client:

@@ -28,6 +28,7 @@ from ood.errors import (
 )
 from ood.hosts.base import MAX_INPUT, CommandResult, Host
 from ood.hosts.channels import SSHTerminal, collect, quiet
+from ood.hosts.commands import SSHCommand
 from ood.hosts.opening import CONNECT_TIMEOUT, Dial, NotAccepted, open_connection
 from ood.hosts.sftp import SFTPFiles
 from ood.hosts.terminals import Terminals, TooMuch
@@ -130,6 +131,17 @@ class SSHHost(Host):
                 result.stderr.decode("utf-8", "replace").strip(),
             )
         return result
+
+    def start(
+        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
+    ) -> SSHCommand:
+        with ExitStack() as undo:
+            undo.enter_context(self.place(lasting=True))
+            with self.connected() as transport:
+                channel = self.open_session(transport)
+                undo.callback(channel.close)
+                channel.exec_command(_as_bytes(command_line(argv, env, cwd)))
+            return SSHCommand(channel, self.name, undo.pop_all().close)
 
     def terminal(self, cwd: str, columns: int = 80, rows: int = 24) -> SSHTerminal:
         return self._terminals.open(cwd, columns, rows)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import BinaryIO
 from unicodedata import category
 from urllib.parse import quote
 
 from flask import Response, request
 
 from ood.errors import FileFailed
-from ood.hosts.base import NOT_SEEN, FileEntry, Files, as_utf8
+from ood.hosts.base import NOT_SEEN, FileEntry, Files, Readable, as_utf8
 
 NEVER_RUN = "sandbox; default-src 'none'"
 """Content-Security-Policy of what users' files hold: whatever it is, it is no portal page."""
 
 OCTETS = "application/octet-stream"
-CHUNK = 255 * 1024  # bytes: what SFTP moves with one request
+CHUNK = 256 * 1024  # bytes
 MAGIC = 12  # bytes that tell an image
 RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
@@ -48,13 +47,7 @@ def send(files: Files, path: str, entry: FileEntry, content_type: str = OCTETS) 
         response = Response(status=416, content_type=OCTETS)
         response.headers["Content-Range"] = f"bytes */{entry.size}"
     else:
-        file = files.open(path, "rb")
-        try:
-            if part.start:
-                file.seek(part.start)
-        except BaseException:
-            file.close()
-            raise
+        file = files.stream(path, part.start)
         response = Response(_chunks(file, len(part)), content_type=content_type)
         response.call_on_close(file.close)  # also when nobody asked for the first chunk
         response.headers["Content-Length"] = str(len(part))
@@ -62,7 +55,7 @@ def send(files: Files, path: str, entry: FileEntry, content_type: str = OCTETS) 
             response.status_code = 206
             response.headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{entry.size}"
     kind = "attachment" if content_type == OCTETS else "inline"
-    response.headers["Content-Disposition"] = f"{kind}; {_file_name(path)}"
+    response.headers["Content-Disposition"] = f"{kind}; {_file_name(path.rpartition('/')[2])}"
     response.headers["Content-Security-Policy"] = NEVER_RUN
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Accept-Ranges"] = "bytes"
@@ -86,7 +79,7 @@ def _part(asked: str, whole: range) -> range | None:
     return part or None
 
 
-def _chunks(file: BinaryIO, left: int) -> Iterator[bytes]:
+def _chunks(file: Readable, left: int) -> Iterator[bytes]:
     while left > 0:
         data = file.read(min(left, CHUNK))
         if not data:  # to end as if all was well would leave the browser waiting for the rest
@@ -95,11 +88,15 @@ def _chunks(file: BinaryIO, left: int) -> Iterator[bytes]:
         yield data
 
 
-def _file_name(path: str) -> str:
+def attachment(name: str) -> str:
+    """The Content-Disposition of what is to be saved under a name."""
+    return f"attachment; {_file_name(name)}"
+
+
+def _file_name(name: str) -> str:
     """The name to save as (RFC 6266), without what cannot be seen and would hide what it is."""
     name = "".join(
-        "_" if category(character) in NOT_SEEN else character
-        for character in as_utf8(path.rpartition("/")[2])
+        "_" if category(character) in NOT_SEEN else character for character in as_utf8(name)
     )
     plain = "".join(
         character if " " <= character <= "~" and character not in '"\\%' else "_"

@@ -29,13 +29,13 @@ MOST_LINES = 1000  # in the audit log, for one change
 
 def _new_file(reach: Reach, directory: str) -> Page:
     name, path = _new(reach, directory, lambda real: reach.files.open(real, "xb").close())
-    _note(reach, "file-made", directory, [name])
+    note_each(reach, "file-made", directory, [name])
     return redirect(files_address(reach.id, path) + "?edit", 303)
 
 
 def _new_directory(reach: Reach, directory: str) -> Page:
     name, _ = _new(reach, directory, reach.files.mkdir)
-    _note(reach, "file-made", directory, [name])
+    note_each(reach, "file-made", directory, [name])
     return _done(reach, directory, f"The directory {brief(name)} is made.")
 
 
@@ -76,7 +76,7 @@ def _rename(reach: Reach, directory: str) -> Page:
             mistake = _taken(name)
         page = _ask(reach, directory, "rename", chosen, typed=typed, mistake=mistake)
         return page, error.http_status
-    _note(reach, "file-renamed", directory, [entry.name], to=for_audit(name))
+    note_each(reach, "file-renamed", directory, [entry.name], to=for_audit(name))
     return _done(reach, directory, f"{brief(entry.name)} is called {brief(name)} now.")
 
 
@@ -112,7 +112,7 @@ def _permissions(reach: Reach, directory: str) -> Page:
     names = [entry.name for entry in chosen]
     real = reach.end(directory, Access.EDIT)
     reason = trees.set_permissions(reach.machine, real, names, mode, below)
-    _note(reach, "file-permissions", directory, names, mode=f"{mode:o}", below=int(below))
+    note_each(reach, "file-permissions", directory, names, mode=f"{mode:o}", below=int(below))
     if reason:
         flash(f"Not all permissions could be set: {reason}.")
         return _back(reach, directory)
@@ -138,7 +138,7 @@ def _delete(reach: Reach, directory: str) -> Page:
     if reason:
         there = {entry.name for entry in reach.files.list(real)}
         left = [name for name in names if name in there]
-    _note(reach, "file-deleted", directory, names, left=len(left))
+    note_each(reach, "file-deleted", directory, names, left=len(left))
     if left:
         rest = trees.count(reach.machine, real, left)
         flash(
@@ -202,7 +202,10 @@ def _taken(name: str) -> str:
     return f"There is a {brief(name)} already: choose another name. Nothing was changed."
 
 
-def _note(reach: Reach, event: str, directory: str, names: list[str], **facts: str | int) -> None:
+def note_each(
+    reach: Reach, event: str, directory: str, names: list[str], **facts: str | int
+) -> None:
+    """A line in the audit log for each entry of a directory that was chosen."""
     host = reach.machine.name
     for name in names[:MOST_LINES]:
         note(event, user(), host=host, object=for_audit(posixpath.join(directory, name)), **facts)

@@ -13,6 +13,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from ood.errors import FileMissing, FileRefused, InvalidForm, NotFound
 from ood.hosts.base import FileEntry, Host, as_utf8, shown
+from ood.transfers.names import unfinished
 from ood.web.downloads import MAGIC, OCTETS, image_type, send
 from ood.web.file_changes import CHANGES
 from ood.web.file_edit import edit, mistake_in_text, save
@@ -116,7 +117,8 @@ def _typed(typed: str, here: str, machine: Host) -> str:
 def _directory(reach: Reach, path: str, mistakes: dict[str, str] | None = None) -> str:
     """The page of a directory. `mistakes` are sentences about fields of its forms."""
     view = view_of(request.args)
-    page = page_of(reach.files.list(reach.end(path)), path, view, reach.stat)
+    found = reach.files.list(reach.end(path))
+    page = page_of(found, path, view, reach.stat)
     entries = [row.entry for row in page.rows] if view.details else []
     machine = reach.machine
     return render_template(
@@ -124,6 +126,7 @@ def _directory(reach: Reach, path: str, mistakes: dict[str, str] | None = None) 
         **reach.shown(path),
         view=view,
         page=page,
+        left=[each for each in found if unfinished(each.name)],
         owners=names_of(machine, "passwd", (each.uid for each in entries)) if entries else {},
         groups=names_of(machine, "group", (each.gid for each in entries)) if entries else {},
         link=lambda **changes: files_address(reach.id, path) + _query(view, **changes),

@@ -47,6 +47,11 @@ def shell_address(host: str, path: str = "", job: str = "") -> str:
     return f"{address}?{urlencode({'job': job})}" if job else address
 
 
+def address_of(family: str, host: str, path: str) -> str:
+    """The address at which one of the families of pages beside `files` has a directory."""
+    return f"/{family}/{quote(host)}{quote(as_bytes(path))}"
+
+
 def asked_path() -> str:
     """The path that is asked for, with surrogate escapes: Werkzeug has it without the bytes that
     are not UTF-8."""

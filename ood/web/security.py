@@ -46,7 +46,9 @@ SERVICE_PAGES = frozenset(
 )
 """All that there is on the services' origin, where the code of services runs in browsers: none of
 the portal's pages. They let in by a cookie of their own (`ood.web.node`)."""
-POLLS = frozenset({"home.changes", "sessions.poll", "sessions.poll_one", "jobs.changes"})
+POLLS = frozenset(
+    {"home.changes", "sessions.poll", "sessions.poll_one", "jobs.changes", "transfers.changes"}
+)
 """What open pages ask by themselves. The answers tell besides how the user's sessions stand
 (`ood.web.home`)."""
 ASKED_BY_PAGES = POLLS | {"shell.socket"}  # whoever types there gives a sign of life with it

@@ -1,0 +1,1 @@
+"""Bytes on their way: uploads, archives, and copies within and between hosts."""

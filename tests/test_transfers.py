@@ -1,0 +1,651 @@
+"""Copies and moves, within hosts and between them: on this machine, and from the devcluster's
+portal host to beta, which has homes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+import pytest
+from playwright.sync_api import Browser as Chromium
+from playwright.sync_api import expect
+
+from ood.errors import Busy
+from ood.hosts.base import Host
+from ood.hosts.local import LocalHost
+from ood.transfers import tools
+from ood.transfers.names import MAX_NAME, STAGE, free_name, part_name, unfinished
+from ood.transfers.transfer import Order, Place, State, Transfer
+from ood.transfers.transfers import EACH, Transfers
+from ood.transfers.turns import Turns
+from tests.conftest import SCREENSHOTS, Devcluster, RunningPortal, wait_until
+from tests.researcher import Researcher, accessible
+from tests.sshd import PORTAL_HOST
+from tests.test_files import NAMES
+from tests.test_hosts import ssh
+from tests.webuser import WebUser
+
+BETA = "10.78.0.21"
+
+
+# ---- Names
+
+
+@pytest.mark.parametrize(
+    "name", ["x", "x" * 255, "é" * 127, "\udcff" * 255, "a.b.c", ".hidden", "\n"]
+)
+def test_a_part_has_a_name_that_can_be(name: str) -> None:
+    part = part_name(name, 5, 6)
+    assert len(os.fsencode(part)) <= MAX_NAME
+    assert part.startswith(".")
+    assert part != part_name(name, 5, 7) != part_name(name, 6, 6)
+    assert name.startswith(unfinished(part))
+    assert len(os.fsencode(name)) > 200 or unfinished(part) == name
+    assert unfinished(name) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "taken", "free"),
+    [
+        ("a.txt", [], "a.txt"),
+        ("a.txt", ["a.txt"], "a (2).txt"),
+        ("a.txt", ["a.txt", "a (2).txt"], "a (3).txt"),
+        (".profile", [".profile"], ".profile (2)"),
+        ("a.b/c"[:3] + "x" * 30, ["a.b" + "x" * 30], "a.b" + "x" * 30 + " (2)"),
+        ("é" * 127, ["é" * 127], "é" * 125 + " (2)"),
+        ("x" * 251 + ".txt", ["x" * 251 + ".txt"], "x" * 247 + " (2).txt"),
+    ],
+)
+def test_a_name_that_is_free(name: str, taken: list[str], free: str) -> None:
+    assert free_name(name, taken) == free
+    assert len(os.fsencode(free)) <= MAX_NAME
+
+
+# ---- The engine
+
+
+@dataclass(frozen=True)
+class Site:
+    """Two directories, empty at first, with a shell at each of them."""
+
+    source: Place
+    target: Place
+    at_source: Callable[[str], str]
+    at_target: Callable[[str], str]
+
+    def order(self, *names: str, move: bool = False, **called: str) -> Order:
+        given = {name: called.get(name, name) for name in names}
+        return Order(move, self.source, self.target, given)
+
+    def runs(self, *names: str, move: bool = False) -> Transfer:
+        transfer = Transfer("0123", self.order(*names, move=move))
+        transfer.run()
+        return transfer
+
+    @property
+    def left(self) -> str:
+        """Everything at the target, hidden or not."""
+        return self.at_target("ls -A")
+
+
+def here(directory: Path) -> Callable[[str], str]:
+    def run(script: str) -> str:
+        done = subprocess.run(
+            ["bash", "-c", script], cwd=directory, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    return run
+
+
+def there(devcluster: Devcluster, host: str, directory: str) -> Callable[[str], str]:
+    return lambda script: devcluster.as_user("alice", host, f"cd '{directory}' && {script}")
+
+
+@pytest.fixture(scope="module")
+def alice(devcluster: Devcluster) -> Iterator[dict[str, Host]]:
+    hosts = {
+        "portal": ssh(devcluster, "alice", PORTAL_HOST),
+        "beta": ssh(devcluster, "alice", BETA),
+    }
+    yield dict(hosts)
+    for host in hosts.values():
+        host.close()
+
+
+@pytest.fixture(params=["this machine", "over SSH", "between hosts"])
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    if request.param == "this machine":
+        places = []
+        for name in ("source", "it's target"):
+            (tmp_path / name).mkdir()
+            places.append(Place("portal", LocalHost(), str(tmp_path / name)))
+        yield Site(places[0], places[1], here(tmp_path / "source"), here(tmp_path / "it's target"))
+        return
+    far = request.getfixturevalue("far") if request.param == "between hosts" else None
+    if far:
+        yield far
+        return
+    devcluster: Devcluster = request.getfixturevalue("devcluster")
+    host = request.getfixturevalue("alice")["portal"]
+    top = host.run(["mktemp", "-d", f"{host.home}/transfer.XXXXXX"]).text.strip()
+    host.run(["mkdir", f"{top}/a", f"{top}/b"])
+    yield Site(
+        Place("portal", host, f"{top}/a"),
+        Place("portal", host, f"{top}/b"),
+        there(devcluster, "portal-host", f"{top}/a"),
+        there(devcluster, "portal-host", f"{top}/b"),
+    )
+    devcluster.host("portal-host", "rm", "-rf", top)
+
+
+@pytest.fixture
+def far(devcluster: Devcluster, alice: dict[str, Host]) -> Iterator[Site]:
+    """From the portal host to beta."""
+    tops = {
+        id: host.run(["mktemp", "-d", f"{host.home}/transfer.XXXXXX"]).text.strip()
+        for id, host in alice.items()
+    }
+    yield Site(
+        Place("portal", alice["portal"], tops["portal"]),
+        Place("beta", alice["beta"], tops["beta"]),
+        there(devcluster, "portal-host", tops["portal"]),
+        there(devcluster, "beta-login", tops["beta"]),
+    )
+    for name, top in zip(("portal-host", "beta-login"), tops.values(), strict=True):
+        devcluster.host(name, "rm", "-rf", top)
+
+
+TREE = r"""
+mkdir -p tree/sub/empty tree/closed
+printf 'one' > tree/one; printf 'two' > 'tree/sub/two words'; : > tree/nothing
+ln -s one tree/link; ln -s ../../outside tree/sub/out
+ln -s nowhere tree/broken; ln -s sub tree/to-sub
+ln tree/one tree/sub/hard
+truncate -s 3M tree/sparse; printf end >> tree/sparse
+chmod 640 tree/one; chmod 755 tree/nothing; chmod 400 'tree/sub/two words'
+printf x > tree/closed/x; chmod 555 tree/closed
+touch -d '2001-02-03 04:05:06' tree/one tree/sub tree/nothing
+"""
+LOOK = (
+    "find {} -printf '%y %m %l %P\\n' | LC_ALL=C sort; "
+    "find {} -type f -exec sha256sum {{}} + | sort"
+)
+
+
+def look(run: Callable[[str], str], name: str = "tree") -> str:
+    return run(LOOK.format(name, name))
+
+
+@pytest.mark.parametrize("move", [False, True])
+def test_a_tree_arrives_as_it_was(site: Site, move: bool) -> None:
+    site.at_source(TREE)
+    if move and site.source.id != site.target.id:
+        site.at_source("chmod 755 tree/closed")  # nobody may delete what is in it
+    before = look(site.at_source)
+    transfer = site.runs("tree", move=move)
+    assert (transfer.state, transfer.problems) == (State.DONE, []), transfer.message
+    assert look(site.at_target) == before
+    assert site.left == "tree\n"
+    assert site.at_target("stat -c %Y tree/one tree/sub tree/nothing").split() == ["981173106"] * 3
+    assert site.at_target("stat -c %h tree/one").strip() == "2"
+    assert int(site.at_target("du -k tree/sparse").split()[0]) < 100
+    if move:
+        assert site.at_source("ls -A") == ""
+    else:
+        assert look(site.at_source) == before
+    assert transfer.files == transfer.files_in_all > 0
+    site.at_target("chmod -R u+w tree")
+    site.at_source("test -e tree && chmod -R u+w tree || true")
+
+
+def test_every_name_arrives(site: Site) -> None:
+    files = site.source.host.files
+    names = [os.fsdecode(name) for name in NAMES]
+    for name in names:
+        files.write(f"{site.source.directory}/{name}", os.fsencode(name), 0o600)
+        files.mkdir(f"{site.source.directory}/d{name[:200]}")
+        files.write(f"{site.source.directory}/d{name[:200]}/{name}", b"x", 0o600)
+    chosen = [entry.name for entry in files.list(site.source.directory)]
+    transfer = site.runs(*chosen)
+    assert (transfer.state, transfer.problems) == (State.DONE, []), transfer.message
+    arrived = {entry.name for entry in site.target.host.files.list(site.target.directory)}
+    assert arrived == {*chosen}
+    for name in names:
+        assert site.target.host.files.read(f"{site.target.directory}/{name}", 999) == os.fsencode(
+            name
+        )
+    moved = Transfer("2", Order(True, site.target, site.source, {n: f"m{n[:200]}" for n in chosen}))
+    moved.run()
+    assert (moved.state, moved.problems) == (State.DONE, []), moved.message
+    assert site.left == ""
+    assert len(files.list(site.source.directory)) == 2 * len(chosen)
+    assert site.at_source("ls -A pwned 2>/dev/null || true") == ""
+
+
+def test_what_is_there_is_never_overwritten(site: Site) -> None:
+    """The page asks before; this is what came since."""
+    site.at_source("mkdir a; echo new > a/x; echo new > b.txt")
+    site.at_target("mkdir a; echo old > a/y; echo old > b.txt")
+    transfer = site.runs("a", "b.txt")
+    assert transfer.state is State.DONE
+    assert (
+        site.at_target("cat a/* b.txt 'a (2)/x' 'b (2).txt'").split() == ["old"] * 2 + ["new"] * 2
+    )
+
+
+def test_a_move_keeps_what_came_meanwhile(far: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    far.at_source("mkdir d; echo 1 > d/1")
+    delete = tools.delete
+
+    def late(*given: object) -> str:
+        far.at_source("echo 2 > d/2")
+        return delete(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tools, "delete", late)
+    transfer = far.runs("d", move=True)
+    assert transfer.state is State.INCOMPLETE
+    assert "d: something in it came or changed meanwhile" in transfer.problems[0]
+    assert far.at_source("cat d/*") == "2\n"
+    assert far.at_target("cat d/*") == "1\n"
+
+
+def test_a_move_deletes_nothing_that_changed_meanwhile(
+    far: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far.at_source("mkdir d; echo 1 > d/1")
+    copy = Transfer._copy_between
+
+    def late(transfer: Transfer) -> None:
+        copy(transfer)
+        far.at_source("echo 2 > d/1")
+
+    monkeypatch.setattr(Transfer, "_copy_between", late)
+    transfer = far.runs("d", move=True)
+    assert transfer.state is State.INCOMPLETE
+    assert "changed while it was copied" in transfer.problems[0]
+    assert far.at_source("cat d/1") == "2\n"
+    assert far.at_target("cat d/1") == "1\n"
+
+
+def test_what_cannot_be_read_is_named(site: Site) -> None:
+    if isinstance(site.source.host, LocalHost) and os.geteuid() == 0:
+        pytest.skip("root may read anything")
+    site.at_source(
+        "mkdir -p d/shut; echo 1 > d/1; echo 2 > d/2; echo 3 > d/shut/3; chmod 0 d/2 d/shut"
+    )
+    for move in (False, True):
+        transfer = (
+            site.runs("d", move=move) if not move or site.source.id != site.target.id else None
+        )
+        if transfer is None:
+            continue
+        assert transfer.state is State.INCOMPLETE
+        said = " ".join(transfer.problems)
+        assert "d/2" in said
+        assert "d/shut" in said
+        assert "Permission denied" in said
+        assert site.at_source("ls d") == "1\n2\nshut\n"
+    assert site.at_target("cat d/1") == "1\n"
+    site.at_source("chmod -R u+rwX d")
+
+
+def test_special_files_are_left_out_between_hosts(far: Site) -> None:
+    far.at_source("mkdir d; echo 1 > d/1; mkfifo d/pipe")
+    far.at_source("python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"d/sock\")'")
+    transfer = far.runs("d", move=True)
+    assert transfer.state is State.INCOMPLETE
+    assert {"d/pipe: a pipe, left out", "d/sock: a socket, left out"} <= {*transfer.problems}
+    assert "nothing was deleted" in transfer.problems[-1]
+    assert far.at_target("ls d") == "1\n"
+    assert far.at_source("ls d") == "1\npipe\nsock\n"
+
+
+def test_what_has_gone(site: Site) -> None:
+    site.at_source("echo 1 > 1")
+    transfer = site.runs("1", "gone")
+    assert transfer.state is State.INCOMPLETE
+    assert "gone" in transfer.problems[0]
+    assert site.left == "1\n"
+
+
+def cancel_when(transfer: Transfer, ready: Callable[[], bool]) -> None:
+    running = threading.Thread(target=transfer.run)
+    running.start()
+    wait_until(lambda: ready() or not running.is_alive(), 30)
+    transfer.cancel()
+    running.join(30)
+    assert not running.is_alive()
+
+
+def test_cancelling_leaves_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.at_source("mkdir d; for i in 1 2 3; do head -c 200M /dev/zero > d/$i; done")
+    # Within a host, copying is too fast to be cancelled.
+    monkeypatch.setattr(tools, "COPY", tools.COPY.replace("code=$?", "sleep 300; code=$?"))
+    for move in (False, True) if site.source.id != site.target.id else (False,):
+        transfer = Transfer("99", site.order("d", move=move))
+        cancel_when(transfer, lambda t=transfer: t.files > 1)  # type: ignore[misc]
+        assert transfer.state is State.CANCELLED, transfer.message
+        assert transfer.message == "Nothing was copied."
+        assert site.left == ""
+        assert site.at_source("ls d") == "1\n2\n3\n"
+
+
+def test_a_full_disk_is_said_and_nothing_is_left(far: Site, devcluster: Devcluster) -> None:
+    far.at_source("mkdir d; head -c 5M /dev/urandom > d/1; echo 2 > d/2")
+    mount = f"mount -t tmpfs -o size=1m,mode=777 none {far.target.directory}"
+    devcluster.host("beta-login", "sh", "-c", mount)
+    try:
+        for move in (False, True):
+            transfer = far.runs("d", move=move)
+            assert transfer.state is State.FAILED
+            assert transfer.message == (
+                f"The disk of {BETA} is full, or your quota is used up. Nothing was copied."
+            )
+            assert far.left == ""
+    finally:
+        devcluster.host("beta-login", "umount", "-l", far.target.directory)
+    assert far.at_source("ls d") == "1\n2\n"
+
+
+def test_a_directory_that_may_not_be_written(far: Site) -> None:
+    far.at_source("echo 1 > 1")
+    far.at_target("chmod 555 .")
+    transfer = far.runs("1")
+    assert transfer.state is State.FAILED
+    assert "no permission" in transfer.message
+
+
+def test_a_connection_that_drops(far: Site, devcluster: Devcluster) -> None:
+    far.at_source("head -c 900M /dev/zero > big")
+    transfer = Transfer("98", far.order("big", move=True))
+    running = threading.Thread(target=transfer.run)
+    running.start()
+    wait_until(lambda: transfer.size > 1_000_000, 30)
+    devcluster.host("beta-login", "pkill", "-u", "alice", "sshd")
+    running.join(30)
+    assert transfer.state is State.FAILED
+    assert "was lost" in transfer.message
+    assert far.left == ""
+    assert far.at_source("ls") == "big\n"
+
+
+def test_only_so_many_at_once_and_a_sign_out_ends_them(far: Site) -> None:
+    far.at_source("head -c 400M /dev/zero > big")
+    transfers = Transfers()
+    started = [transfers.start("alice", far.order("big")) for _ in range(EACH + 2)]
+    wait_until(lambda: sum(each.state is State.COPYING for each in started) == EACH, 30)
+    waiting = [each for each in started if each.state is State.WAITING]
+    assert len(waiting) == 2
+    transfers.cancel("alice", waiting[0].id)
+    wait_until(lambda: waiting[0].state is State.CANCELLED, 10)
+    transfers.dismiss("alice", waiting[0].id)
+    transfers.dismiss("alice", waiting[1].id)  # which still waits
+    assert len(transfers.of("alice")) == EACH + 1
+    assert transfers.of("bob") == []
+    transfers.forget("alice")
+    assert {each.state for each in started} == {State.CANCELLED}
+    assert transfers.of("alice") == []
+    assert far.left == ""
+
+
+def test_turns() -> None:
+    turns = Turns()
+    with turns.turn("a"), turns.turn("a"), turns.turn("a"):
+        with pytest.raises(Busy):
+            turns.take("a")
+        turns.take("b")
+    turns.take("a")
+
+
+# ---- Pages
+
+
+class Copier:
+    """Somebody without scripts: what their forms send."""
+
+    def __init__(self, web: WebUser) -> None:
+        self.web = web
+        self.token = web.csrf_token("/apps/container_app")
+
+    def asks(self, directory: str, *names: str, **fields: str) -> tuple[int, str]:
+        """Send the form; its status, and the page or where it leads to."""
+        given = [("csrf_token", self.token), *(("name", quote(name, safe="")) for name in names)]
+        kind = {"Content-Type": "application/x-www-form-urlencoded"}
+        body = urlencode([*given, *fields.items()])
+        answer, text = self.web.request("POST", f"/copies/{directory}", body, **kind)
+        return answer.status, text if answer.status != 303 else answer.getheader("Location") or ""
+
+    def goes(self, directory: str, *names: str, to: str, **fields: str) -> tuple[int, str]:
+        defaults = {"action": "copy", "to_host": "beta", "at_host": "portal", "go": "1"}
+        return self.asks(directory, *names, **{**defaults, **fields, "to": to})
+
+    def presses(self, id: str, what: str) -> int:
+        return self.web.post(f"/transfers/{id}/{what}", {}, token=self.token)[0]
+
+    @property
+    def states(self) -> dict[str, str]:
+        """The newest first."""
+        _, text = self.web.request("GET", "/transfers")
+        return dict(re.findall(r'data-transfer-id="(\w+)" data-state="(\w+)"', text))
+
+    def waits(self) -> str:
+        """For the newest transfer to end; what is said of it."""
+        wait_until(lambda: State(next(iter(self.states.values()))).ended, 60)
+        _, text = self.web.request("GET", "/transfers")
+        return text
+
+
+@pytest.fixture
+def alices(far: Site, site_portal: RunningPortal) -> Copier:
+    assert far
+    copier = Copier(WebUser(site_portal, "alice"))
+    for id, state in copier.states.items():
+        assert State(state).ended
+        copier.presses(id, "dismiss")
+    return copier
+
+
+@pytest.fixture(scope="module")
+def site_portal(
+    site_config: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningPortal]:
+    directory = tmp_path_factory.mktemp("portal")
+    shutil.copytree(site_config, directory / "site")
+    path = directory / "site/portal.yml"
+    path.write_text(path.read_text() + f"audit_log: {directory}/audit.log\n")
+    portal = RunningPortal(directory, {"OOD_PORTAL_CONFIG": str(path)})
+    portal.start()
+    yield portal
+    portal.stop()
+
+
+def test_a_copy_without_scripts(far: Site, alices: Copier, site_portal: RunningPortal) -> None:
+    far.at_source("mkdir 'a b'; echo 1 > 'a b/1'; echo 2 > 2")
+    far.at_target("mkdir -p deep/er")
+    here, there = f"portal{far.source.directory}", far.target.directory
+    assert alices.asks(here) == (303, f"/files/{here}")
+    status, page = alices.asks(here, "a b", "2", action="copy")
+    assert status == 200
+    assert "Copy or move 2 entries" in page
+    assert f'value="{far.source.directory}"' in page
+    status, page = alices.asks(
+        here,
+        "2",
+        to_host="beta",
+        at_host="portal",
+        at=far.source.directory,
+        to=far.source.directory,
+    )
+    assert 'value="/home/alice"' in page, "another host begins at home"
+    status, page = alices.asks(here, "2", to_host="beta", at_host="beta", look=quote(there))
+    assert f'value="{quote(there + "/deep", safe="")}"' in page
+    status, page = alices.goes(here, "2", to=f"{there}/none")
+    assert status == 200
+    assert "There is no " in page
+    assert alices.goes(here, "a b", "2", to=f"{there}/deep") == (303, f"/files/{here}")
+    page = alices.waits()
+    assert "Copied." in page
+    assert far.at_target("cat 'deep/a b/1' deep/2") == "1\n2\n"
+    (id,) = alices.states
+    assert alices.presses(id, "dismiss") == 303
+    assert alices.states == {}
+    lines = [
+        json.loads(line)
+        for line in (site_portal.log.parent / "audit.log").read_text().splitlines()
+        if '"file-copied"' in line
+    ]
+    assert [(each["user"], each["object"], each["to"]) for each in lines[-2:]] == [
+        ("alice", f"{far.source.directory}/{name}", f"{there}/deep") for name in ("2", "a b")
+    ]
+    assert (lines[-1]["host"], lines[-1]["to_host"]) == (PORTAL_HOST, BETA)
+
+
+def test_names_that_are_taken_are_asked_about(far: Site, alices: Copier) -> None:
+    far.at_source("echo new > a; echo new > b")
+    far.at_target("echo old > a")
+    here, there = f"portal{far.source.directory}", far.target.directory
+    status, page = alices.goes(here, "a", "b", to=there)
+    assert status == 200
+    assert "These are there already, so nothing was done yet" in page
+    assert far.left == "a\n"
+    assert alices.goes(here, "a", "b", to=there, if_there="skip")[0] == 303
+    alices.waits()
+    assert far.at_target("cat a b") == "old\nnew\n"
+    assert alices.goes(here, "a", "b", to=there, if_there="both", action="move")[0] == 303
+    page = alices.waits()
+    assert "Moved." in page, page
+    assert far.at_target("cat a 'a (2)' b 'b (2)'") == "old\nnew\nnew\nnew\n"
+    assert far.at_source("ls -A") == ""
+
+
+def test_what_makes_no_sense(far: Site, alices: Copier) -> None:
+    far.at_source("mkdir -p d/e; ln -s d link; echo 1 > f")
+    top = far.source.directory
+    here = {"to_host": "portal"}
+    for to in (f"{top}/d", f"{top}/d/e", f"{top}/link/e"):
+        status, page = alices.goes(f"portal{top}", "d", to=to, **here)
+        assert (status, "“d” cannot go into itself." in page) == (200, True), to
+    status, page = alices.goes(f"portal{top}", "f", to=f"{top}/link/..", action="move", **here)
+    assert "They are there already. Choose another directory." in page
+    status, page = alices.goes(f"portal{top}", "f", to=f"{top}/f", **here)
+    assert status == 200
+    assert alices.asks(f"portal{top}", "gone")[0] == 404
+    assert alices.asks("nowhere/etc", "passwd")[0] == 404
+    assert alices.goes(f"portal{top}", "f", to="/", to_host="nowhere")[0] == 404
+    assert alices.states == {}
+
+
+def test_others_see_nothing_of_it(far: Site, alices: Copier, site_portal: RunningPortal) -> None:
+    far.at_source("echo 1 > f; chmod 600 f; chmod 755 . ..")
+    assert alices.goes(f"portal{far.source.directory}", "f", to=far.target.directory)[0] == 303
+    alices.waits()
+    bob = Copier(WebUser(site_portal, "bob"))
+    assert bob.states == {}
+    for id in alices.states:
+        assert bob.presses(id, "cancel") == 404
+        bob.presses(id, "dismiss")
+    assert len(alices.states) >= 1
+    assert bob.goes(f"portal{far.source.directory}", "f", to="/home/bob")[0] == 303
+    assert "Permission denied" in bob.waits()
+    for id in alices.states:
+        alices.presses(id, "dismiss")
+
+
+def test_a_site_can_turn_it_off_or_keep_it_in(
+    far: Site, start_site: Callable[..., RunningPortal]
+) -> None:
+    far.at_source("mkdir in out; echo 1 > in/1; echo 2 > out/2; ln -s ../out in/link")
+    top = far.source.directory
+    off = Copier(WebUser(start_site(files={"edit": False}), "alice"))
+    assert off.goes(f"portal{top}/in", "1", to=f"{top}/out", to_host="portal")[0] == 403
+    _, page = off.web.request("GET", f"/files/portal{top}/in")
+    assert "Copy or move" not in page
+    kept = Copier(WebUser(start_site(files={"roots": [f"{top}/in"]}), "alice"))
+    for directory, name, to in (
+        ("in", "1", f"{top}/out"),
+        ("in", "1", f"{top}/in/link"),
+        ("in/link", "2", f"{top}/in"),
+        ("out", "2", f"{top}/in"),
+    ):
+        status, page = kept.goes(f"portal{top}/{directory}", name, to=to, to_host="portal")
+        assert status == 403 or "is outside the directories" in page, (directory, to)
+    assert kept.states == {}
+    assert far.at_source("ls in out") == "in:\n1\nlink\n\nout:\n2\n"
+
+
+def test_signing_out_ends_it(far: Site, start_site: Callable[..., RunningPortal]) -> None:
+    far.at_source("mkdir d; head -c 900M /dev/zero > d/big")
+    alice = Copier(WebUser(start_site(), "alice"))
+    assert alice.goes(f"portal{far.source.directory}", "d", to=far.target.directory)[0] == 303
+    wait_until(lambda: far.left.startswith(STAGE), 30)
+    assert alice.web.post("/logout", {}, token=alice.token)[0] in (302, 303)
+    assert far.left == ""
+
+
+def test_in_a_browser(
+    browser: Chromium, far: Site, alices: Copier, site_portal: RunningPortal
+) -> None:
+    assert alices.states == {}
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    far.at_source(
+        "mkdir many; cd many; seq 400 | split -l 1 -a 4 - s; head -c 700M /dev/zero > big"
+    )
+    far.at_target("mkdir deep")
+    name = Path(far.target.directory).name
+    with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        alice = Researcher(page, site_portal)
+        alice.signs_in("alice")
+        expect(page.get_by_role("button", name="Log Out")).to_be_visible()
+
+        def chooses() -> None:
+            page.goto(f"{site_portal.url}/files/portal{far.source.directory}")
+            page.get_by_label("Select many").check()
+            page.get_by_role("button", name="Copy or move").click()
+            page.get_by_label("Host", exact=True).select_option("Beta")
+            page.get_by_role("button", name="Look there").last.click()
+            page.get_by_role("button", name=name).click()
+            page.get_by_role("button", name="deep").click()
+
+        chooses()
+        expect(page.get_by_label("Directory", exact=True)).to_have_value(
+            f"{far.target.directory}/deep"
+        )
+        for scheme, width in (("light", 360), ("dark", 1280), ("light", 1920)):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+            accessible(page, f"copy-{scheme}-{width}")
+        page.set_viewport_size({"width": 1280, "height": 900})
+        page.get_by_role("button", name="Copy or move there").click()
+        expect(page.get_by_text(re.compile(r"[1-9]\d* of 402 files"))).to_be_visible()
+        for scheme, width in (("light", 360), ("dark", 1280)):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+            accessible(page, f"transfers-{scheme}-{width}")
+        page.goto(f"{site_portal.url}/transfers")
+        page.get_by_role("button", name="Cancel").click()
+        expect(page.get_by_text("Cancelled. Nothing was copied.")).to_be_visible()
+        page.get_by_role("button", name="Dismiss").click()
+        expect(page.get_by_text("Nothing is being copied or moved.")).to_be_visible()
+        assert far.at_target("ls -A deep") == ""
+        far.at_source("rm many/big; mkfifo many/pipe")
+        chooses()
+        page.get_by_label("Move").check()
+        page.get_by_role("button", name="Copy or move there").click()
+        expect(page.get_by_text("Copied, but not all of it:")).to_be_visible()
+        expect(page.get_by_text("many/pipe: a pipe, left out")).to_be_visible()
+        accessible(page, "transfers-incomplete")
+        assert far.at_target("ls deep/many | wc -l").strip() == "400"
+        page.get_by_role("button", name="Dismiss").click()
+        expect(page.get_by_text("Copied, but not all of it:")).to_have_count(0)
+        assert alice.complaints == []
