@@ -31,7 +31,7 @@ class _Running(Command, ABC):
         self._listener.start()
 
     def _listen(self, receive: Callable[[int], bytes]) -> None:
-        with suppress(OSError, ValueError):  # closed under it
+        with suppress(OSError, ValueError, EOFError, paramiko.SSHException):  # closed under it
             while data := receive(65536):
                 self._said += data[: MAX_SAID - len(self._said)]
 
@@ -127,13 +127,18 @@ class SSHCommand(_Running):
         except OSError as error:
             self._demand_connection()
             raise CommandFailed("The command ended too early.", -1, str(error)) from error
+        except (EOFError, paramiko.SSHException) as error:
+            raise self._lost() from error
 
     def end_input(self) -> None:
-        with suppress(OSError, EOFError):
+        with suppress(OSError, EOFError, paramiko.SSHException):  # which `read` says
             self._channel.shutdown_write()
 
     def read(self, limit: int) -> bytes:
-        data = self._channel.recv(limit)
+        try:
+            data = self._channel.recv(limit)  # which sends word of it, now and then
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise self._lost() from error
         if not data:
             self._demand_connection()
         return data
@@ -150,4 +155,7 @@ class SSHCommand(_Running):
 
     def _demand_connection(self) -> None:
         if not self._channel.get_transport().is_active():
-            raise HostUnreachable(f"The connection to {self._name} was lost. Try again.")
+            raise self._lost()
+
+    def _lost(self) -> HostUnreachable:
+        return HostUnreachable(f"The connection to {self._name} was lost. Try again.")
