@@ -87,7 +87,7 @@ class LocalCommand(_Running):
     def read(self, limit: int) -> bytes:
         try:
             return _pipe(self._process.stdout).read(limit) or b""
-        except ValueError:  # closed under it
+        except (OSError, ValueError):  # closed under it
             return b""
 
     def wait(self) -> int:
