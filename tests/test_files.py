@@ -688,7 +688,7 @@ def test_a_card_leads_to_its_files(ada: Visitor, home: Path) -> None:
     (db(home) / ID).write_bytes(RECORD.completed(1_900_000_001).to_json())
     there = address(context(home))
     text = ada.opens("/sessions").text
-    assert f'<dt>Session ID</dt><dd><a href="{there}">{ID}</a>' in text
+    assert f'<a href="{there}">{ID}</a>' in text
     assert f'<dd class="path"><a href="{there}">{context(home)}</a>' in text
     assert f'<a href="/sessions/{ID}">This card alone' in text
     assert ada.opens(there).status_code == 200
