@@ -199,7 +199,7 @@ def test_errors_have_a_topic_or_say_it_all() -> None:
 
     said_by_itself = {
         "error", "not-found", "invalid-form", "launch-failed", "command-failed", "file",
-        "file-missing", "file-exists",
+        "file-missing", "file-exists", "busy", "upload-elsewhere",
     }  # fmt: skip
     codes = {kind.code for kind in below(PortalError) if kind.__module__ == "ood.errors"}
     assert codes - {*CODES} <= said_by_itself
