@@ -603,7 +603,7 @@ def test_a_host_that_goes_away_meanwhile(
         raise HostUnreachable("The connection to the host was lost. Try again.")
 
     with monkeypatch.context() as patched:
-        patched.setattr("ood.hosts.local.LocalFiles.rename", gone)
+        patched.setattr("ood.hosts.local_files.LocalFiles.rename", gone)
         answer = eve.sends(path, form)
     assert answer.status_code == 503
     assert "connection to the host was lost" in words(answer)

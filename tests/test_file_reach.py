@@ -75,7 +75,7 @@ def refused(ada: Visitor, path: str, words: str = OUTSIDE) -> None:
 def test_without_roots_nothing_is_asked_of_the_host(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ood.hosts.local.LocalFiles.resolve", None)
+    monkeypatch.setattr("ood.hosts.local_files.LocalFiles.resolve", None)
     reach = Reach("portal", LocalHost(), FilesSettings(), ())
     assert reach.end(f"{home}/x") == reach.name(f"{home}/x") == f"{home}/x"
     assert reach.start == str(home)

@@ -35,7 +35,8 @@ from ood.errors import (
     SchedulerError,
 )
 from ood.hosts.base import Host
-from ood.hosts.local import LocalFiles, LocalHost
+from ood.hosts.local import LocalHost
+from ood.hosts.local_files import LocalFiles
 from ood.quoting import shell_word
 from ood.schedulers.base import Job, JobRequest, JobStatus, Outcome, Scheduler
 from ood.schedulers.local import Local
