@@ -165,8 +165,9 @@ def test_no_downloads(limited: Limited, home: Path) -> None:
     (home / "data").write_bytes(b"\0data")
     (home / "picture").write_bytes(PNG)
     (home / "large").write_bytes(PNG + bytes(1024 * 1024))
+    (home / "paper").write_bytes(b"%PDF-1.7")
     ada = limited(download=False)
-    for name in ("text", "data", "picture", "large"):
+    for name in ("text", "data", "picture", "large", "paper"):
         page = ada.opens(address(home / name))
         assert page.status_code == 200
         assert "Download" not in page.text
@@ -178,7 +179,8 @@ def test_no_downloads(limited: Limited, home: Path) -> None:
     assert "to be read" in ada.opens(address(home / "text")).text
     assert ada.fetches(f"{address(home / 'picture')}?inline").data == PNG
     assert "too large to be shown" in ada.opens(address(home / "large")).text
-    for name in ("text", "data", "large"):
+    assert "browsers show no PDF without that" in ada.opens(address(home / "paper")).text
+    for name in ("text", "data", "large", "paper"):
         assert ada.fetches(f"{address(home / name)}?inline").status_code == 403
         part = ada.fetches(f"{address(home / name)}?inline", Range="bytes=0-9")
         assert part.status_code == 403

@@ -29,7 +29,7 @@ from ood.errors import HostUnreachable
 from ood.hosts.base import FileEntry, Host, shown
 from ood.hosts.local import LocalHost
 from ood.portal import Portal
-from ood.web.downloads import image_type
+from ood.web.downloads import PDF, shown_type
 from ood.web.filters import size
 from ood.web.listing import PAGE_SIZE, Kind, Row, when
 from ood.web.paths import canonical, crumbs, files_address, files_on, is_possible
@@ -539,18 +539,21 @@ def test_what_is_no_text_is_offered(ada: Visitor, home: Path) -> None:
         (b"RIFF\0\0\0\0WAVE", ""),
         (b"<svg xmlns='http://www.w3.org/2000/svg'>", ""),
         (b"<html>", ""),
-        (b"%PDF-1.7", ""),
+        (b"%PDF-1.7", PDF),
+        (b"<b>%PDF-1.7", ""),
         (b"", ""),
     ],
 )
-def test_only_images_are_shown_by_the_browser(
+def test_only_images_and_pdf_are_shown_by_the_browser(
     ada: Visitor, home: Path, head: bytes, type: str
 ) -> None:
     """Whatever a file is called."""
     path = home / "picture.svg"
     path.write_bytes(head)
-    assert image_type(head) == type
-    assert ("<img" in ada.opens(address(path)).text) == bool(type)
+    assert shown_type(head) == type
+    page = ada.opens(address(path)).text
+    assert ("<img" in page) == type.startswith("image/")
+    assert (f'href="{address(path)}?inline" target="_blank"' in page) == (type == PDF)
     answer = ada.fetches(f"{address(path)}?inline")
     assert answer.content_type == (type or "application/octet-stream")
     kind = answer.headers["Content-Disposition"].partition(";")[0]

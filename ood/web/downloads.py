@@ -17,12 +17,16 @@ NEVER_RUN = "sandbox; default-src 'none'"
 
 OCTETS = "application/octet-stream"
 CHUNK = 256 * 1024  # bytes
-MAGIC = 12  # bytes that tell an image
+PDF = "application/pdf"
+MAGIC = 12  # bytes that tell what a browser shows
 RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
-def image_type(head: bytes) -> str:
-    """The type of an image that browsers show, by its first bytes; empty for anything else."""
+def shown_type(head: bytes) -> str:
+    """The type of what browsers show by themselves, images and PDF, by its first bytes; empty for
+    anything else."""
+    if head.startswith(b"%PDF-"):
+        return PDF
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return "image/png"
     if head.startswith(b"\xff\xd8\xff"):
@@ -35,8 +39,9 @@ def image_type(head: bytes) -> str:
 
 
 def send(files: Files, path: str, entry: FileEntry, content_type: str = OCTETS) -> Response:
-    """A regular file, or the part of it that the request asks for. What is no image is always an
-    attachment. The caller has made sure that it is a regular file: opening a pipe would wait."""
+    """A regular file, or the part of it that the request asks for. What browsers do not show by
+    themselves is always an attachment. The caller has made sure that it is a regular file: opening
+    a pipe would wait."""
     etag = f'"{entry.size:x}-{entry.modified:.6f}"'
     asked = request.headers.get("Range", "")
     if request.headers.get("If-Range") not in (None, etag):

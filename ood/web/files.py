@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from ood.errors import FileMissing, FileRefused, InvalidForm, NotFound
 from ood.hosts.base import FileEntry, Host, as_utf8, shown
 from ood.transfers.names import unfinished
-from ood.web.downloads import MAGIC, OCTETS, image_type, send
+from ood.web.downloads import MAGIC, OCTETS, PDF, send, shown_type
 from ood.web.file_changes import CHANGES
 from ood.web.file_edit import edit, mistake_in_text, save
 from ood.web.here import note, user, wants_json
@@ -153,13 +153,14 @@ def _query(view: View, **changes: str | int) -> str:
 
 
 def _file(reach: Reach, path: str, entry: FileEntry) -> str:
-    """The page of a file, with what it holds if that is text or an image."""
+    """The page of a file, with what it holds if that is text or an image. A PDF has a page of its
+    own in the browser."""
     kind = kind_of(entry)
     head = reach.files.read(reach.end(path), VIEW_BYTES) if kind is Kind.FILE else b""
-    image = image_type(head[:MAGIC])
+    type = shown_type(head[:MAGIC])
     cut = entry.size > len(head)
     text = None
-    if kind is Kind.FILE and not image and b"\0" not in head:
+    if kind is Kind.FILE and not type and b"\0" not in head:
         note("file-read", user(), host=reach.machine.name, object=for_audit(path))
         # What is cut may end within a character.
         text = codecs.getincrementaldecoder("utf-8")("replace").decode(head, final=not cut)
@@ -171,7 +172,8 @@ def _file(reach: Reach, path: str, entry: FileEntry) -> str:
         kind=kind,
         modified=when(entry),
         permissions=stat.filemode(entry.mode),
-        image=image,
+        type=type,
+        is_pdf=type == PDF,
         too_big=entry.size > VIEW_BYTES and not reach.may(Access.DOWNLOAD),
         text=text,
         editable=kind is Kind.FILE and not mistake_in_text(head),
@@ -183,15 +185,16 @@ def _send(reach: Reach, path: str, entry: FileEntry) -> Response:
     if not entry.is_file:
         raise FileRefused(f"{shown(path)} is no file that can be downloaded.")
     real = reach.end(path)
-    image = ""
+    type = ""
     if "download" not in request.args:
-        image = image_type(reach.files.read(real, MAGIC))
+        type = shown_type(reach.files.read(real, MAGIC))
     # A picture is looked at, and so is no more of it than of a text: anything can begin like one.
-    if not image or entry.size > VIEW_BYTES:
+    # What shows a PDF also saves it.
+    if type in ("", PDF) or entry.size > VIEW_BYTES:
         reach.demand(Access.DOWNLOAD)
-    response = send(reach.files, real, entry, image or OCTETS)
+    response = send(reach.files, real, entry, type or OCTETS)
     if request.method == "GET" and response.status_code != 416:
-        event = "file-read" if image else "file-downloaded"
+        event = "file-read" if type else "file-downloaded"
         note(event, user(), host=reach.machine.name, object=for_audit(path))
     return response
 
