@@ -627,6 +627,24 @@ def test_more_than_a_gibibyte_goes_out_through_one_connection(alice: SSHHost) ->
     assert len(connections(LOGIN_HOST)) == 1
 
 
+def test_what_is_open_on_a_lost_connection_can_be_closed(
+    alice: SSHHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in the moment in which nothing is sent any more, and nobody has noticed yet."""
+
+    def gone(_: bytes) -> None:
+        raise EOFError
+
+    command = alice.start(["cat"])
+    terminal = alice.terminal("")
+    with alice.connected() as transport:
+        beside = terminal._channel.get_transport()
+        for each in (transport, beside):
+            monkeypatch.setattr(each.packetizer, "write_all", gone)
+    command.close()
+    terminal.close()
+
+
 def test_a_command_whose_connection_drops(alice: SSHHost, devcluster: Devcluster) -> None:
     with alice.start(["cat"]) as command:
         (connection,) = connections(LOGIN_HOST)

@@ -17,7 +17,8 @@ RECEIVE_SIZE = 2**21  # all that fits paramiko's window: taking a part of it mov
 
 
 class QuietChannel(paramiko.Channel):
-    """A channel that can be closed while data comes in.
+    """A channel that can be closed at any moment: while data comes in, and when its connection has
+    been lost and nobody has noticed yet.
 
     Paramiko closes the pipe behind `fileno` while its own thread may be about to write into it:
     into a closed file, which ends the whole connection, or into what has its number by then.
@@ -26,7 +27,8 @@ class QuietChannel(paramiko.Channel):
     def close(self) -> None:
         for buffer in (self.in_buffer, self.in_stderr_buffer):
             buffer.set_event(threading.Event())  # waits for who is writing now
-        super().close()
+        with suppress(EOFError, OSError, paramiko.SSHException):  # closed, but the peer is not told
+            super().close()
 
 
 def quiet(channel: paramiko.Channel) -> QuietChannel:
