@@ -641,8 +641,12 @@ def test_what_is_open_on_a_lost_connection_can_be_closed(
         beside = terminal._channel.get_transport()
         for each in (transport, beside):
             monkeypatch.setattr(each.packetizer, "write_all", gone)
+    with pytest.raises(HostUnreachable, match="was lost"):
+        command.write(b"x")
+    assert alice.run(["echo", "again"]).text == "again\n", "by a new connection"
     command.close()
     terminal.close()
+    alice.terminal("").close()
 
 
 def test_a_command_whose_connection_drops(alice: SSHHost, devcluster: Devcluster) -> None:

@@ -27,8 +27,10 @@ class QuietChannel(paramiko.Channel):
     def close(self) -> None:
         for buffer in (self.in_buffer, self.in_stderr_buffer):
             buffer.set_event(threading.Event())  # waits for who is writing now
-        with suppress(EOFError, OSError, paramiko.SSHException):  # closed, but the peer is not told
+        try:
             super().close()
+        except (EOFError, OSError, paramiko.SSHException):  # the peer could not be told
+            self.get_transport().close()
 
 
 def quiet(channel: paramiko.Channel) -> QuietChannel:

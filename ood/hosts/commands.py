@@ -158,4 +158,5 @@ class SSHCommand(_Running):
             raise self._lost()
 
     def _lost(self) -> HostUnreachable:
+        self._channel.get_transport().close()  # the next verb opens a new one
         return HostUnreachable(f"The connection to {self._name} was lost. Try again.")
