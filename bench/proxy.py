@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import selectors
 import shutil
 import signal
@@ -96,8 +95,7 @@ def the_ways(directory: Path) -> Iterator[tuple[RunningPortal, list[Way]]]:
         node, port = connection["host"], connection["port"]
         prefix = f"/node/{session}/"
         token = f"Host: localhost\r\nAuthorization: token {connection['password']}"
-        cookie = _cookie(alice, prefix)
-        through_portal = f"Host: localhost:{portal.port}\r\nCookie: {cookie}"
+        through_portal = f"Host: {_host(prefix, portal.port)}\r\nCookie: {alice.enters(prefix)}"
         tunnel = held.enter_context(_ssh_tunnel(node, port))
         ways = [
             Way("portal", ("127.0.0.1", portal.port), prefix, through_portal),
@@ -108,6 +106,11 @@ def the_ways(directory: Path) -> Iterator[tuple[RunningPortal, list[Way]]]:
         address = site.host("alpha-login", "getent", "ahostsv4", node).split()[0]
         ways.append(Way("direct", (address, port), prefix, token))
         yield portal, ways
+
+
+def _host(prefix: str, port: int) -> str:
+    """Where the portal serves the service that has this prefix."""
+    return f"{prefix.split('/')[2]}.localhost:{port}"
 
 
 def _portal(site: Devcluster, directory: Path) -> RunningPortal:
@@ -144,21 +147,6 @@ def _service(alice: WebUser) -> Iterator[str]:
         alice.post(f"/sessions/{session}/cancel", {})
         wait_until(lambda: card()["status"] == "completed", 20, "the service does not end")
         alice.post(f"/sessions/{session}/delete", {})
-
-
-def _cookie(alice: WebUser, prefix: str) -> str:
-    """What the services' origin gives for the ticket to this service."""
-    answer, _ = alice.request("GET", prefix)
-    way_in = answer.getheader("Location") or ""
-    host, _, path = way_in.removeprefix("http://").partition("/")
-    with socket.create_connection(("127.0.0.1", alice.portal.port), 30) as connection:
-        connection.sendall(
-            f"GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
-        )
-        said = b"".join(iter(lambda: connection.recv(65536), b"")).decode("latin-1")
-    found = re.search(r"^Set-Cookie: ([^;]+)", said, re.MULTILINE | re.IGNORECASE)
-    assert found, said
-    return found[1]
 
 
 @contextmanager
@@ -324,7 +312,7 @@ class WebSocket:
     def __init__(self, way: Way) -> None:
         self._connection = way.connect()
         host, port = way.address
-        origin = f"http://localhost:{port}" if way.name == "portal" else f"http://{host}:{port}"
+        origin = f"http://{_host(way.prefix, port) if way.name == 'portal' else f'{host}:{port}'}"
         upgrade = ("Connection: Upgrade", "Upgrade: websocket", f"Origin: {origin}")
         key = ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==")
         self._connection.sendall(way.head("GET", "ws", *upgrade, *key))

@@ -61,7 +61,7 @@ def check_all(path: Path) -> tuple[list[str], list[str]]:
     clusters, broken_clusters = load_clusters(settings.clusters)
     apps, broken_apps = load_apps(settings.app_defs, settings.form_values)
     wrong += [line for error in (*broken_clusters, *broken_apps) for line in _lines(error)]
-    warnings = [*_form_values(path, settings, apps)]
+    warnings = [*_origins(path, settings), *_form_values(path, settings, apps)]
     for file in sorted(settings.clusters.glob("*.y*ml")):
         wrong += given_twice(file)
         warnings += _misspelt_in_cluster(file)
@@ -108,6 +108,18 @@ def _what_can_be_used(path: Path) -> PortalSettings:
         clusters=path.parent / (clusters if isinstance(clusters, str) else "clusters.d"),
         app_defs=path.parent / app_defs if isinstance(app_defs, str) else ROOT / "app_defs",
     )
+
+
+def _origins(path: Path, settings: PortalSettings) -> Iterator[str]:
+    """What is missing, or weak, about where services are served."""
+    apps, portal = settings.apps_origin, settings.portal_origin
+    if (apps is None) != (portal is None):
+        missing = "apps_origin" if apps is None else "portal_origin"
+        yield mistake(path, "is missing: without it nobody can connect to a service", [missing])
+    if apps is not None and not apps.partition("://")[2].startswith("*."):
+        what = "all services share this origin, so one of a user's services can read and control "
+        what += "the others. Use `*.` before the host name: docs/admin.md says what that needs"
+        yield mistake(path, what, ["apps_origin"])
 
 
 def _form_values(

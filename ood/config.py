@@ -119,12 +119,17 @@ class PortalSettings(_Settings):
     """A sign-in ends after so long, whatever happens."""
     audit_log: Path | None = None
     """One JSON line per event; absent: among the portal's own log."""
-    apps_origin: Annotated[str | None, BeforeValidator(_with_port)] = Field(
+    portal_origin: Annotated[str | None, BeforeValidator(_with_port)] = Field(
         default=None, pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$"
     )
-    """Where services such as JupyterLab are served: another host name than the portal's, so that
-    what they do in a browser cannot reach it. `${PORT}` stands for the port the portal was started
-    on. Absent: nothing can be connected to."""
+    """Where browsers open the portal. Services send those who have no entry yet back to it.
+    `${PORT}` stands for the port the portal was started on. Absent: nothing can be connected to."""
+    apps_origin: Annotated[str | None, BeforeValidator(_with_port)] = Field(
+        default=None, pattern=r"^https?://(\*\.)?[A-Za-z0-9.-]+(:[0-9]{1,5})?$"
+    )
+    """Where services such as JupyterLab are served: other host names than the portal's, so that
+    what they do in a browser cannot reach it. With `*.` before the name, each session has a name of
+    its own. `${PORT}` as above. Absent: nothing can be connected to."""
     portal_host: str | None = None
     """`name` or `name:port` of the machine with the users' homes; absent: this machine."""
     known_hosts: Path | None = None
@@ -166,6 +171,10 @@ class PortalSettings(_Settings):
                     "`credentials: certificate` and `user_ca` go together",
                 ),
                 (
+                    self.portal_origin is not None and self._serves_itself(self.portal_origin),
+                    "`portal_origin` and `apps_origin` need host names of their own",
+                ),
+                (
                     token and (self.portal_host is not None or self.user_ca is not None),
                     "`auth: token` serves this machine only: remove `portal_host` and `user_ca`",
                 ),
@@ -175,6 +184,12 @@ class PortalSettings(_Settings):
         if wrong:
             raise ValueError("; ".join(wrong))
         return self
+
+    def _serves_itself(self, portal_origin: str) -> bool:
+        """Whether the portal's own host name is one for services."""
+        name = portal_origin.rpartition("/")[2].partition(":")[0].lower()
+        apps = (self.apps_origin or "").rpartition("/")[2].partition(":")[0].lower()
+        return name == apps or (apps.startswith("*.") and name.endswith(apps[1:]))
 
 
 class Acl(_Settings):

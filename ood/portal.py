@@ -15,9 +15,12 @@ from ood.auth.authority import UserAuthority
 from ood.auth.credentials import Credentials
 from ood.auth.signins import OneTimeToken, SignIn, SignIns
 from ood.config import Cluster, PortalSettings, load_clusters, permit
-from ood.hosts.base import Host, Stream
+from ood.errors import PortalError
+from ood.hosts.base import Command, Host, Stream
 from ood.hosts.pool import HostPool
 from ood.proxy.entry import Entries
+from ood.proxy.listeners import ARGV, Listeners
+from ood.proxy.origins import ServiceOrigins
 from ood.proxy.services import Services
 from ood.proxy.tunnels import Tunnels
 from ood.schedulers.choose import scheduler_of
@@ -60,7 +63,9 @@ class Portal:
         )
         self.token = OneTimeToken()
         self.entries = Entries(self.sign_ins)
+        self.origins = ServiceOrigins(settings.apps_origin) if settings.apps_origin else None
         self.services = Services(lambda user, id: self.board(user).service(id), self._dial)
+        self.listeners = Listeners(self._start_on_node)
         self.tunnels = Tunnels()
         self.shells = Shells(
             self.sign_ins,
@@ -120,8 +125,22 @@ class Portal:
         return self.pool.host(user, cluster.login_host)
 
     def _dial(self, service: Service) -> Stream:
-        """A connection to a session's service, from the back-end's own log-in host: that one
-        reaches its nodes."""
+        """A connection to a session's service, which is its owner's."""
+        stream = self._dial_port(service)
+        try:
+            self.listeners.demand_own(service)
+        except PortalError:
+            stream.close()
+            raise
+        return stream
+
+    def _start_on_node(self, service: Service) -> Command:
+        scheduler = scheduler_of(self.clusters[service.cluster_id], self.pool, service.user)
+        return scheduler.start_on_node(service.job_id, service.node, ARGV)
+
+    def _dial_port(self, service: Service) -> Stream:
+        """A connection to whatever listens at the port of a service, from the back-end's own log-in
+        host: that one reaches its nodes."""
         cluster = self.clusters[service.cluster_id]
         if cluster.job is not None and cluster.job.adapter == "local":
             return self.pool.portal_host(service.user).dial("127.0.0.1", service.port)
@@ -134,8 +153,9 @@ class Portal:
             time.sleep(EXPIRED_EVERY)
             try:
                 self.sign_ins.end_expired()
+                self.listeners.close_idle()
             except Exception:
-                log.exception("a sign-in that expired")
+                log.exception("what has expired")
 
     def _sign_in_ended(self, sign_in: SignIn, why: str, last: bool) -> None:
         self.audit.note("sign-out", sign_in.user, address=sign_in.address, reason=why)
@@ -147,6 +167,7 @@ class Portal:
             self.pool.forget(sign_in.user)
             self.asking.forget(sign_in.user)
             self.services.forget(sign_in.user)
+            self.listeners.forget(sign_in.user)
 
     def _shell_ended(self, shell: Shell, end: End) -> None:
         self.audit.note(

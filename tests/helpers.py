@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from ood.config import Cluster
 from ood.errors import PortalError
+from ood.hosts.base import Command
 from ood.schedulers.base import Job, JobRequest, JobStatus, Outcome, Partition, Queue, Scheduler
 
 NASTY = (
@@ -152,6 +153,14 @@ class ScriptedScheduler(Scheduler):
         queue: Queue | None,  # noqa: ARG002
     ) -> str:
         return f"Because of {job.reason}." if job.reason else ""
+
+    def start_on_node(
+        self,
+        job_id: str,  # noqa: ARG002
+        node: str,  # noqa: ARG002
+        argv: Sequence[str],  # noqa: ARG002
+    ) -> Command:
+        raise AssertionError("no test asks this scheduler for it")
 
     def cancel(self, job_id: str) -> None:
         self.cancels(job_id)

@@ -100,6 +100,11 @@ class Researcher:
         self.fills_in(**fields)
         return self.presses_launch_and_sees_the_card()
 
+    def service(self, card: Locator) -> str:
+        """Where the service of a card is served, without the last `/`."""
+        session_id = card.get_attribute("data-session-id")
+        return f"http://{session_id}.localhost:{self.portal.port}/node/{session_id}"
+
     def connects(self, card: Locator) -> JupyterLab:
         """Press Connect; return JupyterLab in its new tab."""
         with self.page.expect_popup() as opened:

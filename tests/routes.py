@@ -64,6 +64,7 @@ RULES = {
     "transfers.dismiss": CHANGE,
     "node.http": SERVICE,
     "node.websocket": SERVICE,
+    "node.connect": SERVICE,
     "node.enter": SERVICE,
 }
 

@@ -279,7 +279,11 @@ def from_the_guides(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runnin
     )
     write(apps / "jupyter/template/script.sh.j2", script)
 
-    settings = {"app_defs": "apps", "apps_origin": "http://localhost:${PORT}"}
+    settings = {
+        "app_defs": "apps",
+        "portal_origin": "http://127.0.0.1:${PORT}",
+        "apps_origin": "http://*.localhost:${PORT}",
+    }
     write(home / "portal.yml", yaml.safe_dump(settings))
     write(home / "clusters.d/here.yml", "v2: {job: {adapter: local}}")
     assert check_all(home / "portal.yml") == ([], [])

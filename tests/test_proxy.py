@@ -30,14 +30,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
-from ood.auth.signins import SignIns
-from ood.proxy import entry as entry_room
-from ood.proxy.entry import TICKET_SECONDS, Entries, Entry
 from ood.sessions.service import parse_connection
 from tests.conftest import ROOT, Devcluster, RunningPortal, wait_until
-from tests.helpers import Clock
 from tests.researcher import Researcher
-from tests.webuser import WebUser
+from tests.webuser import Arrival, WebUser
 
 MIB = 1 << 20
 OWNER = "carol"
@@ -127,12 +123,11 @@ def sent(
     headers: Mapping[str, str],
     body: bytes | Iterable[bytes] | None = None,
 ) -> Iterator[http.client.HTTPResponse]:
-    """Send a request to the services' origin, unless `headers` name another host."""
+    """Send a request; `headers` name the host."""
     connection = http.client.HTTPConnection("127.0.0.1", portal.port, timeout=60)
     try:
-        given = {"Host": f"localhost:{portal.port}", **headers}
         try:
-            connection.request(method, target, body, given)
+            connection.request(method, target, body, dict(headers))
         except (BrokenPipeError, ConnectionResetError):  # the answer came before the body's end
             pass
         with connection.getresponse() as answer:
@@ -161,7 +156,8 @@ class Echo:
         self.user = user
         self.id = id
         self.prefix = f"/node/{id}/"
-        self.origin = f"http://localhost:{self.portal.port}"
+        self.host = f"{id}.localhost:{self.portal.port}"
+        self.origin = f"http://{self.host}"
         self.cookie = ""
         self.directory = ""
 
@@ -175,20 +171,18 @@ class Echo:
         wait_until(lambda: self.card["connect_url"] == self.prefix, 40, str(self.card))
 
     def enters(self) -> None:
-        self.cookie = self.exchanges(self.ticket())
+        self.cookie = self.user.enters(self.prefix)
 
-    def ticket(self, path: str = "") -> str:
-        """The address that pressing Connect leads to, on the services' origin."""
-        answer, text = self.user.request("GET", self.prefix + path)
-        assert answer.status == 303, text
-        location = answer.getheader("Location") or ""
-        assert location.startswith(f"{self.origin}/enter?ticket="), location
-        return location.removeprefix(self.origin)
+    @property
+    def entered(self) -> dict[str, str]:
+        """The headers of a browser that has entered."""
+        return {"Host": self.host, "Cookie": self.cookie}
 
-    def exchanges(self, ticket: str) -> str:
-        answer = asked(self.portal, "GET", ticket, {})
-        assert answer.status == 303, answer.text
-        return answer.one("Set-Cookie").partition(";")[0]
+    def exchanges(self, arrival: Arrival, cookies: str = "") -> Answer:
+        """Bring a code, as the browser does that has the nonce."""
+        assert arrival.origin == self.origin
+        given = f"{arrival.nonce}; {cookies}" if cookies else arrival.nonce
+        return asked(self.portal, "GET", arrival.path, {"Host": self.host, "Cookie": given})
 
     def asks(
         self,
@@ -197,7 +191,7 @@ class Echo:
         body: bytes | Iterable[bytes] | None = None,
         **headers: str,
     ) -> Answer:
-        given = {"Cookie": self.cookie, **{k.replace("_", "-"): v for k, v in headers.items()}}
+        given = {**self.entered, **{k.replace("_", "-"): v for k, v in headers.items()}}
         return asked(self.portal, method, self.prefix + path, given, body)
 
     def told(
@@ -219,7 +213,7 @@ class Echo:
     def reads(self, path: str) -> int:
         """Read an answer without keeping it; return its size."""
         size = 0
-        with sent(self.portal, "GET", self.prefix + path, {"Cookie": self.cookie}) as answer:
+        with sent(self.portal, "GET", self.prefix + path, self.entered) as answer:
             assert answer.status == 200
             while part := answer.read(MIB):
                 size += len(part)
@@ -229,7 +223,7 @@ class Echo:
         """A connection on which the head of an upload has been sent."""
         lines = (
             f"POST {self.prefix}{path} HTTP/1.1",
-            f"Host: localhost:{self.portal.port}",
+            f"Host: {self.host}",
             f"Cookie: {self.cookie}",
             framing,
         )
@@ -246,7 +240,7 @@ class Echo:
     ) -> ClientConnection:
         """A WebSocket. `origin`: the services' own unless given; None to send none."""
         return connect(
-            f"ws://{host or f'localhost:{self.portal.port}'}{self.prefix}ws",
+            f"ws://{host or self.host}{self.prefix}ws",
             sock=socket.create_connection(("127.0.0.1", self.portal.port), 10),
             origin=None if origin is None else Origin(origin or self.origin),
             additional_headers={"Cookie": self.cookie if cookie is None else cookie},
@@ -387,7 +381,7 @@ def test_statuses(echo: Echo) -> None:
 
 def test_browsers_keep_their_connection(echo: Echo) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", echo.portal.port, timeout=20)
-    headers = {"Host": f"localhost:{echo.portal.port}", "Cookie": echo.cookie}
+    headers = echo.entered
     try:
         for path in ("not-modified", "status/204", "bytes/100000", "bytes/9?chunked=1", "x"):
             connection.request("GET", echo.prefix + path, None, headers)
@@ -445,7 +439,7 @@ def test_download_of_200_mb(echo: Echo) -> None:
 
 def test_download_by_a_slow_reader(echo: Echo) -> None:
     """What the browser does not take yet waits at the service, not in the portal."""
-    headers = {"Cookie": echo.cookie}
+    headers = echo.entered
     with (
         little_memory(echo.portal),
         sent(echo.portal, "GET", f"{echo.prefix}bytes/{200 * MIB}", headers) as answer,
@@ -475,7 +469,7 @@ def test_chunked_both_ways(echo: Echo) -> None:
 
 def test_slow_answers_come_piece_by_piece(echo: Echo) -> None:
     came: list[tuple[bytes, float]] = []
-    headers = {"Cookie": echo.cookie}
+    headers = echo.entered
     with sent(echo.portal, "GET", echo.prefix + "drip/5", headers) as answer:
         while piece := answer.read1():
             came.append((piece, time.monotonic()))
@@ -597,10 +591,13 @@ def test_websockets_demand_the_right_origin(echo: Echo) -> None:
         "null",
         "http://evil.example",
         f"http://127.0.0.1:{port}",
-        f"https://localhost:{port}",
-        "http://localhost",
-        f"http://localhost:{port + 1}",
-        f"http://localhost:{port}.evil.example",
+        f"http://localhost:{port}",
+        f"https://{echo.host}",
+        f"http://{echo.id}.localhost",
+        f"http://{echo.id}.localhost:{port + 1}",
+        f"http://{echo.host}.evil.example",
+        f"http://x.{echo.host}",
+        f"http://01234567-89ab-4cde-8f01-23456789abcd.localhost:{port}",
     ):
         assert echo.refused(origin=origin) == 403, origin
     with echo.opens():
@@ -610,15 +607,15 @@ def test_websockets_demand_the_right_origin(echo: Echo) -> None:
 def test_sign_out_ends_websockets_and_requests(stack: Stack, echo: Echo) -> None:
     other = Echo(stack, stack.signs_in(), echo.id)  # another browser of the same user
     other.enters()
-    unused = other.ticket()
+    unused = other.user.comes_to(other.prefix)
     with echo.opens() as stays, other.opens() as ends:
         assert other.user.post("/logout", {})[0] == 303
         with pytest.raises(ConnectionClosed):
             ends.recv(5)
         stays.send("still here")
         assert stays.recv(5) == "still here"
-    assert other.asks().status == 404
-    assert asked(stack.portal, "GET", unused, {}).status == 404
+    assert other.asks(Sec_Fetch_Mode="cors").status == 404
+    assert other.exchanges(unused).status == 404
     assert other.refused() == 404
     assert echo.asks().status == 200
 
@@ -630,12 +627,19 @@ def test_nobody_signed_out(echo: Echo) -> None:
     here = f"127.0.0.1:{echo.portal.port}"
     for path in ("", "x", "not-modified"):
         for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"):
-            for host in (here, f"localhost:{echo.portal.port}"):
-                answer = asked(echo.portal, method, echo.prefix + path, {"Host": host})
-                assert answer.status == 404, (method, host)
-                assert "ticket" not in answer.one("Location")
+            answer = asked(echo.portal, method, echo.prefix + path, {"Host": here})
+            assert (answer.status, answer.one("Location")) == (404, ""), method
+            # Somebody who goes there is led to the portal, which says the same.
+            answer = asked(echo.portal, method, echo.prefix + path, {"Host": echo.host})
+            assert answer.status == (303 if method in ("GET", "HEAD") else 404), method
+            assert "code" not in answer.one("Location")
+            back = answer.one("Location").removeprefix(echo.portal.url)
+            if back:
+                answer = asked(echo.portal, method, back, {"Host": here})
+                assert (answer.status, answer.one("Location")) == (404, ""), method
     for cookie in ("", "ood_node=", "ood_node=x; ood_portal=x"):
-        assert echo.asks(Cookie=cookie).status == 404
+        assert echo.asks(Cookie=cookie, Sec_Fetch_Mode="cors").status == 404
+        assert echo.asks(Cookie=cookie, method="POST").status == 404
         assert echo.refused(cookie=cookie) == 404
         assert echo.refused(cookie=cookie, host=here, origin=f"http://{here}") == 404
 
@@ -644,7 +648,7 @@ def test_cookies_of_one_origin_are_no_good_on_the_other(echo: Echo) -> None:
     here = f"127.0.0.1:{echo.portal.port}"
     portal_cookie = echo.user._cookie
     assert "ood_portal=" in portal_cookie
-    assert echo.asks(Cookie=portal_cookie).status == 404
+    assert echo.asks(Cookie=portal_cookie, method="POST").status == 404
     assert echo.refused(cookie=portal_cookie) == 404
     for cookie in (portal_cookie, echo.cookie, f"{portal_cookie}; {echo.cookie}"):
         assert echo.refused(cookie=cookie, host=here, origin=f"http://{here}") == 404
@@ -653,13 +657,15 @@ def test_cookies_of_one_origin_are_no_good_on_the_other(echo: Echo) -> None:
     assert answer.status == 404
     answer = echo.asks(Host=here, Cookie=portal_cookie, method="POST", body=b"x")
     assert answer.status == 404
-    answer = echo.asks(path="sessions", Cookie=portal_cookie)
+    answer = echo.asks(path="sessions", Cookie=portal_cookie, method="POST")
     assert answer.status == 404
-    for page in ("/sessions", "/apps", f"/sessions/{echo.id}", "/login"):
-        answer = asked(echo.portal, "GET", page, {"Cookie": portal_cookie})
+    typed = f"localhost:{echo.portal.port}"
+    for page in ("/sessions", "/apps?a=b", f"/sessions/{echo.id}", "/login"):
+        answer = asked(echo.portal, "GET", page, {"Cookie": portal_cookie, "Host": typed})
         assert (answer.status, answer.one("Location")) == (302, f"http://{here}{page}")
-        answer = asked(echo.portal, "POST", page, {"Cookie": portal_cookie})
-        assert answer.status in (400, 404)  # without a CSRF token; without such a page
+        for method, statuses in (("GET", (404,)), ("POST", (400, 404))):  # no CSRF token
+            answer = asked(echo.portal, method, page, {"Cookie": portal_cookie, "Host": echo.host})
+            assert answer.status in statuses
 
 
 @only_devcluster
@@ -671,7 +677,8 @@ def test_nobody_else(stack: Stack, running: list[Echo]) -> None:
     here = f"127.0.0.1:{stack.portal.port}"
     for cookie in (bobs.cookie, bobs.user._cookie, f"{bobs.user._cookie}; {bobs.cookie}"):
         for method in ("GET", "HEAD", "POST", "DELETE"):
-            assert bob.asks(method=method, Cookie=cookie).status == 404
+            got = bob.asks(method=method, Cookie=cookie, Sec_Fetch_Mode="cors").status
+            assert got == 404
             answer = bob.asks(method=method, Cookie=cookie, Host=here)
             assert (answer.status, answer.one("Location")) == (404, "")
         assert bob.refused(cookie=cookie) == 404
@@ -681,43 +688,99 @@ def test_nobody_else(stack: Stack, running: list[Echo]) -> None:
         assert (head.status, head.getheader("Location")) == (404, None), text
 
 
-def test_ticket_works_once_and_for_one_session(echo: Echo, second: Echo) -> None:
-    ticket = echo.ticket("a%2Fb//?x=%20")
-    answer = asked(echo.portal, "GET", ticket, {"Host": f"127.0.0.1:{echo.portal.port}"})
+def test_a_code_works_once_and_for_one_session(echo: Echo, second: Echo) -> None:
+    arrival = echo.user.comes_to(echo.prefix + "a%2Fb//?x=%20")
+    here = {"Host": f"127.0.0.1:{echo.portal.port}", "Cookie": arrival.nonce}
+    answer = asked(echo.portal, "GET", arrival.path, here)
     assert answer.status == 404  # it is for the services' origin
-    answer = asked(echo.portal, "GET", ticket, {})
+    answer = echo.exchanges(arrival)
     assert (answer.status, answer.one("Location")) == (303, echo.prefix + "a%2Fb//?x=%20")
-    cookie, *attributes = answer.one("Set-Cookie").split("; ")
-    assert {f"Path={echo.prefix}", "HttpOnly", "SameSite=Lax"} == set(attributes)
+    entry, end_of_nonce = answer.all("Set-Cookie")
+    cookie, *attributes = entry.split("; ")
+    assert set(attributes) == {"Path=/", "HttpOnly", "SameSite=Lax"}
+    assert end_of_nonce.startswith(f"{arrival.nonce.partition('=')[0]}=;")
     assert answer.one("Referrer-Policy") == "no-referrer"
     assert echo.asks(Cookie=cookie).status == 200
-    again = asked(echo.portal, "GET", ticket, {})
+    again = echo.exchanges(arrival)
     assert (again.status, again.all("Set-Cookie")) == (404, [])
-    assert second.asks(Cookie=cookie).status == 404
+    assert second.asks(Cookie=cookie, method="POST").status == 404
     assert second.refused(cookie=cookie) == 404
     planted = "ood_node=planted"  # by a service's own page: it gives nothing, and takes nothing
     assert second.asks(Cookie=f"{planted}; {cookie}; {second.cookie}").status == 200
-    for nonsense in ("", "?ticket=", "?ticket=x", f"?ticket={cookie.partition('=')[2]}"):
-        assert asked(echo.portal, "GET", f"/enter{nonsense}", {}).status == 404
+    for nonsense in ("", "?code=", "?code=x", f"?code={cookie.partition('=')[2]}"):
+        answer = asked(echo.portal, "GET", f"/enter{nonsense}", echo.entered)
+        assert (answer.status, answer.all("Set-Cookie")) == (404, [])
 
 
-def test_ticket_expires(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock()
-    monkeypatch.setattr(entry_room, "time", clock)
-    sign_ins = SignIns(3600, 3600, lambda *_: None)
-    entries = Entries(sign_ins)
-    entry = Entry(sign_ins.add("alice", frozenset(), ""), "id", "http://portal")
-    late, in_time = entries.ticket(entry, "/node/id/"), entries.ticket(entry, "/node/id/")
-    assert TICKET_SECONDS == 30
-    clock.now += 29.9
-    assert entries.exchange(in_time) is not None
-    clock.now += 0.1
-    assert entries.exchange(late) is None
+def test_a_code_is_for_one_browser(echo: Echo) -> None:
+    """Without its nonce, or with another one, it is used up."""
+    others = echo.user.comes_to(echo.prefix).nonce
+    for nonce in ("", "ood_enter_0=x", others, others.replace("=", "0="), f"{others}; {others}"):
+        arrival = echo.user.comes_to(echo.prefix)
+        for theirs in (nonce, arrival.nonce):
+            given = {"Host": echo.host, "Cookie": theirs}
+            answer = asked(echo.portal, "GET", arrival.path, given)
+            assert (answer.status, answer.all("Set-Cookie")) == (404, []), theirs
+            assert "This link has expired" in answer.text
 
 
-def test_other_hosts_are_refused(echo: Echo) -> None:
-    for host in ("evil.example", "localhost", "localhost:1", f"localhost.:{echo.portal.port}"):
-        assert echo.asks(Host=host).status == 404, host
+@pytest.mark.parametrize(
+    "way",
+    [
+        {"Sec_Fetch_Dest": "iframe", "Sec_Fetch_Mode": "navigate"},
+        {"Sec_Fetch_Dest": "embed", "Sec_Fetch_Mode": "navigate"},
+        {"Sec_Fetch_Dest": "empty", "Sec_Fetch_Mode": "cors"},
+        {"Sec_Fetch_Dest": "image", "Sec_Fetch_Mode": "no-cors"},
+        {"Sec_Fetch_Mode": "websocket"},
+        {"Sec_Fetch_Mode": "navigate", "Sec_Purpose": "prefetch;prerender"},
+        {"Service_Worker": "script", "Sec_Fetch_Dest": "serviceworker"},
+    ],
+)
+def test_nobody_enters_but_in_a_window(echo: Echo, way: dict[str, str]) -> None:
+    given = {name.replace("_", "-"): value for name, value in way.items()}
+    arrival = echo.user.comes_to(echo.prefix)
+    state = hashlib.sha256(arrival.nonce.partition("=")[2].encode()).hexdigest()
+    here = {"Cookie": echo.user.cookie, "Host": f"127.0.0.1:{echo.portal.port}"}
+    there = {"Cookie": arrival.nonce, "Host": echo.host}
+    to = quote(echo.prefix, safe="")
+    for path, browser in (
+        (echo.prefix, here),
+        (f"/connect?state={state}&to={to}", here),
+        (f"/enter?to={to}", there),
+        (arrival.path, there),
+    ):
+        if "Service-Worker" in given and browser is here:
+            continue  # a browser says nothing of workers to another origin
+        answer = asked(echo.portal, "GET", path, {**browser, **given})
+        assert (answer.status, answer.one("Location")) == (403, ""), path
+        assert answer.all("Set-Cookie") == []
+    assert asked(echo.portal, "POST", arrival.path, there).status in (404, 405)
+    assert echo.exchanges(arrival).status == 303  # nothing of this has used it up
+
+
+def test_only_addresses_of_services_are_gone_on_to(echo: Echo) -> None:
+    state = "0" * 64
+    for to in ("", "/", "/login", "//evil.example/", "http://evil.example/node/x/", "/node//x/"):
+        given = quote(to, safe="")
+        answer = asked(echo.portal, "GET", f"/enter?to={given}", echo.entered)
+        assert (answer.status, answer.one("Location")) == (404, ""), to
+        head, _ = echo.user.request("GET", f"/connect?state={state}&to={given}")
+        assert (head.status, head.getheader("Location")) == (404, None), to
+    for wrong in ("", "x", state.replace("0", "g"), f"{state}0"):
+        head, _ = echo.user.request("GET", f"/connect?state={wrong}&to={quote(echo.prefix)}")
+        assert (head.status, head.getheader("Location")) == (404, None), wrong
+    other = "/node/01234567-89ab-4cde-8f01-23456789abcd/"  # has a name of its own
+    assert asked(echo.portal, "GET", f"/enter?to={quote(other)}", echo.entered).status == 404
+
+
+def test_other_hosts_are_refused(echo: Echo, second: Echo) -> None:
+    for host in (
+        *("evil.example", "localhost", "localhost:1", second.host, f"x.{echo.host}"),
+        f"{echo.id}.localhost",
+        f"{echo.id}.localhost.:{echo.portal.port}",
+    ):
+        assert echo.asks(Host=host, method="POST").status == 404, host
+        assert echo.asks(Host=host, Sec_Fetch_Mode="cors").status in (403, 404), host
         assert echo.refused(host=host) == 404
     answer = asked(
         echo.portal, "GET", f"{echo.origin}{echo.prefix}", {"Cookie": echo.cookie, "Host": "x"}
@@ -742,7 +805,7 @@ def test_unknown_sessions(echo: Echo) -> None:
     for id in ("01234567-89ab-4cde-8f01-23456789abcd", "x", "..", "%2e%2e", "localhost:22"):
         answer, _ = echo.user.request("GET", f"/node/{id}/")
         assert answer.status == 404
-        assert asked(echo.portal, "GET", f"/node/{id}/", {"Cookie": echo.cookie}).status == 404
+        assert asked(echo.portal, "GET", f"/node/{id}/", echo.entered).status == 404
 
 
 # ---- Headers
@@ -775,19 +838,19 @@ def test_what_the_service_gets_to_see(echo: Echo) -> None:
         ("accept-encoding", "br"),
         ("authorization", f"token {password}"),
         ("cookie", "a=b; c=d"),
-        ("host", f"localhost:{echo.portal.port}"),
+        ("host", echo.host),
         ("x-own", "end to end"),
     ]
 
 
 def test_forwarded_headers_do_not_let_in(echo: Echo) -> None:
     for name in ("X-Forwarded-Host", "X-Forwarded-Server", "X-Original-Host", "Forwarded"):
-        value = f"localhost:{echo.portal.port}"
+        value = echo.host
         given = {name: f"host={value}" if name == "Forwarded" else value}
         headers = {"Cookie": echo.cookie, "Host": f"127.0.0.1:{echo.portal.port}", **given}
         answer = asked(echo.portal, "GET", echo.prefix, headers)
         assert answer.status == 404, name
-    answer = asked(echo.portal, "GET", echo.prefix, {"X-Forwarded-User": OWNER})
+    answer = asked(echo.portal, "POST", echo.prefix, {"Host": echo.host, "X-Forwarded-User": OWNER})
     assert answer.status == 404
 
 
@@ -802,6 +865,9 @@ def test_what_the_browser_gets_to_see(echo: Echo) -> None:
         ("Set-Cookie", "ood_portal=planted; Path=/"),
         ("Set-Cookie", "ood_node=planted"),
         ("Set-Cookie", " OOD_PORTAL =planted"),
+        ("Set-Cookie", "ood_enter_01234567=planted; Path=/"),
+        ("Set-Cookie", "__Host-ood_node=planted; Secure; Path=/"),
+        ("Set-Cookie", "=ood_node=planted"),
         ("Set-Cookie", "__Host-ood_portal=planted; Secure; Path=/"),
         ("Connection", "X-Named"),
         ("X-Named", "about the connection"),
@@ -810,6 +876,8 @@ def test_what_the_browser_gets_to_see(echo: Echo) -> None:
         ("Trailer", "X-Trailer"),
         ("Proxy-Authenticate", "Basic"),
         ("Clear-Site-Data", '"*"'),
+        ("Cross-Origin-Opener-Policy", "unsafe-none"),
+        ("Cross-Origin-Resource-Policy", "cross-origin"),
         ("Service-Worker-Allowed", "/"),
         ("Strict-Transport-Security", "max-age=1000"),
         ("Alt-Svc", 'h2="evil.example:443"'),
@@ -830,7 +898,10 @@ def test_what_the_browser_gets_to_see(echo: Echo) -> None:
     assert names - {"vary"} == {
         *("server", "date", "connection", "content-length", "set-cookie"),
         *("content-security-policy", "x-own", "cache-control"),
+        *("cross-origin-opener-policy", "cross-origin-resource-policy"),
     }
+    assert answer.all("Cross-Origin-Opener-Policy") == ["same-origin"]
+    assert answer.all("Cross-Origin-Resource-Policy") == ["same-origin"]
     assert answer.one("Connection") == "keep-alive"
     assert answer.one("Content-Security-Policy") == "default-src 'self'"
     assert answer.one("Cache-Control") == "max-age=60"
@@ -850,7 +921,7 @@ def test_password_is_nowhere_to_be_seen(echo: Echo) -> None:
         *(echo.asks(path) for path in ("page?html=x", "not-modified", "status/500", "bytes/9")),
         echo.asks(Cookie=""),
         echo.asks(Origin="null"),
-        asked(echo.portal, "GET", echo.ticket(), {}),
+        echo.exchanges(echo.user.comes_to(echo.prefix)),
     ]
     pages = ["/", "/sessions", f"/sessions/{echo.id}", f"/sessions/{echo.id}/log", echo.prefix]
     for page in pages:
@@ -871,7 +942,7 @@ def test_aborted_transfers_hold_no_place(echo: Echo) -> None:
     """A service has twelve places for requests: closed tabs must not use them up."""
     size = 200 * MIB
     for _ in range(15):
-        with sent(echo.portal, "GET", f"{echo.prefix}bytes/{size}", {"Cookie": echo.cookie}) as got:
+        with sent(echo.portal, "GET", f"{echo.prefix}bytes/{size}", echo.entered) as got:
             got.read(MIB)
         with echo.begins(f"Content-Length: {size}") as connection:
             connection.sendall(b"x" * MIB)
@@ -1009,11 +1080,11 @@ def test_connections_that_are_none(text: str) -> None:
 
 def test_portal_killed_and_restarted(stack: Stack, echo: Echo, second: Echo) -> None:
     process, job = echo.process, echo.card["job_id"]
-    ticket, cookie = echo.ticket(), echo.cookie
+    arrival, cookie = echo.user.comes_to(echo.prefix), echo.cookie
     stack.portal.kill()
     stack.portal.start()
-    assert echo.asks().status == 404
-    assert asked(stack.portal, "GET", ticket, {}).status == 404
+    assert echo.asks(method="POST").status == 404
+    assert echo.exchanges(arrival).status == 404
     assert echo.refused() == 404
     user = stack.signs_in()
     for session in (echo, second):
@@ -1066,7 +1137,7 @@ async function attack() {
     own: await read("status/201"),
     page: await read(portal + "/sessions"),
     opaque: await read(portal + "/sessions", {mode: "no-cors"}),
-    ticket: await read(portal + "/node/ID/"),
+    way_in: await read(portal + "/node/ID/"),
     here: await read("/sessions"),
     cancel: await read(portal + cancel, post_it),
     blind: await read(portal + cancel, {...post_it, mode: "no-cors"}),
@@ -1093,7 +1164,8 @@ def test_hostile_page_cannot_reach_the_portal(page: Page, echo: Echo) -> None:
     got = page.evaluate("attack()")
     assert got.pop("own") == "basic 201 "
     assert got.pop("cookie") == "mine=1; ood_portal=planted"
-    assert got.pop("cancel_here")[:9] in ("basic 400", "basic 404")  # no token, no such page
+    for of_the_portal in ("here", "cancel_here"):  # there is no such page
+        assert got.pop(of_the_portal).startswith("basic 404 "), of_the_portal
     assert got.pop("opaque") in ("opaque 0 ", "refused")
     assert got.pop("blind") in ("opaque 0 ", "refused")
     assert set(got.values()) == {"refused"}, got

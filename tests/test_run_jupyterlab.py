@@ -117,8 +117,7 @@ def test_a_working_day(place: Place, tmp_path: Path) -> None:
     assert _container(place, card).startswith("day-")
     assert _container(place, card) in place.containers()
     lab = ada.connects(card)
-    address = f"http://localhost:{ada.portal.port}/node/{card.get_attribute('data-session-id')}/lab"
-    assert lab.page.url.startswith(address)
+    assert lab.page.url.startswith(f"{ada.service(card)}/lab")
     outputs = f"{place.home}/{ada.outputs_in_the_log(card)}"
 
     lab.opens_a_notebook()
@@ -205,7 +204,7 @@ def test_a_thousand_executions_lose_no_message(place: Place) -> None:
     card = place.launches()
     ada.watches(card, "running", 120)
     lab = ada.connects(card)
-    base = f"http://localhost:{ada.portal.port}/node/{card.get_attribute('data-session-id')}"
+    base = ada.service(card)
     cookies = "; ".join(
         f"{one.get('name')}={one.get('value')}" for one in lab.page.context.cookies([f"{base}/"])
     )
@@ -363,7 +362,8 @@ def test_pages_are_accessible(page: Page, embedded: RunningPortal) -> None:
     ada.watches(card, "completed", 20)
     page.goto(service)
     _accessible(page, "ended")
-    page.goto(service.replace("127.0.0.1", "localhost"))
+    page.context.clear_cookies()
+    page.goto(f"{ada.service(card)}/lab")
     _accessible(page, "stranger")
 
 

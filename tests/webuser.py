@@ -7,6 +7,7 @@ import http.client
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
@@ -19,6 +20,34 @@ FORM = {
     "cores": "1",
     "memory": "1",
 }
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """The services' origin, the path there with the code, and the cookie with the nonce."""
+
+    origin: str
+    path: str
+    nonce: str
+
+
+class _Place:
+    """An address of the services' origins, which all lead to the portal."""
+
+    def __init__(self, address: str, portal: RunningPortal) -> None:
+        found = re.fullmatch("(http://([^/]+))(/.*)", address)
+        assert found, address
+        self.origin, self._host, self.path = found.groups()
+        self._port = portal.port
+
+    def asked(self, method: str, path: str, **headers: str) -> tuple[http.client.HTTPResponse, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        try:
+            connection.request(method, path, headers={"Host": self._host, **headers})
+            answer = connection.getresponse()
+            return answer, answer.read().decode()
+        finally:
+            connection.close()
 
 
 class WebUser:
@@ -56,6 +85,35 @@ class WebUser:
         if cookie := answer.getheader("Set-Cookie"):
             self._cookie = cookie.partition(";")[0]
         return answer, text
+
+    def comes_to(self, path: str) -> Arrival:
+        """Go to a session's service, up to where the services' origin is given the code."""
+        address = self._leads(path)
+        start = _Place(address, self.portal)
+        assert start.path.startswith("/enter?to="), address
+        answer, text = start.asked("GET", start.path)
+        assert answer.status == 303, text
+        nonce = (answer.getheader("Set-Cookie") or "").partition(";")[0]
+        back = (answer.getheader("Location") or "").removeprefix(self.portal.url)
+        place = _Place(self._leads(back), self.portal)
+        assert place.path.startswith("/enter?code="), place.path
+        return Arrival(place.origin, place.path, nonce)
+
+    def _leads(self, path: str) -> str:
+        answer, text = self.request("GET", path)
+        assert answer.status == 303, text
+        return answer.getheader("Location") or ""
+
+    def enters(self, path: str) -> str:
+        """Go to a session's service; return the cookie that lets in."""
+        arrival = self.comes_to(path)
+        answer, text = _Place(arrival.origin + arrival.path, self.portal).asked(
+            "GET", arrival.path, Cookie=arrival.nonce
+        )
+        assert answer.status == 303, text
+        cookies = answer.msg.get_all("Set-Cookie") or []
+        (entry,) = [c.partition(";")[0] for c in cookies if c.startswith("ood_node=")]
+        return entry
 
     @property
     def cookie(self) -> str:

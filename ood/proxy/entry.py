@@ -1,89 +1,182 @@
-"""Who may enter which service.
+"""Who may enter which service, from which browser.
 
-Services have an origin of their own, where the portal's cookie never goes. The portal hands its
-user a ticket that works once, for a few seconds; for it the services' origin sets a cookie that is
-good for this one session, for as long as the sign-in it came from.
+Services have origins of their own, where the portal's cookie never goes. How a browser enters is
+OAuth's authorisation code flow (RFC 6749, 4.1) with the portal as its own provider:
+
+1. The services' origin gives the browser a nonce in a cookie, and sends it to the portal with the
+   nonce's `state`.
+2. The portal knows by its own cookie who is there. If the session is theirs, it sends the browser
+   back with a code for that state.
+3. The services' origin takes the code from a browser that has the nonce, once and within seconds,
+   and gives it the entry cookie.
+
+A code that somebody else sees, keeps or forwards is worth nothing: their browser has another nonce.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import secrets
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from ood.auth.signins import SignIn, SignIns
+from ood.errors import NotFound
 
-TICKET_SECONDS = 30.0
+CODE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Entry:
-    """The right of one signed-in browser to one session's service. `portal` is the origin of the
-    portal it came from, as in `https://portal.example`."""
+    """The right of one signed-in browser to one session's service."""
 
     sign_in: SignIn
     session_id: str
-    portal: str
 
     @property
     def user(self) -> str:
         return self.sign_in.user
 
 
+@dataclass(frozen=True)
+class Admission:
+    """What a code was exchanged for: the entry cookie, and the path the browser wanted to go to.
+    `new_user`: what services left in this browser may be another user's."""
+
+    cookie: str
+    entry: Entry
+    path: str
+    new_user: bool
+
+
+@dataclass(frozen=True)
+class _Code:
+    issued_at: float
+    entry: Entry
+    state: str
+    path: str
+
+
+@dataclass
+class _Browser:
+    """What one entry cookie lets into: sessions, by one sign-in."""
+
+    sign_in: SignIn
+    session_ids: set[str] = field(default_factory=set)
+
+
+def new_nonce() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def state_of(nonce: str) -> str:
+    """What may be seen of a nonce, in addresses and logs."""
+    return hashlib.sha256(nonce.encode()).hexdigest()
+
+
 class Entries:
-    """Tickets and the cookies they were exchanged for, in memory like the sign-ins."""
+    """Codes and entry cookies, in memory like the sign-ins. A browser has one entry cookie on each
+    of the services' origins, so that an origin is one user's at a time."""
 
     def __init__(self, sign_ins: SignIns) -> None:
         self._sign_ins = sign_ins
-        self._lock = threading.Lock()
-        self._tickets: dict[str, tuple[float, Entry, str]] = {}
-        self._cookies: dict[str, Entry] = {}
+        self._key = secrets.token_bytes(32)
+        self._lock = threading.Lock()  # for the two that follow
+        self._codes: dict[str, _Code] = {}
+        self._browsers: dict[str, _Browser] = {}
 
-    def ticket(self, entry: Entry, path: str) -> str:
-        """A ticket to `path`, which works once."""
+    def code(self, entry: Entry, state: str, path: str) -> str:
+        """A code for the browser that has the nonce of this state. It then goes to `path`."""
         now = time.monotonic()
-        ticket = secrets.token_urlsafe(32)
+        code = secrets.token_urlsafe(32)
         with self._lock:
-            self._tickets = {
-                key: kept for key, kept in self._tickets.items() if now - kept[0] < TICKET_SECONDS
+            self._codes = {
+                key: kept
+                for key, kept in self._codes.items()
+                if now - kept.issued_at < CODE_SECONDS
             }
-            self._tickets[ticket] = (now, entry, path)
-        return ticket
+            self._codes[code] = _Code(now, entry, state, path)
+        return code
 
-    def exchange(self, ticket: str) -> tuple[str, Entry, str] | None:
-        """The cookie for a ticket, its entry and where it leads; None when it is no good (any
-        more). A browser that comes again keeps its cookie, which its other tabs use."""
-        with self._lock:
-            issued_at, entry, path = self._tickets.pop(ticket, (float("-inf"), None, ""))
-            if entry is None or time.monotonic() - issued_at >= TICKET_SECONDS:
-                return None
-            alive = {key: kept for key, kept in self._cookies.items() if self._alive(kept)}
-            self._cookies = alive
-            if not self._alive(entry):
-                return None
-            for cookie, kept in alive.items():
-                if kept == entry:
-                    return cookie, entry, path
-            cookie = secrets.token_urlsafe(32)
-            self._cookies[cookie] = entry
-            return cookie, entry, path
+    def exchange(self, code: str, nonces: Sequence[str], cookies: Sequence[str]) -> Admission:
+        """Exchange a code for an entry cookie. `nonces` and `cookies` are what the browser has.
 
-    def find(self, cookies: list[str], session_id: str, sign_of_life: bool) -> Entry | None:
-        """The entry one of these cookies is for, if it is to this session and the sign-in is
-        still good. (A service can plant further cookies of the same name in the browser.)"""
+        Raises `NotFound` when the code is not (or no longer) good in this browser, and when another
+        user's entry is. A browser that comes again keeps its cookie, which its other tabs use.
+        """
+        states = [state_of(nonce) for nonce in nonces]
         with self._lock:
-            found = [self._cookies.get(cookie) for cookie in cookies]
-        for entry in found:
-            if entry is not None and entry.session_id == session_id:
-                return entry if self._sign_ins.find(entry.sign_in.id, sign_of_life) else None
+            issued = self._codes.pop(code, None)  # whoever brings it: it does not work again
+            if (
+                issued is None
+                or time.monotonic() - issued.issued_at >= CODE_SECONDS
+                or issued.state not in states
+                or not self._alive(issued.entry.sign_in)
+            ):
+                raise NotFound("This link has expired. Go back to the portal and press Connect.")
+            entry = issued.entry
+            self._browsers = {
+                key: kept for key, kept in self._browsers.items() if self._alive(kept.sign_in)
+            }
+            here = {key: self._browsers[key] for key in cookies if key in self._browsers}
+            if any(browser.sign_in.user != entry.user for browser in here.values()):
+                raise _two_users()
+            same = [key for key, browser in here.items() if browser.sign_in is entry.sign_in]
+            for key in here.keys() - same:  # of an earlier sign-in of the same user
+                del self._browsers[key]
+            cookie = same[0] if same else self._new_cookie(entry.user)
+            browser = self._browsers.setdefault(cookie, _Browser(entry.sign_in))
+            browser.session_ids.add(entry.session_id)
+        known = bool(cookies) and all(self._is_of(key, entry.user) for key in cookies)
+        return Admission(cookie, entry, issued.path, new_user=not known)
+
+    def find(self, cookies: Sequence[str], session_id: str, sign_of_life: bool) -> Entry | None:
+        """The entry to a session that these cookies are for, if their sign-in is still good.
+
+        A service's page can add cookies of the same name. One that lets in nobody changes nothing;
+        with another user's, `NotFound` is raised, as it cannot be known whose browser this is.
+        """
+        here = self._live(cookies)
+        if len({browser.sign_in.user for browser in here}) > 1:
+            raise _two_users()
+        for browser in here:
+            if session_id in browser.session_ids:
+                self._sign_ins.find(browser.sign_in.id, sign_of_life)
+                return Entry(browser.sign_in, session_id)
         return None
 
-    def whose(self, cookies: list[str]) -> str:
-        """The user one of these cookies was given to, for whichever session; "" when nobody's."""
-        with self._lock:
-            found = [self._cookies[cookie].user for cookie in cookies if cookie in self._cookies]
-        return found[0] if found else ""
+    def whose(self, cookies: Sequence[str]) -> str:
+        """The user these cookies were given to, for whichever session; "" when nobody's."""
+        here = self._live(cookies)
+        return here[0].sign_in.user if here else ""
 
-    def _alive(self, entry: Entry) -> bool:
-        return self._sign_ins.find(entry.sign_in.id, sign_of_life=False) is not None
+    def _live(self, cookies: Sequence[str]) -> list[_Browser]:
+        with self._lock:
+            found = [self._browsers[key] for key in cookies if key in self._browsers]
+        return [browser for browser in found if self._alive(browser.sign_in)]
+
+    def _alive(self, sign_in: SignIn) -> bool:
+        return self._sign_ins.find(sign_in.id, sign_of_life=False) is not None
+
+    # A cookie also says whom it was given to, long after their sign-in has been forgotten.
+
+    def _new_cookie(self, user: str) -> str:
+        secret = secrets.token_urlsafe(32)
+        return f"{secret}.{self._mark(secret, user)}"
+
+    def _is_of(self, cookie: str, user: str) -> bool:
+        secret, _, mark = cookie.partition(".")
+        return hmac.compare_digest(mark.encode(), self._mark(secret, user).encode())
+
+    def _mark(self, secret: str, user: str) -> str:
+        return hmac.new(self._key, f"{secret} {user}".encode(), hashlib.sha256).hexdigest()
+
+
+def _two_users() -> NotFound:
+    return NotFound(
+        "Another user is still signed in to services in this browser. Close all its windows, then "
+        "sign in to the portal and press Connect again."
+    )

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 
 Headers = list[tuple[str, str]]
 
-SERVICE_COOKIE = "ood_node"
-"""The portal's own cookie on the services' origin. It lets in, so no service ever sees it."""
+ENTRY_COOKIE = "ood_node"
+NONCE_COOKIE = "ood_enter_"  # and the beginning of its state: a browser may enter in several tabs
+"""The portal's own cookies on the services' origins. They let in, so no service ever sees them."""
 
 # RFC 9110, 7.6.1: about one connection, not about the message. With what Connection itself names.
 HOP_BY_HOP = frozenset(
@@ -23,7 +24,8 @@ BEYOND_THE_PATH = frozenset(
 )
 WELL_FORMED = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ \t\x21-\x7e\x80-\xff]*")  # RFC 9110, 5
 OURS = frozenset({"date", "server"})  # gunicorn sets its own
-PORTAL_COOKIES = re.compile(r"(__Host-|__Secure-)?ood_(portal|node)", re.IGNORECASE)
+PORTAL_COOKIES = re.compile(r"((__Host-|__Secure-)?ood_.*)?", re.IGNORECASE)
+"""Names that only the portal sets. So has none at all: `=ood_node=x` comes back as `ood_node=x`."""
 
 
 def to_service(given: Iterable[tuple[str, str]], added: Mapping[str, str]) -> Headers:

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ood.hosts.base import Command
+
 SILENCE = "The scheduler does not answer right now."
 """What users are told of a scheduler that gives no answer, whatever the reason."""
 
@@ -187,6 +189,12 @@ class Scheduler(ABC):
     def why(self, job: Job, partitions: Sequence[Partition], queue: Queue | None) -> str:
         """Say in words for the user why a job waits, by what `partitions` and `queue` told before;
         empty for one that does not wait. Asks nobody."""
+
+    @abstractmethod
+    def start_on_node(self, job_id: str, node: str, argv: Sequence[str]) -> Command:
+        """Start a command on a node of a running job, within the job: it ends with it at the
+        latest. The caller closes it. Raises as `Host.start` does; when the job has ended, or the
+        scheduler refuses, the command ends at once and says so."""
 
     @abstractmethod
     def cancel(self, job_id: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ood.config import Cluster
 from ood.errors import CommandFailed, SchedulerError
-from ood.hosts.base import Host
+from ood.hosts.base import Command, Host
 from ood.schedulers.base import Job, JobRequest, JobStatus, Outcome, Partition, Queue, Scheduler
 
 DEFAULT_WALL_TIME = 24 * 3600  # seconds
@@ -72,6 +72,14 @@ class Local(Scheduler):
         queue: Queue | None,  # noqa: ARG002
     ) -> str:
         return ""
+
+    def start_on_node(
+        self,
+        job_id: str,  # noqa: ARG002
+        node: str,  # noqa: ARG002
+        argv: Sequence[str],
+    ) -> Command:
+        return self._host.start(argv)
 
     def cancel(self, job_id: str) -> None:
         if not JOB_ID.fullmatch(job_id):  # from a record that was written by hand

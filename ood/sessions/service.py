@@ -45,6 +45,7 @@ class Service:
     user: str
     title: str
     cluster_id: str
+    job_id: str
     node: str
     port: int
     alive: str
@@ -93,12 +94,14 @@ def service_at(
             "The file connection.yml of this session names another host than the one its job runs "
             "on, so the portal does not connect to it. Cancel the session and launch it again."
         )
+    assert record.job_id is not None  # its job runs
     password = connection.password.get_secret_value()
     return Service(
         session_id=record.id,
         user=user,
         title=options.title,
         cluster_id=record.cluster_id,
+        job_id=record.job_id,
         node=node,
         port=connection.port,
         alive=service_path(record.id) + options.alive,

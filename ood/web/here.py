@@ -42,9 +42,9 @@ class ServiceResponse(Response):
 
 
 def on_services_origin() -> bool:
-    """Whether the browser asks the origin of the services, and not the portal's."""
-    origin = portal().settings.apps_origin
-    return origin is not None and origin.partition("://")[2].lower() == request.host.lower()
+    """Whether the browser asks an origin of the services, and not the portal's."""
+    origins = portal().origins
+    return origins is not None and origins.hold(request.host)
 
 
 def wants_json() -> bool:

@@ -1,12 +1,13 @@
 """The reverse proxy: the way to the service of one's own session.
 
 On the portal's origin, `/node/<session id>/` leads the owner to the same address on the services'
-origin, by a ticket. There, and only there, requests are passed on.
+origin. There, and only there, requests are passed on. `ood/proxy/entry.py` says how one enters.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import socket
 from contextlib import ExitStack
 
@@ -29,13 +30,15 @@ from werkzeug.routing import PathConverter
 from werkzeug.wrappers import Response as BaseResponse
 
 from ood.auth.signins import SignIn
-from ood.errors import HostUnreachable, NotFound, PortalError, ServiceNotThere
+from ood.errors import HostUnreachable, NotFound, PortalError, ServiceNotThere, ServiceRefused
 from ood.proxy.bodies import Held, body_of
-from ood.proxy.entry import Entry
-from ood.proxy.headers import SERVICE_COOKIE, Headers, to_browser, to_service
+from ood.proxy.entry import Entry, new_nonce, state_of
+from ood.proxy.fence import CLEAR, fenced, from_another_session, stays
+from ood.proxy.headers import ENTRY_COOKIE, NONCE_COOKIE, Headers, to_browser, to_service
 from ood.proxy.services import Reached
 from ood.proxy.upstream import Answer, ServiceSilent
 from ood.schedulers.base import JobStatus
+from ood.sessions.card import Card
 from ood.sessions.service import service_path
 from ood.web.here import ServiceResponse, note, on_services_origin, portal
 from ood.web.upgrades import connection_of_request, take_over
@@ -43,6 +46,9 @@ from ood.web.upgrades import connection_of_request, take_over
 bp = Blueprint("node", __name__)
 log = logging.getLogger(__name__)
 
+NONCE_SECONDS = 60
+STATE = re.compile(r"[0-9a-f]{64}")
+TARGET = re.compile(r"/node/([^/?#]+)/")
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 # Seconds until a service has to begin its answer.
 PATIENCE = 300.0  # some think for minutes
@@ -70,44 +76,83 @@ def init_app(app: Flask) -> None:
 @bp.route("/node/<session_id>/<rest:path>", methods=METHODS, merge_slashes=False)
 def http(session_id: str, path: str) -> BaseResponse:  # noqa: ARG001 - passed on as it came
     if on_services_origin():
-        return _pass_on(_entry(session_id))
+        return _serve(session_id)
+    target = _target(session_id)
     if not current_user.is_authenticated:
-        return _signed_out()
-    return _connect(session_id)
+        return _signed_out(target)
+    return _check(session_id) or _go_on(f"{_origin(session_id)}{url_for('node.enter', to=target)}")
 
 
-def _connect(session_id: str) -> BaseResponse:
-    """Lead the owner of a session to its service, with a ticket."""
+@bp.get("/connect")
+def connect() -> BaseResponse:
+    """Tell the services' origin, by a code, who is signed in at this browser."""
+    state, target = request.args.get("state", ""), request.args.get("to", "")
+    session_id = _session_of(target)
+    if not current_user.is_authenticated:
+        return _signed_out(target)
+    if not STATE.fullmatch(state):
+        raise NotFound("There is no such page.")
+    if not_there := _check(session_id):
+        return not_there
+    sign_in: SignIn = current_user._get_current_object()
+    code = portal().entries.code(Entry(sign_in, session_id), state, target)
+    return _go_on(f"{_origin(session_id)}{url_for('node.enter', code=code)}")
+
+
+def _check(session_id: str) -> BaseResponse | None:
+    """Make sure that the signed-in user may go to this session's service, and does. The page to
+    show when it is not there (yet); None when it is."""
     if request.method not in ("GET", "HEAD"):
         raise NotFound("There is no such page.")
-    mode = request.headers.get("Sec-Fetch-Mode")
-    if mode not in (None, "navigate"):  # a ticket is for somebody who goes there
+    if not _is_visit():
         raise Forbidden("This request came from another site.")
-    origin = portal().settings.apps_origin
-    if origin is None:
-        raise PortalError(
-            "This portal has no address for services: tell your administrator to set apps_origin."
-        )
-    sign_in: SignIn = current_user._get_current_object()
     try:
-        portal().services.reach(sign_in.user, session_id)
+        portal().services.reach(current_user.user, session_id)
     except ServiceNotThere as error:
-        return _waiting(sign_in.user, session_id, error.message, url_for("sessions.index"))
-    entry = Entry(sign_in, session_id, request.host_url.rstrip("/"))
-    ticket = portal().entries.ticket(entry, _target(session_id))
-    return _by_ticket(f"{origin}{url_for('node.enter')}?ticket={ticket}")
+        sessions = url_for("sessions.index")
+        return _waiting(current_user.user, session_id, error.message, sessions)
+    return None
 
 
-def _by_ticket(address: str) -> BaseResponse:
+def _is_visit() -> bool:
+    """Whether somebody goes to an address, in a window: nothing else is a way in. (Where there is
+    no TLS, browsers do not say.)"""
+    return (
+        request.method in ("GET", "HEAD")
+        and request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
+        and request.headers.get("Sec-Fetch-Dest", "document") == "document"
+        and "prefetch" not in request.headers.get("Sec-Purpose", "")
+    )
+
+
+def _origin(session_id: str) -> str:
+    """Where a session's service is served. Raises `PortalError`."""
+    origins = portal().origins
+    if origins is None or portal().settings.portal_origin is None:
+        raise PortalError(
+            "This portal has no address for services. Tell your administrator to set portal_origin "
+            "and apps_origin."
+        )
+    return origins.of(session_id)
+
+
+def _session_of(target: str) -> str:
+    """The session whose service has this address. Raises `NotFound`."""
+    found = TARGET.match(target)
+    if found is None:
+        raise NotFound("There is no such page.")
+    return found[1]
+
+
+def _go_on(address: str) -> BaseResponse:
     response = redirect(address, 303)
     response.headers["Referrer-Policy"] = "no-referrer"
     return response
 
 
-def _signed_out() -> BaseResponse:
+def _signed_out(target: str) -> BaseResponse:
     """As if there were no such session; somebody whose sign-in has ended finds the way back."""
-    here = request.full_path.removesuffix("?")
-    page = render_template("node/signed_out.html", signin=url_for("signin.login", next=here))
+    page = render_template("node/signed_out.html", signin=url_for("signin.login", next=target))
     return make_response(page, 404)
 
 
@@ -116,24 +161,72 @@ def _signed_out() -> BaseResponse:
 
 @bp.get("/enter")
 def enter() -> BaseResponse:
-    """Exchange a ticket for the cookie that lets into one session's service."""
-    exchanged = portal().entries.exchange(request.args.get("ticket", ""))
-    if exchanged is None:
-        raise NotFound(
-            "This way in works only once. Go back to the portal and press Connect again."
-        )
-    cookie, entry, path = exchanged
-    note("connect", entry.user, object=entry.session_id)
-    response = _by_ticket(path)
-    response.set_cookie(
-        SERVICE_COOKIE,
-        cookie,
-        path=service_path(entry.session_id),
-        secure=request.is_secure or current_app.config["SESSION_COOKIE_SECURE"],
-        httponly=True,
-        samesite="Lax",
-    )
+    """Where a browser enters: it is sent to the portal, and comes back from there with a code."""
+    if not _is_visit():
+        raise Forbidden("This request came from another site.")
+    if "code" in request.args:
+        return _admit(request.args["code"])
+    target = request.args.get("to", "")
+    if not _serves(_session_of(target)):
+        raise NotFound("There is no such page.")
+    return _ask_portal(target)
+
+
+def _ask_portal(target: str) -> BaseResponse:
+    nonce = new_nonce()
+    state = state_of(nonce)
+    to_portal = url_for("node.connect", state=state, to=target)
+    response = _go_on(f"{portal().settings.portal_origin}{to_portal}")
+    _set_cookie(response, _cookie_name(NONCE_COOKIE) + state[:8], nonce, NONCE_SECONDS)
     return response
+
+
+def _admit(code: str) -> BaseResponse:
+    nonces = {
+        name: request.cookies.getlist(name)
+        for name in request.cookies
+        if name.startswith(_cookie_name(NONCE_COOKIE))
+    }
+    every = [nonce for found in nonces.values() for nonce in found]
+    admission = portal().entries.exchange(code, every, _entry_cookies())
+    note("connect", admission.entry.user, object=admission.entry.session_id)
+    response = _go_on(admission.path)
+    _set_cookie(response, _cookie_name(ENTRY_COOKIE), admission.cookie)
+    for name in nonces:
+        _set_cookie(response, name, "", 0)
+    if admission.new_user:
+        response.headers["Clear-Site-Data"] = CLEAR
+    return response
+
+
+def _cookie_name(name: str) -> str:
+    """Browsers take a cookie with this prefix from this very host only, for all paths, by TLS."""
+    return f"__Host-{name}" if _secure() else name
+
+
+def _secure() -> bool:
+    return bool(request.is_secure or current_app.config["SESSION_COOKIE_SECURE"])
+
+
+def _set_cookie(response: BaseResponse, name: str, value: str, seconds: int | None = None) -> None:
+    response.set_cookie(
+        name, value, max_age=seconds, secure=_secure(), httponly=True, samesite="Lax"
+    )
+
+
+def _entry_cookies() -> list[str]:
+    return request.cookies.getlist(_cookie_name(ENTRY_COOKIE))
+
+
+def _serves(session_id: str) -> bool:
+    """Whether the service of this session is served at the host name that was asked."""
+    origins = portal().origins
+    return origins is not None and origins.serve(request.host, session_id)
+
+
+def _base(session_id: str) -> str:
+    """The address of a session's service."""
+    return f"{_origin(session_id)}{service_path(session_id)}"
 
 
 @bp.route("/node/<session_id>/", defaults={"path": ""}, websocket=True, merge_slashes=False)
@@ -141,6 +234,8 @@ def enter() -> BaseResponse:
 def websocket(session_id: str, path: str) -> BaseResponse:  # noqa: ARG001
     """Join the browser's connection to one of the service's, after the service agreed."""
     entry = _entry(session_id, upgrading=True)
+    if entry is None:
+        raise _no_entry()
     connection = connection_of_request()
     reached = portal().services.reach(entry.user, session_id)
     headers = [*_headers(reached), ("Connection", "Upgrade"), ("Upgrade", "websocket")]
@@ -165,32 +260,48 @@ def websocket(session_id: str, path: str) -> BaseResponse:  # noqa: ARG001
     return Response()  # to nobody: the connection is the tunnel's now
 
 
-def _entry(session_id: str, upgrading: bool = False) -> Entry:
+def _entry(session_id: str, upgrading: bool = False) -> Entry | None:
     """The right to this session's service that the request brings, for HTTP and WebSockets alike.
 
-    Raises `NotFound`, and `Forbidden` for what another site's page does. With the password added
-    on the way in, the service no longer checks that itself (CVE-2024-28179 was the lack of it).
+    Raises `NotFound`, and `Forbidden` for what another site's or session's page does. With the
+    password added on the way in, the service no longer checks that itself (CVE-2024-28179 was the
+    lack of it).
     """
-    entry = None
-    going_there = request.method == "GET" and request.headers.get("Sec-Fetch-Mode") == "navigate"
-    if on_services_origin():
-        cookies = request.cookies.getlist(SERVICE_COOKIE)
-        # A notebook left open asks for this and that all night.
-        sign_of_life = going_there or upgrading or request.method not in ("GET", "HEAD")
-        entry = portal().entries.find(cookies, session_id, sign_of_life)
-        g.entered_as = entry.user if entry else portal().entries.whose(cookies)
+    if not _serves(session_id):
+        raise _no_entry()
+    cookies = _entry_cookies()
+    going_there = "Sec-Fetch-Mode" in request.headers and _is_visit()
+    # A notebook left open asks for this and that all night.
+    sign_of_life = going_there or upgrading or request.method not in ("GET", "HEAD")
+    entry = portal().entries.find(cookies, session_id, sign_of_life)
+    g.entered_as = entry.user if entry else portal().entries.whose(cookies)
     if entry is None:
-        raise NotFound(
-            "There is no such session, or you are signed out. Go to the portal and press Connect "
-            "again."
-        )
+        return None
     origin = request.headers.get("Origin")
     site = request.headers.get("Sec-Fetch-Site")
-    if origin != portal().settings.apps_origin and (origin is not None or upgrading):
+    if origin != _origin(session_id) and (origin is not None or upgrading):
         raise Forbidden("This request came from another site.")
     if site not in (None, "none", "same-origin") and not going_there:
         raise Forbidden("This request came from another site.")
+    if site == "same-origin" and from_another_session(request.referrer, _base(session_id)):
+        raise Forbidden("This request came from another session.")
     return entry
+
+
+def _no_entry() -> NotFound:
+    return NotFound(
+        "There is no such session, or you are signed out. Go to the portal and press Connect again."
+    )
+
+
+def _serve(session_id: str) -> BaseResponse:
+    """Answer for a session's service, or lead a browser that has no entry to the portal for one."""
+    entry = _entry(session_id)
+    if entry is not None:
+        return _pass_on(entry)
+    if _is_visit():
+        return _ask_portal(_target(session_id))
+    raise _no_entry()
 
 
 def _target(session_id: str) -> str:
@@ -214,16 +325,32 @@ def _pass_on(entry: Entry) -> BaseResponse:
             held.enter_context(services.place(reached))
             answer = _ask(reached, _target(entry.session_id))
             held.callback(answer.body.close)
+            headers = _to_browser(answer.headers, entry.session_id)
             body = Held(answer.body, held.pop_all().close)
         response = ServiceResponse(body, f"{answer.status} {answer.reason}")
-        response.headers = ResponseHeaders(to_browser(answer.headers, reached.service.prefix))
+        response.headers = ResponseHeaders(headers)
         return response
     except (ServiceNotThere, HostUnreachable) as error:
         log.info("%s %s: %s %s", request.method, entry.session_id, error, error.detail)
         if request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate":
-            return Response(f"{error.message}\n", 504, mimetype="text/plain")
-        sessions = entry.portal + url_for("sessions.index")
+            said = Response(f"{error.message}\n", 504, mimetype="text/plain")
+            return _clearing(said, portal().board(entry.user).find(entry.session_id))
+        sessions = f"{portal().settings.portal_origin}{url_for('sessions.index')}"
         return _waiting(entry.user, entry.session_id, error.message, sessions)
+
+
+def _to_browser(given: Headers, session_id: str) -> Headers:
+    """The headers of a service's answer as the browser gets them. Raises `ServiceRefused`."""
+    origins = portal().origins
+    assert origins is not None
+    base, here = _base(session_id), _origin(session_id) + _target(session_id)
+    passed = to_browser(given, service_path(session_id))
+    for name, value in passed:
+        if origins.shared and name.lower() == "location" and not stays(value, here, base):
+            raise ServiceRefused(
+                "This service redirects to an address that is not its own. The portal stopped it."
+            )
+    return fenced(passed, base, origins.shared)
 
 
 def _ask(reached: Reached, target: str) -> Answer:
@@ -248,7 +375,7 @@ def _ask(reached: Reached, target: str) -> Answer:
     return reached.upstream.request(request.method, target, headers, None, PATIENCE)
 
 
-def _waiting(user: str, session_id: str, message: str, sessions: str) -> BaseResponse:
+def _waiting(user: str, session_id: str, message: str, sessions: str) -> Response:
     """The page of a service that is not there, which tries again by itself while there is hope.
 
     `sessions` is the address of the job cards.
@@ -260,4 +387,11 @@ def _waiting(user: str, session_id: str, message: str, sessions: str) -> BaseRes
     if not ended:
         response.headers["Refresh"] = "3"
         response.headers["Retry-After"] = "3"
+    return _clearing(response, card)
+
+
+def _clearing(response: Response, card: Card) -> Response:
+    """Have the browser remove what the service of a session that has ended left there."""
+    if card.status is JobStatus.COMPLETED and on_services_origin():
+        response.headers["Clear-Site-Data"] = CLEAR
     return response

@@ -37,7 +37,7 @@ PERMISSIONS_POLICY = "camera=(), display-capture=(), geolocation=(), microphone=
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 PUBLIC_PAGES = frozenset(
     {"static", "home.health", "look.colours", "look.logo", "look.choose_theme"}
-    | {"node.http"}  # which answers as if there were no such session
+    | {"node.http", "node.connect"}  # which answer as if there were no such session
     | {"signin.login", "signin.check_password", "signin.new_address", "signin.logout"}
 )
 """All that somebody signed out may ask for. Any other address, known or not, leads to sign-in."""
@@ -81,12 +81,21 @@ def _sign_in(sign_in_id: str) -> SignIn | None:
 
 def _keep_origins_apart() -> BaseResponse | None:
     g.on_services_origin = on_services_origin()
+    if g.on_services_origin and request.endpoint in SERVICE_PAGES:
+        if "Service-Worker" in request.headers and request.endpoint != "node.http":
+            # Its scope would be all services, and more than one session's.
+            raise Forbidden("A service worker is for one session only.")
+        return None
+    portal_origin = portal().settings.portal_origin
+    name, _, port = request.host.partition(":")
+    if (
+        name == "localhost"
+        and portal_origin == f"http://127.0.0.1:{port}"
+        and request.method == "GET"
+    ):
+        # This machine's name was typed for its address, where sign-ins are.
+        return redirect(portal_origin + request.full_path.removesuffix("?"))
     if g.on_services_origin:
-        if request.endpoint in SERVICE_PAGES:
-            return None
-        if request.host.startswith("localhost") and request.method == "GET":
-            # The embedded default's portal, where its name was typed for its address.
-            return redirect(request.url.replace("//localhost", "//127.0.0.1", 1))
         raise NotFound("This address is for services only. The portal has another one.")
     if request.endpoint in PORTAL_HAS_NOT:
         raise NotFound("There is no such page.")

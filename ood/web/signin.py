@@ -170,6 +170,9 @@ def _again(name: str, problem: str, status: int) -> Response:
 
 
 def _sign_in(user: str, groups: frozenset[str]) -> None:
+    """Sign in. Whoever was signed in at this browser is not any more, at services included."""
+    if current_user.is_authenticated:
+        portal().sign_ins.remove(current_user.id, "somebody signed in again")
     session.clear()
     login_user(portal().sign_ins.add(user, groups, request.remote_addr or ""))
     note("sign-in", user)

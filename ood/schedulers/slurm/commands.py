@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ood.config import Cluster, JobSettings
 from ood.errors import CommandFailed, CommandTimedOut, HostError, LaunchFailed, SchedulerError
-from ood.hosts.base import Host
+from ood.hosts.base import Command, Host
 from ood.schedulers.base import SILENCE, Job, JobRequest, Partition, Queue, Scheduler
 from ood.schedulers.slurm.reasons import why_it_waits
 from ood.schedulers.slurm.refusals import answer_was_lost, refusal
@@ -102,6 +102,22 @@ class Slurm(Scheduler):
     def why(self, job: Job, partitions: Sequence[Partition], queue: Queue | None) -> str:
         return why_it_waits(job, partitions, queue)
 
+    def start_on_node(self, job_id: str, node: str, argv: Sequence[str]) -> Command:
+        if not JOB_ID.fullmatch(job_id):
+            raise SchedulerError(f"“{job_id}” is not the number of a job.")
+        options = [
+            f"--jobid={job_id}",
+            f"--nodelist={node}",
+            "--nodes=1",
+            "--ntasks=1",
+            "--overlap",  # beside what the job itself runs, which has all that was asked for
+            "--mpi=none",
+            "--chdir=/",
+            "--quiet",
+        ]
+        line, env = self._command("srun", [*options, *argv])
+        return self._host.start(line, env=env)
+
     def cancel(self, job_id: str) -> None:
         if not JOB_ID.fullmatch(job_id) and not TASKS.fullmatch(job_id):
             raise SchedulerError(f"“{job_id}” is not the number of a job.")
@@ -140,18 +156,24 @@ class Slurm(Scheduler):
         timeout: float = TIMEOUT,
         env: Mapping[str, str] | None = None,
     ) -> str:
+        line, settings = self._command(command, argv)
+        env = {**settings, **(env or {})}
+        try:
+            done = self._host.run(line, input=input, env=env, timeout=timeout)
+        except CommandTimedOut as error:
+            raise self._silent(error) from error
+        return done.text
+
+    def _command(self, command: str, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+        """The words of one of Slurm's commands, and what is added to its environment."""
         path = self._job.bin_overrides.get(command)
         if path is None:
             path = f"{self._job.bin}/{command}" if self._job.bin else command
         named = ["-M", self._job.cluster] if self._job.cluster else []
-        settings = {"LC_ALL": "C.UTF-8", **(env or {})}
+        settings = {"LC_ALL": "C.UTF-8"}
         if self._job.conf:
             settings["SLURM_CONF"] = self._job.conf
-        try:
-            done = self._host.run([path, *named, *argv], input=input, env=settings, timeout=timeout)
-        except CommandTimedOut as error:
-            raise self._silent(error) from error
-        return done.text
+        return [path, *named, *argv], settings
 
     @staticmethod
     def _silent(error: HostError) -> SchedulerError:

@@ -1,0 +1,29 @@
+"""Where services are served: an origin for each session, or one for all of them. Pure."""
+
+from __future__ import annotations
+
+
+class ServiceOrigins:
+    """`apps_origin` of portal.yml. With `*.` before the host name each session has an origin of its
+    own, whose first label is the session's id; otherwise all services share one."""
+
+    def __init__(self, apps_origin: str) -> None:
+        scheme, _, host = apps_origin.lower().partition("://")
+        self.shared = not host.startswith("*.")
+        self._scheme = scheme
+        self._host = host.removeprefix("*.")
+
+    def of(self, session_id: str) -> str:
+        """The origin of a session's service, as in `https://ID.apps.example`."""
+        label = "" if self.shared else f"{session_id}."
+        return f"{self._scheme}://{label}{self._host}"
+
+    def hold(self, host: str) -> bool:
+        """Whether a request's `Host` is for services, and so never for the portal's own pages."""
+        if self.shared:
+            return host.lower() == self._host
+        return host.lower().endswith(f".{self._host}")
+
+    def serve(self, host: str, session_id: str) -> bool:
+        """Whether a request's `Host` is where this session's service is served."""
+        return f"{self._scheme}://{host.lower()}" == self.of(session_id)
