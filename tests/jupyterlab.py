@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import re
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
-from playwright.sync_api import APIResponse, Locator, Page, WebSocket, expect
+from playwright.sync_api import Locator, Page, WebSocket, expect
 
 from tests.conftest import wait_until
 
@@ -58,7 +62,7 @@ class JupyterLab:
         self.is_idle()
 
     def _notebooks(self) -> list[str]:
-        return [session["path"] for session in self.asks("/api/sessions").json()]
+        return [session["path"] for session in self.asks("/api/sessions")[1]]
 
     def is_idle(self, seconds: float = 60) -> None:
         status = self.notebook.locator(".jp-Notebook-ExecutionIndicator")
@@ -105,13 +109,30 @@ class JupyterLab:
         self.page.get_by_role("button", name="Upload", exact=True).click()  # it is large
         wait_until(lambda: self.size_of(path.name) == path.stat().st_size, 120)
 
-    def asks(self, path: str) -> APIResponse:
-        """Ask JupyterLab's own interface, with this browser's cookies."""
-        return self.page.request.get(self.page.url.partition("/lab")[0] + path)
+    def asks(self, path: str, method: str = "GET") -> tuple[int, Any]:
+        """Ask JupyterLab's own interface, with this browser's cookies; return status and JSON.
+        (Only browsers know where names below localhost are.)"""
+        url = urlsplit(self.page.url)
+        connection = http.client.HTTPConnection("127.0.0.1", url.port, timeout=60)
+        address = url.path.partition("/lab")[0] + path
+        given = {"Host": url.netloc, "Cookie": self.cookies, "Sec-Fetch-Mode": "cors"}
+        try:
+            connection.request(method, address, "{}" if method == "POST" else None, given)
+            answer = connection.getresponse()
+            text = answer.read()
+            return answer.status, json.loads(text) if answer.status < 300 else None
+        finally:
+            connection.close()
+
+    @property
+    def cookies(self) -> str:
+        """What this browser sends to JupyterLab."""
+        cookies = self.page.context.cookies([self.page.url])
+        return "; ".join(f"{one.get('name')}={one.get('value')}" for one in cookies)
 
     def size_of(self, name: str) -> int:
-        answer = self.asks(f"/api/contents/safe_outputs/{name}?content=0")
-        return int(answer.json()["size"]) if answer.ok else -1
+        status, found = self.asks(f"/api/contents/safe_outputs/{name}?content=0")
+        return int(found["size"]) if status == 200 else -1
 
     def shows_files(self) -> None:
         browser = self.page.locator("#filebrowser")

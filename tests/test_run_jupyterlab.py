@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -174,7 +175,7 @@ def test_coming_back_finds_the_kernel_as_it_was(place: Place) -> None:
     expect(lab.runs("print(kept)")).to_contain_text("42")
 
     ada.page.get_by_role("button", name="Log Out").click()  # and its tab is still open
-    wait_until(lambda: lab.asks("/api/kernels").status == 404, 10)
+    wait_until(lambda: lab.asks("/api/kernels")[0] == 404, 10)
     lab.page.close()
     _signs_in_again(ada)
     ada.page.goto(f"{ada.portal.url}/sessions")
@@ -205,15 +206,13 @@ def test_a_thousand_executions_lose_no_message(place: Place) -> None:
     ada.watches(card, "running", 120)
     lab = ada.connects(card)
     base = ada.service(card)
-    cookies = "; ".join(
-        f"{one.get('name')}={one.get('value')}" for one in lab.page.context.cookies([f"{base}/"])
-    )
-    kernel = lab.page.request.post(f"{base}/api/kernels", data={}).json()["id"]
+    kernel = lab.asks("/api/kernels", "POST")[1]["id"]
     printed: list[int] = []
     replied = 0
     with connect(
         f"{base.replace('http', 'ws', 1)}/api/kernels/{kernel}/channels",
-        additional_headers={"Cookie": cookies},
+        sock=socket.create_connection(("127.0.0.1", ada.portal.port), 10),
+        additional_headers={"Cookie": lab.cookies},
         origin=Origin(base[: base.index("/node")]),
         max_size=None,
     ) as channel:
@@ -352,6 +351,7 @@ def test_pages_are_accessible(page: Page, embedded: RunningPortal) -> None:
     _accessible(page, "form")
     card = ada.launches_jupyterlab()
     service = f"{embedded.url}/node/{card.get_attribute('data-session-id')}/lab"
+    address = f"{ada.service(card)}/lab"
     page.goto(service)
     expect(page.get_by_role("heading", name="JupyterLab")).to_be_visible()
     _accessible(page, "waiting")
@@ -363,7 +363,7 @@ def test_pages_are_accessible(page: Page, embedded: RunningPortal) -> None:
     page.goto(service)
     _accessible(page, "ended")
     page.context.clear_cookies()
-    page.goto(f"{ada.service(card)}/lab")
+    page.goto(address)
     _accessible(page, "stranger")
 
 

@@ -64,11 +64,10 @@ def stays(location: str, address: str, base: str) -> bool:
     if re.search(r"[\x00-\x20\\]", location) or re.match(r"https?:(?!//)", location, re.I):
         return False
     try:
-        to = urlsplit(urljoin(address, location))
-        ours = urlsplit(base)
-        if (to.scheme, to.hostname, to.port) != (ours.scheme, ours.hostname, ours.port):
+        to, ours = urlsplit(urljoin(address, location)), urlsplit(base)
+        if to.hostname != ours.hostname:  # whatever the scheme: browsers may know to use https
             return re.fullmatch(r"[a-z0-9.-]*", to.hostname or "") is not None
     except ValueError:
         return False
     up = any(unquote(name) in (".", "..") for name in to.path.split("/"))
-    return to.path.startswith(ours.path) and not up
+    return to.netloc == ours.netloc and to.path.startswith(ours.path) and not up

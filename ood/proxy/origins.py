@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
+TARGET = re.compile(r"/node/([0-9a-f-]{36})/")
+
+
+def session_of(path: str) -> str | None:
+    """The session whose service has this path; None when it is not a service's."""
+    found = TARGET.match(path)
+    return found[1] if found else None
+
 
 class ServiceOrigins:
     """`apps_origin` of portal.yml. With `*.` before the host name each session has an origin of its

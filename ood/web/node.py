@@ -35,6 +35,7 @@ from ood.proxy.bodies import Held, body_of
 from ood.proxy.entry import Entry, new_nonce, state_of
 from ood.proxy.fence import CLEAR, fenced, from_another_session, stays
 from ood.proxy.headers import ENTRY_COOKIE, NONCE_COOKIE, Headers, to_browser, to_service
+from ood.proxy.origins import session_of
 from ood.proxy.services import Reached
 from ood.proxy.upstream import Answer, ServiceSilent
 from ood.schedulers.base import JobStatus
@@ -48,7 +49,6 @@ log = logging.getLogger(__name__)
 
 NONCE_SECONDS = 60
 STATE = re.compile(r"[0-9a-f]{64}")
-TARGET = re.compile(r"/node/([^/?#]+)/")
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 # Seconds until a service has to begin its answer.
 PATIENCE = 300.0  # some think for minutes
@@ -137,11 +137,11 @@ def _origin(session_id: str) -> str:
 
 
 def _session_of(target: str) -> str:
-    """The session whose service has this address. Raises `NotFound`."""
-    found = TARGET.match(target)
-    if found is None:
+    """The session whose service has this path. Raises `NotFound`."""
+    session_id = session_of(target)
+    if session_id is None:
         raise NotFound("There is no such page.")
-    return found[1]
+    return session_id
 
 
 def _go_on(address: str) -> BaseResponse:

@@ -33,6 +33,11 @@ def policy_with_styles(nonce: str) -> str:
     return CONTENT_SECURITY_POLICY.replace("style-src 'self'", f"style-src 'self' 'nonce-{nonce}'")
 
 
+def policy_with_form_to(origin: str) -> str:
+    """The policy for a page whose form leads on to another origin in the end."""
+    return CONTENT_SECURITY_POLICY.replace("form-action 'self'", f"form-action 'self' {origin}")
+
+
 PERMISSIONS_POLICY = "camera=(), display-capture=(), geolocation=(), microphone=(), usb=()"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 PUBLIC_PAGES = frozenset(
@@ -86,15 +91,11 @@ def _keep_origins_apart() -> BaseResponse | None:
             # Its scope would be all services, and more than one session's.
             raise Forbidden("A service worker is for one session only.")
         return None
-    portal_origin = portal().settings.portal_origin
     name, _, port = request.host.partition(":")
-    if (
-        name == "localhost"
-        and portal_origin == f"http://127.0.0.1:{port}"
-        and request.method == "GET"
-    ):
+    on_this_machine = portal().settings.portal_origin == f"http://127.0.0.1:{port}"
+    if name == "localhost" and on_this_machine and request.method == "GET":
         # This machine's name was typed for its address, where sign-ins are.
-        return redirect(portal_origin + request.full_path.removesuffix("?"))
+        return redirect(f"http://127.0.0.1:{port}{request.full_path.removesuffix('?')}")
     if g.on_services_origin:
         raise NotFound("This address is for services only. The portal has another one.")
     if request.endpoint in PORTAL_HAS_NOT:

@@ -24,8 +24,10 @@ from werkzeug.wrappers import Response as BaseResponse
 from ood.auth.names import is_for_a_person
 from ood.errors import HostError, HostRefused, SignInExpired
 from ood.hosts.account import account_of
+from ood.proxy.origins import session_of
 from ood.web.front_end import USER
 from ood.web.here import note, portal
+from ood.web.security import policy_with_form_to
 
 bp = Blueprint("signin", __name__)
 
@@ -49,7 +51,7 @@ def login() -> BaseResponse:
         return redirect(target)
     settings = portal().settings
     if settings.auth == "ssh":
-        return make_response(render_template("signin/password.html", next=target))
+        return _password_page(target)
     if settings.auth == "header":
         if "signed_out" in request.args:
             return make_response(render_template("signin/header.html", next=target))
@@ -165,8 +167,18 @@ def _too_many(name: str, wait: float) -> Response:
 def _again(name: str, problem: str, status: int) -> Response:
     """The sign-in page with what was typed, but for the password."""
     target = safe_next(request.form.get("next"))
-    page = render_template("signin/password.html", next=target, name=name, wrong=problem)
-    return make_response(page, status)
+    return _password_page(target, status, name=name, wrong=problem)
+
+
+def _password_page(target: str, status: int = 200, **given: str) -> Response:
+    """The sign-in page. Browsers hold a form to its page's policy until it has led to its end, which
+    for somebody who was on the way to a service is not on the portal."""
+    response = make_response(render_template("signin/password.html", next=target, **given), status)
+    session_id, origins = session_of(target), portal().origins
+    if session_id is not None and origins is not None:
+        policy = policy_with_form_to(origins.of(session_id))
+        response.headers["Content-Security-Policy"] = policy
+    return response
 
 
 def _sign_in(user: str, groups: frozenset[str]) -> None:

@@ -75,6 +75,13 @@ async def one_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
         sent = json.loads(query["set"])
         raw = "".join(f"{name}: {value}\r\n" for name, value in sent)
         writer.write(f"HTTP/1.1 200 OK\r\n{raw}Content-Length: 2\r\n\r\nok".encode("latin-1"))
+    elif words[0] == "redirect":
+        head(writer, 302, {"Location": query["to"], "Content-Length": "0"})
+    elif words[0] == "worker":
+        script = b"self.addEventListener('fetch', () => {});"
+        kind = {"Content-Type": "text/javascript", "Service-Worker-Allowed": "/"}
+        head(writer, 200, {**kind, "Content-Length": str(len(script))})
+        writer.write(script)
     elif words[0] == "page":
         body = query["html"].encode()
         head(writer, 200, {"Content-Type": "text/html", "Content-Length": str(len(body))})

@@ -1,0 +1,222 @@
+"""Who may enter which service, and what keeps a service's page to its session: the pure parts."""
+
+from __future__ import annotations
+
+import pytest
+
+from ood.auth.signins import SignIn, SignIns
+from ood.errors import NotFound
+from ood.proxy import entry as entry_module
+from ood.proxy.entry import CODE_SECONDS, Entries, Entry, new_nonce, state_of
+from ood.proxy.fence import from_another_session, policy, stays
+from ood.proxy.headers import to_browser, to_service
+from ood.proxy.origins import ServiceOrigins
+from tests.helpers import Clock
+
+ID = "01234567-89ab-4cde-8f01-23456789abcd"
+OTHER = "89abcdef-0123-4567-89ab-cdef01234567"
+
+
+class Room:
+    """Entries and the sign-ins they are for."""
+
+    def __init__(self) -> None:
+        self.sign_ins = SignIns(3600, 3600, lambda *_: None)
+        self.entries = Entries(self.sign_ins)
+
+    def signs_in(self, user: str) -> SignIn:
+        return self.sign_ins.add(user, frozenset(), "")
+
+    def enters(self, sign_in: SignIn, *cookies: str, session: str = ID) -> str:
+        nonce = new_nonce()
+        code = self.entries.code(Entry(sign_in, session), state_of(nonce), f"/node/{session}/")
+        return self.entries.exchange(code, [nonce], cookies).cookie
+
+    def lets(self, *cookies: str, session: str = ID) -> str:
+        """The user whom these cookies let into a session."""
+        found = self.entries.find(cookies, session, sign_of_life=False)
+        return found.user if found else ""
+
+
+@pytest.fixture
+def room() -> Room:
+    return Room()
+
+
+def test_a_code_expires(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(entry_module, "time", clock)
+    entry, nonce = Entry(room.signs_in("alice"), ID), new_nonce()
+    late, in_time = (room.entries.code(entry, state_of(nonce), "/node/id/") for _ in range(2))
+    assert CODE_SECONDS == 30
+    clock.now += 29.9
+    assert room.entries.exchange(in_time, [nonce], []).entry == entry
+    clock.now += 0.1
+    with pytest.raises(NotFound):
+        room.entries.exchange(late, [nonce], [])
+
+
+def test_a_code_is_for_the_browser_with_its_nonce_and_used_up_by_any(room: Room) -> None:
+    entry, nonce = Entry(room.signs_in("alice"), ID), new_nonce()
+    for nonces in ([], [new_nonce()], [state_of(nonce)], [""]):
+        code = room.entries.code(entry, state_of(nonce), "/")
+        for brought in (nonces, [nonce]):
+            with pytest.raises(NotFound, match="expired"):
+                room.entries.exchange(code, brought, [])
+    code = room.entries.code(entry, state_of(nonce), "/")
+    assert room.entries.exchange(code, [new_nonce(), nonce], []).entry == entry
+
+
+def test_a_code_ends_with_its_sign_in(room: Room) -> None:
+    alice, nonce = room.signs_in("alice"), new_nonce()
+    code = room.entries.code(Entry(alice, ID), state_of(nonce), "/")
+    room.sign_ins.remove(alice.id, "signed out")
+    with pytest.raises(NotFound):
+        room.entries.exchange(code, [nonce], [])
+
+
+def test_a_browser_has_one_cookie_for_all_sessions_of_its_origin(room: Room) -> None:
+    alice = room.signs_in("alice")
+    cookie = room.enters(alice)
+    assert room.lets(cookie) == "alice"
+    assert room.lets(cookie, session=OTHER) == ""
+    assert room.enters(alice, cookie, session=OTHER) == cookie
+    assert room.lets(cookie) == room.lets(cookie, session=OTHER) == "alice"
+    assert room.enters(alice) != cookie  # another browser
+    room.sign_ins.remove(alice.id, "signed out")
+    assert room.lets(cookie) == ""
+
+
+def test_an_origin_is_one_users_at_a_time(room: Room) -> None:
+    alice, bob = room.signs_in("alice"), room.signs_in("bob")
+    first = room.enters(alice)
+    with pytest.raises(NotFound, match="Another user"):
+        room.enters(bob, first)
+    assert room.lets(first) == "alice"
+    theirs = room.enters(bob)  # in another browser, even to a session of the same id
+    for cookies in ((first, theirs), (theirs, first)):
+        with pytest.raises(NotFound, match="Another user"):
+            room.lets(*cookies)
+    assert room.lets("planted", first, "") == "alice"
+    room.sign_ins.remove(alice.id, "signed out")
+    assert room.lets(first, theirs) == "bob"
+    assert room.lets(room.enters(bob, first)) == "bob"
+
+
+def test_signing_in_again_replaces_the_earlier_entries(room: Room) -> None:
+    cookie = room.enters(room.signs_in("alice"))
+    again = room.enters(room.signs_in("alice"), cookie)
+    assert again != cookie
+    assert (room.lets(cookie), room.lets(again)) == ("", "alice")
+
+
+def test_what_is_left_in_a_browser_is_kept_for_the_same_user_only(room: Room) -> None:
+    def is_new(user: str, *cookies: str) -> bool:
+        nonce = new_nonce()
+        code = room.entries.code(Entry(room.signs_in(user), ID), state_of(nonce), "/")
+        return room.entries.exchange(code, [nonce], cookies).new_user
+
+    alice = room.signs_in("alice")
+    cookie = room.enters(alice)
+    assert is_new("alice")  # nobody knows whose browser it was
+    assert not is_new("alice", cookie)
+    room.sign_ins.remove(alice.id, "signed out")
+    assert not is_new("alice", cookie)
+    assert is_new("bob", cookie)
+    assert is_new("alice", cookie, "planted")
+    for forged in ("", ".", f"x.{cookie.partition('.')[2]}", f"{cookie.partition('.')[0]}.x"):
+        assert is_new("alice", forged)
+
+
+def test_each_session_has_an_origin_of_its_own() -> None:
+    origins = ServiceOrigins("https://*.Apps.example:8443")
+    assert not origins.shared
+    assert origins.of(ID) == f"https://{ID}.apps.example:8443"
+    assert origins.serve(f"{ID.upper()}.apps.example:8443", ID)
+    for host in (
+        *(f"{OTHER}.apps.example:8443", f"{ID}.apps.example", "apps.example:8443"),
+        *(f"x.{ID}.apps.example:8443", f"{ID}.apps.example:8443.evil.example", ""),
+    ):
+        assert not origins.serve(host, ID)
+    for host, is_theirs in (
+        (f"{ID}.apps.example:8443", True),
+        ("anything.apps.example:8443", True),
+        (f"x.{ID}.APPS.example:8443", True),
+        ("apps.example:8443", False),
+        ("portal.example", False),
+        ("evilapps.example:8443", False),
+    ):
+        assert origins.hold(host) is is_theirs, host
+
+
+def test_one_origin_for_all() -> None:
+    origins = ServiceOrigins("https://apps.example")
+    assert origins.shared
+    assert origins.of(ID) == origins.of(OTHER) == "https://apps.example"
+    assert origins.hold("APPS.example")
+    assert origins.serve("apps.example", ID)
+    assert not origins.hold(f"{ID}.apps.example")
+    assert not origins.serve("portal.example", ID)
+
+
+BASE = f"https://apps.example/node/{ID}/"
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        *("", "x", "x/y?z=1#f", "?a=b", "./x", "../x", f"/node/{ID}/lab", f"{BASE}lab"),
+        *("https://elsewhere.example/node/x/", "//elsewhere.example/", "http://x.apps.example/"),
+    ],
+)
+def test_redirects_within_a_session_or_elsewhere(location: str) -> None:
+    assert stays(location, f"{BASE}deep/page", BASE)
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        *("/", "/enter?code=x", "/node/", f"/node/{OTHER}/", f"/node/{ID}", f"/node/{ID}x/"),
+        *("../../x", f"../../../{OTHER}/", f"/node/{ID}/../{OTHER}/", f"/node/{ID}/%2e%2E/x"),
+        *(f"/node/{ID}/.%2e/x", f"https://apps.example/node/{OTHER}/", "//apps.example/x"),
+        *("https://APPS.example:443/", "http://apps.example/x", "https://apps.example:444/"),
+        *("https:/node/x/", "https:node", "HTTPS:\\\\apps.example"),
+        *("/\\apps.example/", "\t/x", f" /node/{OTHER}/", "https://x@apps.example/"),
+        *("https://app%73.example/", "https://ａpps.example/", "https://apps.example:x/", "//["),
+    ],
+)
+def test_redirects_that_browsers_may_take_to_another_session(location: str) -> None:
+    assert not stays(location, f"{BASE}deep/page", BASE)
+
+
+def test_the_policy_names_the_sessions_path_only() -> None:
+    directives = dict(one.split(" ", 1) for one in policy(BASE).split("; "))
+    assert directives["connect-src"] == f"{BASE} wss{BASE.removeprefix('https')} data: blob:"
+    for name in ("default-src", "form-action", "base-uri"):
+        assert directives[name].split()[0] == BASE
+    assert policy(BASE).count("apps.example") == policy(BASE).count(f"apps.example/node/{ID}/")
+
+
+def test_referrers() -> None:
+    for referrer, other in (
+        *((None, False), (BASE, False), (f"{BASE}lab?x", False)),
+        *((f"https://apps.example/node/{OTHER}/lab", True), ("https://apps.example/", True)),
+    ):
+        assert from_another_session(referrer, BASE) is other
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        *("ood_node=x", "OOD_Node=x", " ood_node =x", "__Host-ood_node=x", "__secure-ood_node=x"),
+        *("ood_enter_0123=x", "ood_portal=x", "ood_anything=x", "=ood_node=x", " = x", "ood_node"),
+    ],
+)
+def test_services_set_no_cookie_of_the_portals(cookie: str) -> None:
+    """One without a name comes back as its value (RFC 6265bis, 5.6)."""
+    assert to_browser([("Set-Cookie", f"{cookie}; Path=/")], f"/node/{ID}/") == []
+
+
+def test_services_see_no_cookie_of_the_portals() -> None:
+    sent = ["a=1", "ood_node=x", "__Host-ood_node=x", "ood_enter_01=x", "=x", "OOD_NODE=x", "b=2"]
+    assert to_service([("Cookie", "; ".join(sent))], {}) == [("Cookie", "a=1; b=2")]
