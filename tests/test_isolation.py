@@ -437,26 +437,28 @@ def test_cookies_that_a_page_plants_let_in_nobody(carols: Page, scene: Scene) ->
     assert scene.attacker.heard == []
 
 
-@pytest.mark.parametrize("scene", ["an origin each"], indirect=True)
-def test_a_full_cookie_jar_lets_in_nobody(carols: Page, scene: Scene) -> None:
-    """A browser keeps about 180 cookies for a host, and forgets others, HttpOnly or not."""
+FILLS = """([entry, nonce]) => {
+  for (let n = 0; n < 400; n++) document.cookie = `fill${n}=x; path=/`;
+  for (let n = 0; n < 400; n++) document.cookie = `fill${n}=; path=/; max-age=0`;
+  document.cookie = `${entry}; path=/`; document.cookie = `${nonce}; path=/`; }"""
+"""A browser keeps about 180 cookies of a host, and forgets others, HttpOnly or not."""
+
+
+def test_a_full_cookie_jar_has_forgotten_whose_it_was(carols: Page, scene: Scene) -> None:
+    """The page of her own container can then pass off this origin as bob's, and never as both."""
     arrival = scene.arrives()
-    entry = scene.bob.enters(scene.bobs.prefix)
-    carols.evaluate(
-        """([entry, nonce]) => {
-          for (let n = 0; n < 400; n++) document.cookie = `fill${n}=x; path=/`;
-          for (let n = 0; n < 400; n++) document.cookie = `fill${n}=; path=/; max-age=0`;
-          document.cookie = `${entry}; path=/`; document.cookie = `${nonce}; path=/`; }""",
-        [entry, arrival.nonce],
-    )
-    for address in (
-        arrival.origin + arrival.path,
-        f"{scene.bobs.origin}{scene.hostile}",
-        f"{scene.first.origin}{scene.hostile}",
-    ):
+    carols.evaluate(FILLS, [scene.bob.enters(scene.bobs.prefix), arrival.nonce])
+    asks = "path => fetch(path).then(answer => answer.status)"
+    assert carols.evaluate(asks, scene.first.prefix) == 404
+    goes(carols, f"{scene.portal.url}{scene.first.prefix}")
+    expect(carols.get_by_text("Another user is still signed in to services")).to_be_visible()
+    assert scene.attacker.heard == []
+    if scene.shared:
+        return
+    for address in (arrival.origin + arrival.path, f"{scene.bobs.origin}{scene.hostile}"):
         goes(carols, address)
         assert "hostile" not in carols.title()
-    shows(carols, scene, scene.first)
+    shows(carols, scene, scene.second)
     assert scene.attacker.heard == []
 
 

@@ -171,8 +171,8 @@ def _again(name: str, problem: str, status: int) -> Response:
 
 
 def _password_page(target: str, status: int = 200, **given: str) -> Response:
-    """The sign-in page. Browsers hold a form to its page's policy until it has led to its end, which
-    for somebody who was on the way to a service is not on the portal."""
+    """The sign-in page. Browsers apply its policy to every redirect that follows its form, and
+    somebody who was on the way to a service is redirected there."""
     response = make_response(render_template("signin/password.html", next=target, **given), status)
     session_id, origins = session_of(target), portal().origins
     if session_id is not None and origins is not None:

@@ -1,0 +1,246 @@
+"""A service is its owner's process, or nothing is sent to it: on a node of the devcluster, whose
+other users take a port as soon as it is free.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+from websockets.exceptions import InvalidStatus
+
+from ood.errors import CommandFailed, HostUnreachable, SchedulerError, ServiceRefused
+from ood.hosts.base import Command
+from ood.hosts.local import LocalHost
+from ood.proxy.listeners import ARGV, Listeners
+from ood.sessions.service import Service
+from tests.conftest import ROOT, Devcluster, RunningPortal, wait_until
+from tests.echo import OWNER, Answer, Echo, Stack
+
+TAKES_OVER = """
+import json, socket, sys, time
+port, ends = int(sys.argv[1]), time.monotonic() + float(sys.argv[2])
+page = b"HTTP/1.1 200 OK\\r\\nContent-Length: 7\\r\\nContent-Type: text/html\\r\\n\\r\\nbob was"
+taken, heard = 0.0, []
+while time.monotonic() < ends and not taken:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("0.0.0.0", port))
+        listener.listen(100)
+        taken = time.time()
+    except OSError:
+        listener.close()
+        time.sleep(0.002)
+listener.settimeout(0.2)
+while time.monotonic() < ends:
+    try:
+        connection, _ = listener.accept()
+    except TimeoutError:
+        continue
+    connection.settimeout(1)
+    try:
+        connection.sendall(page)  # without being asked
+        heard.append(connection.recv(65536).decode("latin-1"))
+    except OSError:
+        heard.append("")
+    connection.close()
+print(json.dumps({"taken": taken, "heard": heard}))
+"""
+
+
+@pytest.fixture(scope="module")
+def stack(
+    devcluster: Devcluster, site_config: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    directory = tmp_path_factory.mktemp("portal") / "site"
+    shutil.copytree(site_config, directory)
+    path = directory / "portal.yml"
+    settings = yaml.safe_load(path.read_text()) | {"app_defs": str(ROOT / "tests/app_defs")}
+    path.write_text(yaml.safe_dump(settings))
+    portal = RunningPortal(directory, {"OOD_PORTAL_CONFIG": str(path)})
+    portal.start()
+    yield Stack(portal, "desktop", devcluster)
+    portal.stop()
+
+
+@pytest.fixture
+def echo(stack: Stack) -> Iterator[Echo]:
+    """A running service which its owner's browser uses."""
+    owner = stack.signs_in()
+    found = Echo(stack, owner, stack.launches(owner))
+    found.starts()
+    found.directory = str(found.card["context_directory"])
+    found.enters()
+    assert found.told()["method"] == "GET"
+    yield found
+    if found.card["status"] != "completed":
+        owner.post(f"/sessions/{found.id}/cancel", {})
+
+
+@contextmanager
+def somebody_else_takes(port: int, seconds: float) -> Iterator[dict[str, object]]:
+    """bob waits on the node for a port; what he heard is in the dictionary in the end."""
+    found: dict[str, object] = {}
+    argv = [str(ROOT / "devcluster/as"), "bob", "desktop01", f"python3 - {port} {seconds}"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as bob:
+        assert bob.stdin
+        assert bob.stdout
+        bob.stdin.write(TAKES_OVER)
+        bob.stdin.close()
+        time.sleep(1)
+        yield found
+        found |= json.loads(bob.stdout.read())
+
+
+@pytest.mark.parametrize("end", ["killed", "cancelled"])
+def test_a_port_that_somebody_else_took_gets_nothing(echo: Echo, end: str) -> None:
+    port = int(echo.connection["port"])
+    answers: list[Answer] = []
+    upgrades: list[int] = []
+    stop = threading.Event()
+
+    def asks() -> None:
+        while not stop.is_set():
+            answers.append(echo.asks("page?html=hers", Sec_Fetch_Mode="navigate"))
+            answers.append(echo.asks("x", "POST", b"secret", Sec_Fetch_Mode="cors"))
+
+    def upgrades_() -> None:
+        while not stop.is_set():
+            try:
+                with echo.opens():
+                    upgrades.append(101)
+            except (InvalidStatus, OSError, EOFError) as refused:
+                upgrades.append(getattr(getattr(refused, "response", None), "status_code", 0))
+
+    def looks() -> None:
+        while not stop.is_set():  # which probes the service too
+            echo.user.request("GET", "/sessions")
+
+    threads = [threading.Thread(target=work) for work in (asks, upgrades_, looks)]
+    with somebody_else_takes(port, 12) as bobs:
+        for thread in threads:
+            thread.start()
+        time.sleep(1)
+        ended = time.time()
+        if end == "killed":
+            os.kill(echo.process, signal.SIGKILL)
+        else:
+            assert echo.user.post(f"/sessions/{echo.id}/cancel", {})[0] == 303
+        time.sleep(9)
+        stop.set()
+        for thread in threads:
+            thread.join()
+    taken, heard = bobs["taken"], bobs["heard"]
+    assert isinstance(taken, float)
+    assert isinstance(heard, list)
+    assert ended <= taken < ended + 4, "he was not there in time"
+    assert heard, "nothing was connected, so nothing was tried"
+    assert {*heard} == {""}
+    assert not [answer for answer in answers if b"bob was" in answer.body]
+    assert {answer.status for answer in answers} <= {200, 404, 410, 502, 503, 504}
+    assert {answer.body for answer in answers if answer.status == 200} <= {b"hers"} | {
+        answer.body for answer in answers if b'"method"' in answer.body
+    }
+    why = ("could not check that Echo on desktop01 is yours", "program listens at port")
+    assert any(one in answer.body.decode() for answer in answers for one in why)
+    assert upgrades[-1] != 101
+
+
+def _service(port: int) -> Service:
+    return Service("id", OWNER, "Echo", "desktop", "7", "node1", port, "/", {})
+
+
+class Node:
+    """This machine in place of a node."""
+
+    def __init__(self, *prefix: str) -> None:
+        self.prefix = prefix
+        self.started = 0
+
+    def start(self, _: Service) -> Command:
+        self.started += 1
+        return LocalHost().start([*self.prefix, *ARGV])
+
+
+@pytest.fixture
+def listening() -> Iterator[int]:
+    """A port of this machine at which its root listens."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield int(server.getsockname()[1])
+
+
+def test_whose_port_it_is(listening: int) -> None:
+    node = Node()
+    listeners = Listeners(node.start)
+    for _ in range(3):
+        listeners.demand_own(_service(listening))
+    with pytest.raises(HostUnreachable, match="Nothing answers at port"):
+        listeners.demand_own(_service(1))
+    assert node.started == 1
+    as_nobody = Listeners(Node("setpriv", "--reuid=65534", "--clear-groups").start)
+    with pytest.raises(ServiceRefused, match="Another user's program listens"):
+        as_nobody.demand_own(_service(listening))
+    listeners.close_idle(0)
+    listeners.demand_own(_service(listening))
+    assert node.started == 2
+    listeners.forget(OWNER)
+    as_nobody.forget(OWNER)
+
+
+def test_a_greeting_is_no_answer(listening: int) -> None:
+    node = Node("/bin/sh", "-c", 'echo "own own own"; echo; exec "$@"', "sh")
+    listeners = Listeners(node.start)
+    listeners.demand_own(_service(listening))
+    with pytest.raises(HostUnreachable):
+        listeners.demand_own(_service(1))
+    listeners.forget(OWNER)
+
+
+@pytest.mark.parametrize(
+    "command", ["exit 1", "echo own", "kill -9 $$", "exec head -c 99999 /dev/zero"]
+)
+def test_no_answer_is_no_proof(listening: int, command: str) -> None:
+    listeners = Listeners(Node("/bin/sh", "-c", command).start)
+    with pytest.raises(HostUnreachable, match="could not check that Echo on node1 is yours"):
+        listeners.demand_own(_service(listening))
+
+
+def test_a_command_that_cannot_be_started_is_no_proof(listening: int) -> None:
+    for error in (CommandFailed("no", 1, ""), SchedulerError("no"), HostUnreachable("no")):
+
+        def start(_: Service, error: Exception = error) -> Command:
+            raise error
+
+        with pytest.raises(HostUnreachable, match="could not check"):
+            Listeners(start).demand_own(_service(listening))
+
+
+def test_one_command_serves_all_and_is_started_again(listening: int) -> None:
+    node = Node()
+    listeners = Listeners(node.start)
+    threads = [
+        threading.Thread(target=listeners.demand_own, args=[_service(listening)]) for _ in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert node.started == 1
+    subprocess.run(["pkill", "-f", "read -r mark port"], check=True)
+    wait_until(lambda: subprocess.run(["pgrep", "-f", "read -r mark port"]).returncode != 0)
+    listeners.demand_own(_service(listening))
+    assert node.started == 2
+    listeners.forget(OWNER)
