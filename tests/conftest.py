@@ -20,6 +20,7 @@ import pytest
 import yaml
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.firefox import Firefox, FirefoxPage, running_firefox
 from tests.sshd import PrivateSshd, private_sshd
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -282,3 +283,18 @@ def wait_until(condition: object, seconds: float = 30, message: str = "") -> Non
     while not condition():
         assert time.monotonic() < deadline, message or "waited too long"
         time.sleep(0.1)
+
+
+@pytest.fixture(scope="session")
+def firefox() -> Iterator[Firefox]:
+    with running_firefox() as started:
+        yield started
+
+
+@pytest.fixture
+def firefox_page(firefox: Firefox, request: pytest.FixtureRequest) -> Iterator[FirefoxPage]:
+    """A page of a new user of Firefox. What it shows at the end is kept as a picture."""
+    with firefox.new_page() as page:
+        yield page
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        page.screenshot(SCREENSHOTS / f"{request.node.name}.png")
