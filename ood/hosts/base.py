@@ -281,6 +281,7 @@ class Host(ABC):
     ) -> CommandResult:
         """Run a command to its end, without a terminal.
 
+        Other users of the host can read `argv` and, over SSH, `env`: secrets go into `input`.
         `env` is added to the user's environment; `timeout` is in seconds. With `check`, an exit
         code other than 0 raises `CommandFailed`. Raises `CommandTimedOut`, `HostUnreachable` and
         `SignInExpired`.
