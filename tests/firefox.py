@@ -38,12 +38,12 @@ class Firefox:
         self._numbers = count(1)
         self.asks("session.new", capabilities={})
 
-    def asks(self, method: str, **params: Any) -> dict[str, Any]:
+    def asks(self, method: str, seconds: float = SECONDS, **params: Any) -> dict[str, Any]:
         """Send a command; return its result."""
         number = next(self._numbers)
         self._socket.send(json.dumps({"id": number, "method": method, "params": params}))
         while True:
-            said = json.loads(self._socket.recv(SECONDS))
+            said = json.loads(self._socket.recv(seconds))
             if said.get("id") == number:
                 assert said["type"] == "success", said
                 return dict(said["result"])
@@ -68,19 +68,22 @@ class FirefoxPage:
         self.user = user
 
     def goto(self, url: str) -> None:
-        self.firefox.asks(
-            "browsingContext.navigate", context=self.context, url=url, wait="complete"
-        )
+        """Go to an address, and wait for the page to which it leads. (What Firefox says of that by
+        itself can be lost when the page gets a process of its own.)"""
+        self.waits_for("(window.left = true)")
+        self.firefox.asks("browsingContext.navigate", context=self.context, url=url, wait="none")
+        self.waits_for("!window.left && document.readyState === 'complete'")
 
     @property
     def url(self) -> str:
         tree = self.firefox.asks("browsingContext.getTree", root=self.context, maxDepth=0)
         return str(tree["contexts"][0]["url"])
 
-    def evaluate(self, script: str) -> Any:
+    def evaluate(self, script: str, seconds: float = SECONDS) -> Any:
         """What an expression is, as JSON has it; promises are awaited."""
         found = self.firefox.asks(
             "script.evaluate",
+            seconds,
             expression=f"(async () => JSON.stringify(await ({script})) ?? 'null')()",
             target={"context": self.context},
             awaitPromise=True,
@@ -97,9 +100,9 @@ class FirefoxPage:
         deadline = time.monotonic() + seconds
         while True:
             try:
-                if self.evaluate(script):
+                if self.evaluate(script, 3):
                     return
-            except AssertionError:  # between two pages
+            except (AssertionError, TimeoutError):  # between two pages
                 pass
             assert time.monotonic() < deadline, f"{script}: {self.url} {self.text[:2000]}"
             time.sleep(0.1)

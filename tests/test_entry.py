@@ -209,6 +209,7 @@ def test_referrers() -> None:
     "cookie",
     [
         *("ood_node=x", "OOD_Node=x", " ood_node =x", "__Host-ood_node=x", "__secure-ood_node=x"),
+        *("__Host-Http-ood_node=x", "__HTTP-ood_enter_01=x"),
         *("ood_enter_0123=x", "ood_portal=x", "ood_anything=x", "=ood_node=x", " = x", "ood_node"),
     ],
 )

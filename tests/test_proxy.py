@@ -31,7 +31,7 @@ from ood.sessions.service import parse_connection
 from tests.conftest import ROOT, Devcluster, RunningPortal, wait_until
 from tests.echo import MIB, OWNER, Answer, Echo, Stack, asked, sent
 from tests.researcher import Researcher
-from tests.webuser import WebUser
+from tests.webuser import ENTRY, WebUser
 
 TARGETS = (
     "",
@@ -408,7 +408,7 @@ def test_nobody_signed_out(echo: Echo) -> None:
             if back:
                 answer = asked(echo.portal, method, back, {"Host": here})
                 assert (answer.status, answer.one("Location")) == (404, ""), method
-    for cookie in ("", "ood_node=", "ood_node=x; ood_portal=x"):
+    for cookie in ("", f"{ENTRY}=", f"{ENTRY}=x; ood_portal=x"):
         assert echo.asks(Cookie=cookie, Sec_Fetch_Mode="cors").status == 404
         assert echo.asks(Cookie=cookie, method="POST").status == 404
         assert echo.refused(cookie=cookie) == 404
@@ -468,7 +468,9 @@ def test_a_code_works_once_and_for_one_session(echo: Echo, second: Echo) -> None
     assert (answer.status, answer.one("Location")) == (303, echo.prefix + "a%2Fb//?x=%20")
     entry, end_of_nonce = answer.all("Set-Cookie")
     cookie, *attributes = entry.split("; ")
-    assert set(attributes) == {"Path=/", "HttpOnly", "SameSite=Lax"}
+    assert cookie.startswith(f"{ENTRY}=")
+    assert set(attributes) == {"Path=/", "HttpOnly", "SameSite=Lax", "Secure"}
+    assert echo.asks(Cookie=cookie.removeprefix("__Host-Http-"), method="POST").status == 404
     assert end_of_nonce.startswith(f"{arrival.nonce.partition('=')[0]}=;")
     assert answer.one("Referrer-Policy") == "no-referrer"
     assert echo.asks(Cookie=cookie).status == 200
@@ -476,7 +478,7 @@ def test_a_code_works_once_and_for_one_session(echo: Echo, second: Echo) -> None
     assert (again.status, again.all("Set-Cookie")) == (404, [])
     assert second.asks(Cookie=cookie, method="POST").status == 404
     assert second.refused(cookie=cookie) == 404
-    planted = "ood_node=planted"  # by a service's own page: it gives nothing, and takes nothing
+    planted = f"{ENTRY}=planted"  # by a service's own page: it gives nothing, and takes nothing
     assert second.asks(Cookie=f"{planted}; {cookie}; {second.cookie}").status == 200
     for nonsense in ("", "?code=", "?code=x", f"?code={cookie.partition('=')[2]}"):
         answer = asked(echo.portal, "GET", f"/enter{nonsense}", echo.entered)
@@ -486,7 +488,13 @@ def test_a_code_works_once_and_for_one_session(echo: Echo, second: Echo) -> None
 def test_a_code_is_for_one_browser(echo: Echo) -> None:
     """Without its nonce, or with another one, it is used up."""
     others = echo.user.comes_to(echo.prefix).nonce
-    for nonce in ("", "ood_enter_0=x", others, others.replace("=", "0="), f"{others}; {others}"):
+    for nonce in (
+        "",
+        "__Host-Http-ood_enter_0=x",
+        others,
+        others.replace("=", "0="),
+        f"{others}; {others}",
+    ):
         arrival = echo.user.comes_to(echo.prefix)
         for theirs in (nonce, arrival.nonce):
             given = {"Host": echo.host, "Cookie": theirs}
@@ -638,6 +646,7 @@ def test_what_the_browser_gets_to_see(echo: Echo) -> None:
         ("Set-Cookie", " OOD_PORTAL =planted"),
         ("Set-Cookie", "ood_enter_01234567=planted; Path=/"),
         ("Set-Cookie", "__Host-ood_node=planted; Secure; Path=/"),
+        ("Set-Cookie", f"{ENTRY}=planted; Secure; HttpOnly; Path=/"),
         ("Set-Cookie", "=ood_node=planted"),
         ("Set-Cookie", "__Host-ood_portal=planted; Secure; Path=/"),
         ("Connection", "X-Named"),

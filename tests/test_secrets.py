@@ -18,9 +18,9 @@ import yaml
 from ood.apps.definition import AppDefinition
 from ood.config import ROOT
 from tests.conftest import RunningPortal, wait_until
+from tests.echo import HereUser, asked
 from tests.shells import Line
 from tests.test_apps import container_app, job_files  # noqa: F401 - a fixture
-from tests.test_proxy import HereUser, asked
 from tests.test_transfers import Copier
 from tests.test_uploads import Uploader
 from tests.webuser import WebUser
@@ -218,12 +218,13 @@ def test_nobody_else_sees_a_secret(stack: Stack) -> None:
     wait_until(lambda: card(lab)["connect_url"], 120)
     connection = stack.run(f"cat {card(lab)['context_directory']}/connection.yml")
     secret["JupyterLab's password"] = yaml.safe_load(connection)["password"]
-    answer, _ = user.request("GET", f"/node/{lab}/lab")
-    ticket = (answer.getheader("Location") or "").removeprefix(f"http://localhost:{portal.port}")
-    secret["ticket"] = ticket.partition("=")[2]
-    cookie = asked(portal, "GET", ticket, {}).one("Set-Cookie").partition(";")[0]
-    secret["service's cookie"] = cookie.partition("=")[2]
-    own = {"Cookie": cookie, "Origin": f"http://localhost:{portal.port}"}
+    arrival = user.comes_to(f"/node/{lab}/lab")
+    secret["code"] = arrival.path.partition("=")[2]
+    secret["nonce"] = arrival.nonce.partition("=")[2]
+    cookie = user.enters(f"/node/{lab}/lab")
+    secret["entry cookie"] = cookie.partition("=")[2]
+    host = arrival.origin.removeprefix("http://")
+    own = {"Cookie": cookie, "Host": host, "Origin": arrival.origin}
     assert asked(portal, "POST", f"/node/{lab}/api/kernels", own, b"{}").status == 201
     assert user.post(f"/sessions/{lab}/cancel", {})[0] == 303
     wait_until(lambda: card(lab)["status"] == "completed", 30)

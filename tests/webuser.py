@@ -13,6 +13,8 @@ from urllib.parse import urlencode
 
 from tests.conftest import RunningPortal
 
+ENTRY = "__Host-Http-ood_node"
+"""The cookie that lets into services."""
 FORM = {
     "cluster": "desktop",
     "registry_username": "alice",
@@ -112,7 +114,7 @@ class WebUser:
         )
         assert answer.status == 303, text
         cookies = answer.msg.get_all("Set-Cookie") or []
-        (entry,) = [c.partition(";")[0] for c in cookies if c.startswith("ood_node=")]
+        (entry,) = [c.partition(";")[0] for c in cookies if c.startswith(f"{ENTRY}=")]
         return entry
 
     @property

@@ -24,7 +24,7 @@ BEYOND_THE_PATH = frozenset(
 )
 WELL_FORMED = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ \t\x21-\x7e\x80-\xff]*")  # RFC 9110, 5
 OURS = frozenset({"date", "server"})  # gunicorn sets its own
-PORTAL_COOKIES = re.compile(r"((__Host-|__Secure-)?ood_.*)?", re.IGNORECASE)
+PORTAL_COOKIES = re.compile(r"((__(Host|Secure|Host-Http|Http)-)?ood_.*)?", re.IGNORECASE)
 """Names that only the portal sets. So has none at all: `=ood_node=x` comes back as `ood_node=x`."""
 
 

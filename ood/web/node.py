@@ -200,12 +200,15 @@ def _admit(code: str) -> BaseResponse:
 
 
 def _cookie_name(name: str) -> str:
-    """Browsers take a cookie with this prefix from this very host only, for all paths, by TLS."""
-    return f"__Host-{name}" if _secure() else name
+    """Browsers take a cookie with this prefix from this very host only, for all paths, with Secure,
+    and never from a page's script (RFC 6265bis, 4.1.3): no service can plant one."""
+    return f"__Host-Http-{name}" if _secure() else name
 
 
 def _secure() -> bool:
-    return bool(request.is_secure or current_app.config["SESSION_COOKIE_SECURE"])
+    """Whether browsers take Secure cookies here: by TLS, and from names of their own machine."""
+    on_this_machine = request.host.partition(":")[0].endswith("localhost")
+    return bool(request.is_secure or current_app.config["SESSION_COOKIE_SECURE"] or on_this_machine)
 
 
 def _set_cookie(response: BaseResponse, name: str, value: str, seconds: int | None = None) -> None:
