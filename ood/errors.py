@@ -3,7 +3,7 @@
     PortalError                 one clear sentence, and what to do next
     ├── ConfigError             a mistake in portal.yml, clusters.d or app_defs
     ├── NotFound                no such session, app or job (or not this user's)
-    │   └── ServiceRefused      connection.yml is not what the job wrote
+    │   └── ServiceRefused      the service may not be its owner's, or misbehaves
     ├── ServiceNotThere         the session's service is not up (yet, or any more)
     ├── InvalidForm             field errors, one sentence per field
     ├── LaunchFailed            the job files could not be written, or the job was refused

@@ -24,9 +24,11 @@ PREFERENCES: dict[str, str | bool | int] = {
     "network.captive-portal-service.enabled": False,
     "network.connectivity-service.enabled": False,
     "network.dns.disablePrefetch": True,
+    "remote.prefs.recommended": False,
     "toolkit.telemetry.reportingpolicy.firstRun": False,
 }
-"""Nothing but what keeps it from the network, and from pages of its own."""
+"""Nothing but what keeps it from the network, and from pages of its own: what it would set by
+itself to be driven changes how safe it is."""
 SECONDS = 30.0
 
 

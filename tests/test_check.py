@@ -246,3 +246,21 @@ def test_included_templates_are_checked_with_the_names_of_the_app(tmp_path: Path
     (mistake,), warnings = check_all(written(tmp_path, files))
     assert mistake == f"{tmp_path}/apps/shared/run.sh.j2: line 2: `context` has no `y`"
     assert warnings == []
+
+
+@pytest.mark.parametrize(
+    ("portal_yml", "said"),
+    [
+        ("apps_origin: https://*.apps.example", "portal_origin: is missing"),
+        ("portal_origin: https://portal.example", "apps_origin: is missing"),
+        (
+            "portal_origin: https://portal.example\napps_origin: https://apps.example",
+            "apps_origin: all services share this origin",
+        ),
+    ],
+)
+def test_where_services_are_served(tmp_path: Path, portal_yml: str, said: str) -> None:
+    files = {"portal.yml": portal_yml, "clusters.d/one.yml": "v2: {job: {adapter: slurm}}"}
+    mistakes, (warning,) = check_all(written(tmp_path, files))
+    assert mistakes == []
+    assert said in warning

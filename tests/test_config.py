@@ -271,3 +271,30 @@ def test_no_clusters_d_is_told(tmp_path: Path) -> None:
     clusters, problems = load_clusters(tmp_path / "clusters.d")
     assert clusters == {}
     assert "clusters.d: there is no such directory" in problems[0].message
+
+
+@pytest.mark.parametrize(
+    "origins",
+    [
+        ("https://apps.example", "https://apps.example"),
+        ("https://APPS.example:8443", "https://apps.example"),
+        ("https://portal.apps.example", "https://*.apps.example"),
+        ("http://x.y.localhost:8000", "http://*.localhost:8000"),
+    ],
+)
+def test_the_portals_host_name_is_not_one_for_services(
+    tmp_path: Path, origins: tuple[str, str]
+) -> None:
+    portal, apps = origins
+    text = f"portal_origin: {portal}\napps_origin: {apps}\n"
+    with pytest.raises(ConfigError, match="need host names of their own"):
+        load_settings(write(tmp_path, portal=text) / "portal.yml")
+
+
+def test_origins(tmp_path: Path) -> None:
+    for wrong in ("apps.example", "https://*", "https://a.*.example", "https://apps.example/", "*"):
+        for key in ("apps_origin", "portal_origin"):
+            with pytest.raises(ConfigError, match=key):
+                load_settings(write(tmp_path, portal=f"{key}: '{wrong}'") / "portal.yml")
+    text = "portal_origin: https://apps.example\napps_origin: https://*.apps.example\n"
+    assert load_settings(write(tmp_path, portal=text) / "portal.yml").apps_origin

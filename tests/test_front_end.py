@@ -17,13 +17,15 @@ import pytest
 
 from tests.conftest import ROOT, RunningPortal
 
-PORTAL, APPS = "ondemand.north.example", "apps.ondemand.north.example"
+ID = "01234567-89ab-4cde-8f01-23456789abcd"
+PORTAL, APPS = "ondemand.north.example", f"{ID}.apps.ondemand.north.example"
 SETTINGS = """\
 auth: {auth}
 portal_host: 127.0.0.1:1
 known_hosts: known_hosts
 front_ends: [unix]
-apps_origin: https://{apps}
+portal_origin: https://{portal}
+apps_origin: https://*.{apps}
 audit_log: audit.log
 """
 BY_HEADER = "credentials: certificate\nuser_ca: user_ca\n"
@@ -43,7 +45,10 @@ class Front:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        settings = SETTINGS.format(auth=auth, apps=f"{APPS}:{self.port}")
+        apps = APPS.partition(".")[2]
+        settings = SETTINGS.format(
+            auth=auth, portal=f"{PORTAL}:{self.port}", apps=f"{apps}:{self.port}"
+        )
         _make_key(directory / "user_ca")
         (directory / "known_hosts").touch()
         (directory / "clusters.d").mkdir()
@@ -124,7 +129,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [
             *("openssl", "req", "-x509", "-nodes", "-days", "2", "-subj", f"/CN={PORTAL}"),
             *("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-addext", f"subjectAltName=DNS:{PORTAL},DNS:{APPS}"),
+            *("-addext", f"subjectAltName=DNS:{PORTAL},DNS:*.{APPS.partition('.')[2]}"),
             *("-keyout", str(directory / "privkey.pem")),
             *("-out", str(directory / "fullchain.pem")),
         ],
@@ -160,10 +165,29 @@ def front(started: Callable[..., Front]) -> Front:
     return started("ssh")
 
 
-def test_only_the_two_host_names_lead_to_the_portal(front: Front) -> None:
-    for host, status in ((PORTAL, 200), (APPS, 200), ("other.example", 421)):
+def test_only_the_portals_and_services_host_names_lead_to_the_portal(front: Front) -> None:
+    shared = APPS.partition(".")[2]
+    for host, status in ((PORTAL, 200), (APPS, 200), (shared, 200), ("other.example", 421)):
         assert front.ask(host, "/healthz")[0].status == status
     assert front.ask(APPS, "/login")[0].status == 404
+
+
+def test_browsers_are_sent_between_the_portal_and_a_sessions_own_name(front: Front) -> None:
+    answer, _ = front.ask(APPS, f"/node/{ID}/lab")
+    assert answer.status == 303
+    location = answer.getheader("Location", "")
+    assert location.startswith(f"https://{PORTAL}:{front.port}/connect?state=")
+    nonce = answer.getheader("Set-Cookie", "")
+    assert nonce.startswith("__Host-Http-ood_enter_")
+    assert {"Secure", "HttpOnly", "Path=/"} <= {*nonce.split("; ")}
+    answer, page = front.ask(PORTAL, location.partition(str(front.port))[2])
+    assert (answer.status, answer.getheader("Location")) == (404, None)  # nobody is signed in
+    assert "you are signed out" in page
+    answer, _ = front.ask(PORTAL, f"/login?next=/node/{ID}/")
+    policy = answer.getheader("Content-Security-Policy", "")
+    assert f"form-action 'self' https://{APPS}:{front.port};" in policy
+    other = f"{ID[::-1]}.{APPS.partition('.')[2]}"
+    assert front.ask(other, f"/node/{ID}/lab")[0].status == 404
 
 
 def test_the_portal_knows_that_browsers_come_by_tls(front: Front) -> None:
@@ -186,7 +210,7 @@ def test_files_are_compressed_and_pages_are_not(front: Front) -> None:
 
 def test_websockets_reach_the_portal(front: Front) -> None:
     for host, said in ((APPS, "There is no such session"), (PORTAL, "There is no such page")):
-        answer, page = front.ask(host, "/node/x/", UPGRADE)
+        answer, page = front.ask(host, f"/node/{ID}/", UPGRADE)
         assert answer.status == 404
         assert said in page
 
