@@ -29,6 +29,7 @@ from ood.apps.names_check import Known
 from ood.apps.templates import check_names
 from ood.config import ROOT, Acl, Cluster, JobSettings, PortalSettings, load_clusters, load_settings
 from ood.errors import ConfigError
+from ood.proxy.origins import ServiceOrigins
 from ood.sessions.card import Card
 from ood.sessions.record import SessionRecord
 from ood.yaml_files import Keys, given_twice, mistake, read_yaml
@@ -116,6 +117,9 @@ def _origins(path: Path, settings: PortalSettings) -> Iterator[str]:
     if (apps is None) != (portal is None):
         missing = "apps_origin" if apps is None else "portal_origin"
         yield mistake(path, "is missing: without it nobody can connect to a service", [missing])
+    if apps is not None and not ServiceOrigins(apps).secure:
+        what = "without https, browsers do not protect the cookies that let into services"
+        yield mistake(path, what, ["apps_origin"])
     if apps is not None and not apps.partition("://")[2].startswith("*."):
         what = "all services share this origin, so one of a user's services can read and control "
         what += "the others. Use `*.` before the host name: docs/admin.md says what that needs"

@@ -47,8 +47,13 @@ def _peer(value: Any) -> Any:
 FrontEnd = Annotated[str, BeforeValidator(_peer)]
 
 
-def _with_port(value: Any) -> Any:
-    return value.replace("${PORT}", PORT) if isinstance(value, str) else value
+def _origin(value: Any) -> Any:
+    """An origin as browsers write it: without the port that its scheme has anyway."""
+    if not isinstance(value, str):
+        return value
+    return re.sub(
+        r"^(http(?=:.*:80$)|https(?=:.*:443$))(.*):\d+$", r"\1\2", value.replace("${PORT}", PORT)
+    )
 
 
 class _Settings(BaseModel):
@@ -119,12 +124,12 @@ class PortalSettings(_Settings):
     """A sign-in ends after so long, whatever happens."""
     audit_log: Path | None = None
     """One JSON line per event; absent: among the portal's own log."""
-    portal_origin: Annotated[str | None, BeforeValidator(_with_port)] = Field(
+    portal_origin: Annotated[str | None, BeforeValidator(_origin)] = Field(
         default=None, pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$"
     )
     """Where browsers open the portal. Services send those who have no entry yet back to it.
     `${PORT}` stands for the port the portal was started on. Absent: nothing can be connected to."""
-    apps_origin: Annotated[str | None, BeforeValidator(_with_port)] = Field(
+    apps_origin: Annotated[str | None, BeforeValidator(_origin)] = Field(
         default=None, pattern=r"^https?://(\*\.)?[A-Za-z0-9.-]+(:[0-9]{1,5})?$"
     )
     """Where services such as JupyterLab are served: other host names than the portal's, so that
@@ -172,7 +177,7 @@ class PortalSettings(_Settings):
                 ),
                 (
                     self.portal_origin is not None and self._serves_itself(self.portal_origin),
-                    "`portal_origin` and `apps_origin` need host names of their own",
+                    "the host name of `portal_origin` must not be one that `apps_origin` covers",
                 ),
                 (
                     token and (self.portal_host is not None or self.user_ca is not None),

@@ -15,7 +15,6 @@ from ood.auth.authority import UserAuthority
 from ood.auth.credentials import Credentials
 from ood.auth.signins import OneTimeToken, SignIn, SignIns
 from ood.config import Cluster, PortalSettings, load_clusters, permit
-from ood.errors import PortalError
 from ood.hosts.base import Command, Host, Stream
 from ood.hosts.pool import HostPool
 from ood.proxy.entry import Entries
@@ -64,8 +63,11 @@ class Portal:
         self.token = OneTimeToken()
         self.entries = Entries(self.sign_ins)
         self.origins = ServiceOrigins(settings.apps_origin) if settings.apps_origin else None
-        self.services = Services(lambda user, id: self.board(user).service(id), self._dial)
-        self.listeners = Listeners(self._start_on_node)
+        self.services = Services(
+            lambda user, id: self.board(user).service(id),
+            self._dial,
+            Listeners(self._start_on_node),
+        )
         self.tunnels = Tunnels()
         self.shells = Shells(
             self.sign_ins,
@@ -124,28 +126,19 @@ class Portal:
             return self.pool.portal_host(user)
         return self.pool.host(user, cluster.login_host)
 
-    def _dial(self, service: Service) -> Stream:
-        """A connection to a session's service, which is its owner's."""
-        stream = self._dial_port(service)
-        try:
-            self.listeners.demand_own(service)
-        except PortalError:
-            stream.close()
-            raise
-        return stream
-
     def _start_on_node(self, service: Service) -> Command:
         scheduler = scheduler_of(self.clusters[service.cluster_id], self.pool, service.user)
         return scheduler.start_on_node(service.job_id, service.node, ARGV)
 
-    def _dial_port(self, service: Service) -> Stream:
+    def _dial(self, service: Service) -> Stream:
         """A connection to whatever listens at the port of a service, from the back-end's own log-in
         host: that one reaches its nodes."""
         cluster = self.clusters[service.cluster_id]
+        submit_host = cluster.job.submit_host if cluster.job else None
         if cluster.job is not None and cluster.job.adapter == "local":
-            return self.pool.portal_host(service.user).dial("127.0.0.1", service.port)
-        address = cluster.login_host or (cluster.job.submit_host if cluster.job else None)
-        host = self.pool.submit_host(service.user, address)
+            host = self.pool.submit_host(service.user, submit_host)
+            return host.dial("127.0.0.1", service.port)
+        host = self.pool.submit_host(service.user, cluster.login_host or submit_host)
         return host.dial(service.node, service.port, DIAL_TIMEOUT)
 
     def _end_expired(self) -> None:
@@ -153,9 +146,8 @@ class Portal:
             time.sleep(EXPIRED_EVERY)
             try:
                 self.sign_ins.end_expired()
-                self.listeners.close_idle()
             except Exception:
-                log.exception("what has expired")
+                log.exception("a sign-in that expired")
 
     def _sign_in_ended(self, sign_in: SignIn, why: str, last: bool) -> None:
         self.audit.note("sign-out", sign_in.user, address=sign_in.address, reason=why)
@@ -167,7 +159,6 @@ class Portal:
             self.pool.forget(sign_in.user)
             self.asking.forget(sign_in.user)
             self.services.forget(sign_in.user)
-            self.listeners.forget(sign_in.user)
 
     def _shell_ended(self, shell: Shell, end: End) -> None:
         self.audit.note(

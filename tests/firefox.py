@@ -27,8 +27,8 @@ PREFERENCES: dict[str, str | bool | int] = {
     "remote.prefs.recommended": False,
     "toolkit.telemetry.reportingpolicy.firstRun": False,
 }
-"""Nothing but what keeps it from the network, and from pages of its own: what it would set by
-itself to be driven changes how safe it is."""
+"""Only what keeps Firefox off the network, and from opening pages of its own. The preferences that
+Firefox would otherwise set for automation weaken its security."""
 SECONDS = 30.0
 
 

@@ -158,6 +158,20 @@ def test_signing_out_closes_connections_within_a_second(
     assert ends == ["signed out"] * 2
 
 
+def test_signing_in_again_in_the_same_browser(start_site: Site) -> None:
+    site = start_site()
+    browser = WebUser(site, "alice")
+    for user in ("alice", "bob", "alice"):  # on a sign-in page that was left open
+        earlier = browser.cookie
+        form = {"username": user, "password": f"{user}-pw"}
+        assert browser.post("/login", form)[0] == 303
+        head, text = browser.request("GET", "/files/portal/home/" + user)
+        assert head.status == 200, text
+        other = WebUser(site)
+        other.become(Cookie=earlier)
+        assert other.request("GET", "/")[0].status == 302
+
+
 def test_an_idle_page_leads_to_sign_in_and_back(
     start_site: Site, devcluster: Devcluster, page: Page
 ) -> None:

@@ -257,6 +257,10 @@ def test_included_templates_are_checked_with_the_names_of_the_app(tmp_path: Path
             "portal_origin: https://portal.example\napps_origin: https://apps.example",
             "apps_origin: all services share this origin",
         ),
+        (
+            "portal_origin: http://portal.example\napps_origin: http://*.apps.example",
+            "apps_origin: without https",
+        ),
     ],
 )
 def test_where_services_are_served(tmp_path: Path, portal_yml: str, said: str) -> None:

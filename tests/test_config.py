@@ -287,7 +287,7 @@ def test_the_portals_host_name_is_not_one_for_services(
 ) -> None:
     portal, apps = origins
     text = f"portal_origin: {portal}\napps_origin: {apps}\n"
-    with pytest.raises(ConfigError, match="need host names of their own"):
+    with pytest.raises(ConfigError, match="must not be one that `apps_origin` covers"):
         load_settings(write(tmp_path, portal=text) / "portal.yml")
 
 
@@ -298,3 +298,14 @@ def test_origins(tmp_path: Path) -> None:
                 load_settings(write(tmp_path, portal=f"{key}: '{wrong}'") / "portal.yml")
     text = "portal_origin: https://apps.example\napps_origin: https://*.apps.example\n"
     assert load_settings(write(tmp_path, portal=text) / "portal.yml").apps_origin
+
+
+def test_origins_are_as_browsers_write_them(tmp_path: Path) -> None:
+    for given, written in (
+        ("https://*.apps.example:443", "https://*.apps.example"),
+        ("http://apps.example:80", "http://apps.example"),
+        ("http://apps.example:443", "http://apps.example:443"),
+        ("https://apps.example:8443", "https://apps.example:8443"),
+    ):
+        path = write(tmp_path, portal=f"apps_origin: {given}") / "portal.yml"
+        assert load_settings(path).apps_origin == written

@@ -7,7 +7,7 @@ import pytest
 from ood.auth.signins import SignIn, SignIns
 from ood.errors import NotFound
 from ood.proxy import entry as entry_module
-from ood.proxy.entry import CODE_SECONDS, Entries, Entry, new_nonce, state_of
+from ood.proxy.entry import CODE_SECONDS, Admission, Entries, Entry, new_nonce, state_of
 from ood.proxy.fence import from_another_session, policy, stays
 from ood.proxy.headers import to_browser, to_service
 from ood.proxy.origins import ServiceOrigins
@@ -27,10 +27,15 @@ class Room:
     def signs_in(self, user: str) -> SignIn:
         return self.sign_ins.add(user, frozenset(), "")
 
-    def enters(self, sign_in: SignIn, *cookies: str, session: str = ID) -> str:
+    def admits(
+        self, sign_in: SignIn, *cookies: str, session: str = ID, origin: str = "apps"
+    ) -> Admission:
         nonce = new_nonce()
         code = self.entries.code(Entry(sign_in, session), state_of(nonce), f"/node/{session}/")
-        return self.entries.exchange(code, [nonce], cookies).cookie
+        return self.entries.exchange(code, origin, [nonce], cookies)
+
+    def enters(self, sign_in: SignIn, *cookies: str, session: str = ID, origin: str = "a") -> str:
+        return self.admits(sign_in, *cookies, session=session, origin=origin).cookie
 
     def lets(self, *cookies: str, session: str = ID) -> str:
         """The user whom these cookies let into a session."""
@@ -50,10 +55,10 @@ def test_a_code_expires(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     late, in_time = (room.entries.code(entry, state_of(nonce), "/node/id/") for _ in range(2))
     assert CODE_SECONDS == 30
     clock.now += 29.9
-    assert room.entries.exchange(in_time, [nonce], []).entry == entry
+    assert room.entries.exchange(in_time, "apps", [nonce], []).entry == entry
     clock.now += 0.1
     with pytest.raises(NotFound):
-        room.entries.exchange(late, [nonce], [])
+        room.entries.exchange(late, "apps", [nonce], [])
 
 
 def test_a_code_is_for_the_browser_with_its_nonce_and_used_up_by_any(room: Room) -> None:
@@ -62,9 +67,9 @@ def test_a_code_is_for_the_browser_with_its_nonce_and_used_up_by_any(room: Room)
         code = room.entries.code(entry, state_of(nonce), "/")
         for brought in (nonces, [nonce]):
             with pytest.raises(NotFound, match="expired"):
-                room.entries.exchange(code, brought, [])
+                room.entries.exchange(code, "apps", brought, [])
     code = room.entries.code(entry, state_of(nonce), "/")
-    assert room.entries.exchange(code, [new_nonce(), nonce], []).entry == entry
+    assert room.entries.exchange(code, "apps", [new_nonce(), nonce], []).entry == entry
 
 
 def test_a_code_ends_with_its_sign_in(room: Room) -> None:
@@ -72,17 +77,19 @@ def test_a_code_ends_with_its_sign_in(room: Room) -> None:
     code = room.entries.code(Entry(alice, ID), state_of(nonce), "/")
     room.sign_ins.remove(alice.id, "signed out")
     with pytest.raises(NotFound):
-        room.entries.exchange(code, [nonce], [])
+        room.entries.exchange(code, "apps", [nonce], [])
 
 
-def test_a_browser_has_one_cookie_for_all_sessions_of_its_origin(room: Room) -> None:
+def test_a_browser_has_one_cookie_for_all_sessions_of_an_origin(room: Room) -> None:
     alice = room.signs_in("alice")
     cookie = room.enters(alice)
     assert room.lets(cookie) == "alice"
     assert room.lets(cookie, session=OTHER) == ""
     assert room.enters(alice, cookie, session=OTHER) == cookie
     assert room.lets(cookie) == room.lets(cookie, session=OTHER) == "alice"
-    assert room.enters(alice) != cookie  # another browser
+    assert room.enters(alice) == cookie  # from another tab, at the same time
+    assert room.enters(alice, origin="b") != cookie
+    assert room.enters(room.signs_in("alice")) != cookie  # another browser
     room.sign_ins.remove(alice.id, "signed out")
     assert room.lets(cookie) == ""
 
@@ -90,17 +97,13 @@ def test_a_browser_has_one_cookie_for_all_sessions_of_its_origin(room: Room) -> 
 def test_an_origin_is_one_users_at_a_time(room: Room) -> None:
     alice, bob = room.signs_in("alice"), room.signs_in("bob")
     first = room.enters(alice)
-    with pytest.raises(NotFound, match="Another user"):
-        room.enters(bob, first)
-    assert room.lets(first) == "alice"
     theirs = room.enters(bob)  # in another browser, even to a session of the same id
     for cookies in ((first, theirs), (theirs, first)):
         with pytest.raises(NotFound, match="Another user"):
             room.lets(*cookies)
     assert room.lets("planted", first, "") == "alice"
-    room.sign_ins.remove(alice.id, "signed out")
-    assert room.lets(first, theirs) == "bob"
-    assert room.lets(room.enters(bob, first)) == "bob"
+    again = room.enters(bob, first)  # in alice's browser, which ends her entry there
+    assert (room.lets(first), room.lets(again)) == ("", "bob")
 
 
 def test_signing_in_again_replaces_the_earlier_entries(room: Room) -> None:
@@ -112,20 +115,25 @@ def test_signing_in_again_replaces_the_earlier_entries(room: Room) -> None:
 
 def test_what_is_left_in_a_browser_is_kept_for_the_same_user_only(room: Room) -> None:
     def is_new(user: str, *cookies: str) -> bool:
-        nonce = new_nonce()
-        code = room.entries.code(Entry(room.signs_in(user), ID), state_of(nonce), "/")
-        return room.entries.exchange(code, [nonce], cookies).new_user
+        return room.admits(room.signs_in(user), *cookies).new_user
 
     alice = room.signs_in("alice")
     cookie = room.enters(alice)
     assert is_new("alice")  # nobody knows whose browser it was
-    assert not is_new("alice", cookie)
+    assert not room.admits(alice, origin="a").new_user  # another tab, a moment later
     room.sign_ins.remove(alice.id, "signed out")
     assert not is_new("alice", cookie)
     assert is_new("bob", cookie)
     assert is_new("alice", cookie, "planted")
     for forged in ("", ".", f"x.{cookie.partition('.')[2]}", f"{cookie.partition('.')[0]}.x"):
         assert is_new("alice", forged)
+
+
+def test_tabs_that_enter_at_once_each_use_their_own_nonce(room: Room) -> None:
+    alice, nonces = room.signs_in("alice"), [new_nonce(), new_nonce()]
+    codes = [room.entries.code(Entry(alice, ID), state_of(nonce), "/") for nonce in nonces]
+    for code, nonce in zip(codes, nonces, strict=True):
+        assert room.entries.exchange(code, "apps", nonces, []).state == state_of(nonce)
 
 
 def test_each_session_has_an_origin_of_its_own() -> None:
@@ -142,7 +150,8 @@ def test_each_session_has_an_origin_of_its_own() -> None:
         (f"{ID}.apps.example:8443", True),
         ("anything.apps.example:8443", True),
         (f"x.{ID}.APPS.example:8443", True),
-        ("apps.example:8443", False),
+        ("apps.example:8443", True),
+        ("apps.example", False),
         ("portal.example", False),
         ("evilapps.example:8443", False),
     ):
@@ -157,6 +166,14 @@ def test_one_origin_for_all() -> None:
     assert origins.serve("apps.example", ID)
     assert not origins.hold(f"{ID}.apps.example")
     assert not origins.serve("portal.example", ID)
+
+
+def test_where_browsers_take_secure_cookies() -> None:
+    for origin in ("https://apps.example", "https://*.a.example:444", "http://*.localhost:8000"):
+        assert ServiceOrigins(origin).secure, origin
+    assert ServiceOrigins("http://localhost:1").secure
+    for origin in ("http://apps.example", "http://*.apps.example", "http://evillocalhost"):
+        assert not ServiceOrigins(origin).secure, origin
 
 
 BASE = f"https://apps.example/node/{ID}/"

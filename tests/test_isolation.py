@@ -302,7 +302,7 @@ def test_another_users_page_does_not_run(
 
 
 def test_the_hostile_page_runs_for_bob_himself(scene: Scene, browser: Browser) -> None:
-    """It would be heard of."""
+    """The control: when the page does run, the attacker hears of it."""
     context = browser.new_context()
     page = context.new_page()
     Researcher(page, scene.portal).signs_in("bob")
@@ -421,7 +421,7 @@ def test_services_share_nothing_in_the_browser(carols: Page, scene: Scene) -> No
 
 
 def test_cookies_that_a_page_plants_let_in_nobody(carols: Page, scene: Scene) -> None:
-    """bob has carol run a page of his choice in her own container, and gives it what is his."""
+    """carol runs a page of bob's in her own container. It plants bob's cookies."""
     arrival = scene.arrives()
     entry = scene.bob.enters(scene.bobs.prefix)
     paths = ["/", "/enter", "/node/", scene.bobs.prefix, scene.first.prefix]

@@ -1,5 +1,5 @@
-"""A service is its owner's process, or nothing is sent to it: on a node of the devcluster, whose
-other users take a port as soon as it is free.
+"""The portal sends nothing to a service that is not its owner's process. Tested on a node of the
+devcluster, where other users take a port as soon as it is free.
 """
 
 from __future__ import annotations
@@ -8,20 +8,24 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import yaml
 from websockets.exceptions import InvalidStatus
 
 from ood.errors import CommandFailed, HostUnreachable, SchedulerError, ServiceRefused
-from ood.hosts.base import Command
+from ood.hosts.base import Command, Stream
 from ood.hosts.local import LocalHost
+from ood.proxy import listeners as listeners_module
 from ood.proxy.listeners import ARGV, Listeners
 from ood.sessions.service import Service
 from tests.conftest import ROOT, Devcluster, RunningPortal, wait_until
@@ -176,36 +180,77 @@ class Node:
 @pytest.fixture
 def listening() -> Iterator[int]:
     """A port of this machine at which its root listens."""
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield int(server.getsockname()[1])
+
+
+class Opened:
+    """A connection, as far as it matters here."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def connects(listeners: Listeners, service: Service) -> None:
+    """Connect to a service, which is proven to be its owner's."""
+    stream = Opened()
+    assert listeners.connect(service, lambda: cast(Stream, stream)) is cast(Stream, stream)
+    assert not stream.closed
 
 
 def test_whose_port_it_is(listening: int) -> None:
     node = Node()
     listeners = Listeners(node.start)
     for _ in range(3):
-        listeners.demand_own(_service(listening))
+        connects(listeners, _service(listening))
     with pytest.raises(HostUnreachable, match="Nothing answers at port"):
-        listeners.demand_own(_service(1))
+        connects(listeners, _service(1))
     assert node.started == 1
     as_nobody = Listeners(Node("setpriv", "--reuid=65534", "--clear-groups").start)
     with pytest.raises(ServiceRefused, match="Another user's program listens"):
-        as_nobody.demand_own(_service(listening))
-    listeners.close_idle(0)
-    listeners.demand_own(_service(listening))
-    assert node.started == 2
+        connects(as_nobody, _service(listening))
     listeners.forget(OWNER)
     as_nobody.forget(OWNER)
+
+
+def test_who_listened_before_is_not_taken_for_who_listens_after() -> None:
+    """Somebody else accepts the connection and goes, and then the owner's service begins."""
+    listeners = Listeners(Node().start)
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        service = _service(int(reserved.getsockname()[1]))
+    others: list[Opened] = []
+    began: list[socket.socket] = []
+
+    def dial() -> Stream:
+        """By the time that the connection is open, another socket listens."""
+        for earlier in began:
+            earlier.close()
+        began.append(socket.create_server(("127.0.0.1", service.port)))
+        others.append(Opened())
+        return cast(Stream, others[-1])
+
+    with pytest.raises(HostUnreachable, match="Nothing answers"):
+        listeners.connect(service, dial)
+    assert others == []  # nobody was even connected to
+    began.append(socket.create_server(("127.0.0.1", service.port)))
+    with pytest.raises(HostUnreachable, match="was starting"):
+        listeners.connect(service, dial)
+    assert [one.closed for one in others] == [True, True]
+    connects(listeners, service)
+    began[-1].close()
+    listeners.forget(OWNER)
 
 
 def test_a_greeting_is_no_answer(listening: int) -> None:
     node = Node("/bin/sh", "-c", 'echo "own own own"; echo; exec "$@"', "sh")
     listeners = Listeners(node.start)
-    listeners.demand_own(_service(listening))
+    connects(listeners, _service(listening))
     with pytest.raises(HostUnreachable):
-        listeners.demand_own(_service(1))
+        connects(listeners, _service(1))
     listeners.forget(OWNER)
 
 
@@ -215,7 +260,7 @@ def test_a_greeting_is_no_answer(listening: int) -> None:
 def test_no_answer_is_no_proof(listening: int, command: str) -> None:
     listeners = Listeners(Node("/bin/sh", "-c", command).start)
     with pytest.raises(HostUnreachable, match="could not check that Echo on node1 is yours"):
-        listeners.demand_own(_service(listening))
+        connects(listeners, _service(listening))
 
 
 def test_a_command_that_cannot_be_started_is_no_proof(listening: int) -> None:
@@ -225,22 +270,82 @@ def test_a_command_that_cannot_be_started_is_no_proof(listening: int) -> None:
             raise error
 
         with pytest.raises(HostUnreachable, match="could not check"):
-            Listeners(start).demand_own(_service(listening))
+            connects(Listeners(start), _service(listening))
+
+
+def all_at_once(work: Callable[[], None], number: int) -> None:
+    threads = [threading.Thread(target=work) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def test_one_command_serves_all_and_is_started_again(listening: int) -> None:
     node = Node()
     listeners = Listeners(node.start)
-    threads = [
-        threading.Thread(target=listeners.demand_own, args=[_service(listening)]) for _ in range(20)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    all_at_once(lambda: connects(listeners, _service(listening)), 20)
     assert node.started == 1
     subprocess.run(["pkill", "-f", "read -r mark port"], check=True)
     wait_until(lambda: subprocess.run(["pgrep", "-f", "read -r mark port"]).returncode != 0)
-    listeners.demand_own(_service(listening))
+    connects(listeners, _service(listening))
     assert node.started == 2
     listeners.forget(OWNER)
+
+
+def test_commands_are_few_and_kept_while_their_services_are_in_use(
+    listening: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Node()
+    listeners = Listeners(node.start)
+    services = [replace(_service(listening), node=f"node{n}") for n in range(5)]
+
+    def begun(*asked: Service) -> int:
+        before = node.started
+        for service in asked:
+            connects(listeners, service)
+        return node.started - before
+
+    assert begun(*services) == 5
+    assert begun(*services[2:]) == 0  # the last three
+    assert begun(services[0]) == 1  # in place of services[2]
+    assert begun(services[3], services[4], services[0]) == 0
+    listeners.close_unused([])  # they have just been asked
+    assert begun(services[0]) == 0
+    monkeypatch.setattr(listeners_module, "UNASKED", 0.0)
+    listeners.close_unused(services[:1])
+    assert begun(services[0]) == 0
+    assert begun(services[3]) == 1
+    listeners.forget(OWNER)
+    assert subprocess.run(["pgrep", "-f", "read -r mark port"]).returncode != 0
+
+
+def test_a_command_that_fails_is_not_tried_by_everybody(listening: int) -> None:
+    node = Node("/bin/sh", "-c", "sleep 0.5; exit 1")
+    listeners = Listeners(node.start)
+    refused: list[str] = []
+
+    def asks() -> None:
+        with pytest.raises(HostUnreachable) as error:
+            connects(listeners, _service(listening))
+        refused.append(error.value.message)
+
+    all_at_once(asks, 10)
+    assert len(refused) == 10
+    assert node.started == 1
+    with pytest.raises(HostUnreachable):  # another job's is
+        connects(listeners, replace(_service(listening), job_id="8"))
+    assert node.started == 2
+
+
+def test_signing_out_ends_a_command_that_is_only_starting(listening: int) -> None:
+    node = Node()
+
+    def start(service: Service) -> Command:
+        listeners.forget(OWNER)
+        return node.start(service)
+
+    listeners = Listeners(start)
+    with pytest.raises(HostUnreachable):
+        connects(listeners, _service(listening))
+    assert subprocess.run(["pgrep", "-f", "read -r mark port"]).returncode != 0

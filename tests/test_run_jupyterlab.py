@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -29,6 +29,9 @@ import numpy as np, matplotlib.pyplot as plt
 x = np.linspace(0, 7, 200)
 plt.plot(x, np.sin(x))
 plt.savefig("/safe_data/sine.png")"""
+SHOWS = """\
+import matplotlib.pyplot as plt
+plt.plot([1, 2])"""
 LARGE_OUTPUT = """\
 from IPython.display import display
 display({"text/plain": "sent", "application/x-large": "x" * 20_000_000}, raw=True)"""
@@ -282,6 +285,29 @@ def test_nobody_sees_the_password(place: Place) -> None:
     assert files == [connection]
     card.get_by_role("button", name="Cancel").click()
     ada.watches(card, "completed", 10)
+
+
+def test_jupyterlab_where_all_services_share_an_origin(
+    start_site: Callable[..., RunningPortal], page: Page
+) -> None:
+    """Within the policy that keeps its pages to its own session."""
+    ada = Researcher(page, start_site(apps_origin="http://localhost:${PORT}"))
+    ada.signs_in("alice")
+    card = ada.launches_jupyterlab(cluster="desktop", container_name="shared")
+    ada.watches(card, "running", 120)
+    lab = ada.connects(card)
+    assert lab.page.url.startswith(f"http://localhost:{ada.portal.port}/node/")
+    lab.opens_a_notebook()
+    expect(lab.runs(SHOWS).locator("img")).to_be_visible()
+    lab.saves()
+    lab.opens_a_terminal()
+    lab.types("echo $((6*7)) > /safe_outputs/answer")
+    lab.shows_files()
+    expect(lab.file("answer")).to_be_visible(timeout=30_000)
+    assert lab.downloads("answer").read_text() == "42\n"
+    assert lab.complaints == []
+    lab.shuts_down()
+    ada.watches(card, "completed", 20)
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
-"""What other users of a machine can read of secrets: every process's command line is open to them
-for as long as the process has it, and its environment is not."""
+"""Which secrets other users of a machine can read. A process's command line is open to them until
+the process ends or replaces it. Its environment is not."""
 
 from __future__ import annotations
 
@@ -313,8 +313,8 @@ def test_ces_pull_of_a_site(
     user: str,
     given: tuple[list[str], str] | None,
 ) -> None:
-    """Only a tool that says that it reads the token from standard input is given it there, and only
-    one that says something else gets it on its command line."""
+    """A tool gets the token on standard input if its --help says that it reads it there. Any other
+    tool gets it on its command line, but a tool that does not answer --help gets no token."""
     node.has(
         "ces-pull",
         f'[[ $1 != --help ]] || {{ {for_help}; exit; }}; printf "%s\\0" "$@" > given; cat > input',

@@ -44,11 +44,13 @@ class Entry:
 @dataclass(frozen=True)
 class Admission:
     """What a code was exchanged for: the entry cookie, and the path the browser wanted to go to.
-    `new_user`: what services left in this browser may be another user's."""
+    `state` is that of the nonce, which has been used. `new_user`: what services left in this
+    browser may be another user's."""
 
     cookie: str
     entry: Entry
     path: str
+    state: str
     new_user: bool
 
 
@@ -62,9 +64,10 @@ class _Code:
 
 @dataclass
 class _Browser:
-    """What one entry cookie lets into: sessions, by one sign-in."""
+    """What one entry cookie lets into: sessions that have this origin, by one sign-in."""
 
     sign_in: SignIn
+    origin: str
     session_ids: set[str] = field(default_factory=set)
 
 
@@ -101,11 +104,14 @@ class Entries:
             self._codes[code] = _Code(now, entry, state, path)
         return code
 
-    def exchange(self, code: str, nonces: Sequence[str], cookies: Sequence[str]) -> Admission:
-        """Exchange a code for an entry cookie. `nonces` and `cookies` are what the browser has.
+    def exchange(
+        self, code: str, origin: str, nonces: Sequence[str], cookies: Sequence[str]
+    ) -> Admission:
+        """Exchange a code for an entry cookie. `nonces` and `cookies` are what the browser has at
+        this origin. An entry of another user's ends.
 
-        Raises `NotFound` when the code is not (or no longer) good in this browser, and when another
-        user's entry is. A browser that comes again keeps its cookie, which its other tabs use.
+        Raises `NotFound` when the code is not (or no longer) valid in this browser. All tabs of one
+        sign-in have the same cookie.
         """
         states = [state_of(nonce) for nonce in nonces]
         with self._lock:
@@ -119,29 +125,34 @@ class Entries:
                 raise NotFound("This link has expired. Go back to the portal and press Connect.")
             entry = issued.entry
             self._browsers = {
-                key: kept for key, kept in self._browsers.items() if self._alive(kept.sign_in)
+                key: kept
+                for key, kept in self._browsers.items()
+                if self._alive(kept.sign_in)
+                and (key not in cookies or kept.sign_in is entry.sign_in)
             }
-            here = {key: self._browsers[key] for key in cookies if key in self._browsers}
-            if any(browser.sign_in.user != entry.user for browser in here.values()):
-                raise _two_users()
-            same = [key for key, browser in here.items() if browser.sign_in is entry.sign_in]
-            for key in here.keys() - same:  # of an earlier sign-in of the same user
-                del self._browsers[key]
+            same = [
+                key
+                for key, kept in self._browsers.items()
+                if kept.sign_in is entry.sign_in and kept.origin == origin
+            ]
             cookie = same[0] if same else self._new_cookie(entry.user)
-            browser = self._browsers.setdefault(cookie, _Browser(entry.sign_in))
+            browser = self._browsers.setdefault(cookie, _Browser(entry.sign_in, origin))
             browser.session_ids.add(entry.session_id)
-        known = bool(cookies) and all(self._is_of(key, entry.user) for key in cookies)
-        return Admission(cookie, entry, issued.path, new_user=not known)
+        known = bool(cookies or same) and all(self._is_of(key, entry.user) for key in cookies)
+        return Admission(cookie, entry, issued.path, issued.state, new_user=not known)
 
     def find(self, cookies: Sequence[str], session_id: str, sign_of_life: bool) -> Entry | None:
         """The entry to a session that these cookies are for, if their sign-in is still good.
 
-        A service's page can add cookies of the same name. One that lets in nobody changes nothing;
-        with another user's, `NotFound` is raised, as it cannot be known whose browser this is.
+        A service's page can add cookies of the same name. Cookies that open nothing are ignored.
+        Raises `NotFound` when two users' cookies arrive: nobody can know whose browser this is.
         """
         here = self._live(cookies)
         if len({browser.sign_in.user for browser in here}) > 1:
-            raise _two_users()
+            raise NotFound(
+                "Another user is still signed in to services in this browser. Close all browser "
+                "windows, then sign in to the portal and press Connect again."
+            )
         for browser in here:
             if session_id in browser.session_ids:
                 self._sign_ins.find(browser.sign_in.id, sign_of_life)
@@ -173,10 +184,3 @@ class Entries:
 
     def _mark(self, secret: str, user: str) -> str:
         return hmac.new(self._key, f"{secret} {user}".encode(), hashlib.sha256).hexdigest()
-
-
-def _two_users() -> NotFound:
-    return NotFound(
-        "Another user is still signed in to services in this browser. Close all its windows, then "
-        "sign in to the portal and press Connect again."
-    )

@@ -1,6 +1,6 @@
 """What keeps a service's page to its own session. Pure.
 
-Most of it is the browser's to hold, by headers that the portal puts on each answer of a service in
+The browser enforces most of it, by headers that the portal puts on each answer of a service in
 place of the service's own. Where all services share an origin, the rest of the same-origin policy
 does not help, so a Content-Security-Policy with paths (https://www.w3.org/TR/CSP3/#match-paths)
 keeps a page's requests, frames and forms below its own session's path.
@@ -15,8 +15,8 @@ from ood.proxy.headers import Headers
 
 REPLACED = frozenset({"cross-origin-opener-policy", "cross-origin-resource-policy"})
 CLEAR = '"cache", "storage"'
-"""`Clear-Site-Data`: what services left in a browser. Cookies stay: browsers clear those of the
-whole domain, the portal's among them."""
+"""`Clear-Site-Data`: what services left in a browser. Cookies are not in the list: browsers would
+clear those of the whole domain, including the portal's."""
 
 
 def fenced(passed: Headers, base: str, shared: bool) -> Headers:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
-TARGET = re.compile(r"/node/([0-9a-f-]{36})/")
+TARGET = re.compile(r"/node/([0-9a-f-]{36})/[^\x00-\x20\x7f]*")
 
 
 def session_of(path: str) -> str | None:
     """The session whose service has this path; None when it is not a service's."""
-    found = TARGET.match(path)
+    found = TARGET.fullmatch(path)
     return found[1] if found else None
 
 
@@ -22,6 +22,9 @@ class ServiceOrigins:
         self.shared = not host.startswith("*.")
         self._scheme = scheme
         self._host = host.removeprefix("*.")
+        name = self._host.partition(":")[0]
+        self.secure = scheme == "https" or name == "localhost" or name.endswith(".localhost")
+        """Whether browsers take Secure cookies there: by TLS, and from their own machine."""
 
     def of(self, session_id: str) -> str:
         """The origin of a session's service, as in `https://ID.apps.example`."""
@@ -30,9 +33,8 @@ class ServiceOrigins:
 
     def hold(self, host: str) -> bool:
         """Whether a request's `Host` is for services, and so never for the portal's own pages."""
-        if self.shared:
-            return host.lower() == self._host
-        return host.lower().endswith(f".{self._host}")
+        name = host.lower()
+        return name == self._host or (not self.shared and name.endswith(f".{self._host}"))
 
     def serve(self, host: str, session_id: str) -> bool:
         """Whether a request's `Host` is where this session's service is served."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from ood.errors import HostUnreachable, PortalError
 from ood.hosts.base import Stream
 from ood.proxy.headers import to_service
+from ood.proxy.listeners import Listeners
 from ood.proxy.upstream import Upstream
 from ood.sessions.service import Service
 
@@ -60,13 +61,17 @@ class Reached:
 
 class Services:
     """All services in use. `find` asks a user's board for a session's service, `dial` opens a
-    connection to one; both raise `PortalError`."""
+    connection to one, which `listeners` proves to be its owner's; all raise `PortalError`."""
 
     def __init__(
-        self, find: Callable[[str, str], Service], dial: Callable[[Service], Stream]
+        self,
+        find: Callable[[str, str], Service],
+        dial: Callable[[Service], Stream],
+        listeners: Listeners,
     ) -> None:
         self._find = find
         self._dial = dial
+        self._listeners = listeners
         self._lock = threading.Lock()
         self._known: dict[str, Reached] = {}
         self._places = threading.BoundedSemaphore(ALL_PLACES)
@@ -141,6 +146,7 @@ class Services:
             gone = [self._known.pop(id) for id in theirs]
         for known in gone:
             known.upstream.close_idle(0.0)
+        self._listeners.forget(user)
 
     def _ask(self, user: str, session_id: str) -> Reached:
         try:
@@ -168,7 +174,8 @@ class Services:
 
     def _remember(self, service: Service) -> Reached:
         """Requires `self._lock`."""
-        known = Reached(service, Upstream(lambda: self._dial(service)), time.monotonic())
+        dial = lambda: self._listeners.connect(service, lambda: self._dial(service))  # noqa: E731
+        known = Reached(service, Upstream(dial), time.monotonic())
         self._known[service.session_id] = known
         return known
 
@@ -179,5 +186,7 @@ class Services:
             with self._lock:
                 unused = [id for id, known in self._known.items() if now - known.used_at > UNUSED]
                 tidied = [self._known.pop(id) for id in unused] + list(self._known.values())
+                in_use = [known.service for known in self._known.values()]
             for known in tidied:
                 known.upstream.close_idle(IDLE_CONNECTION)
+            self._listeners.close_unused(in_use)

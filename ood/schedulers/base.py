@@ -192,9 +192,9 @@ class Scheduler(ABC):
 
     @abstractmethod
     def start_on_node(self, job_id: str, node: str, argv: Sequence[str]) -> Command:
-        """Start a command on a node of a running job, within the job: it ends with it at the
-        latest. The caller closes it. Raises as `Host.start` does; when the job has ended, or the
-        scheduler refuses, the command ends at once and says so."""
+        """Start a command on a node of a running job, as part of the job. The command ends when the
+        job ends, if not before. The caller closes it. Raises as `Host.start` does. If the job has
+        ended, or the scheduler refuses, the command ends at once and prints why."""
 
     @abstractmethod
     def cancel(self, job_id: str) -> None:

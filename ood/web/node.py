@@ -15,7 +15,6 @@ from flask import (
     Blueprint,
     Flask,
     Response,
-    current_app,
     g,
     make_response,
     redirect,
@@ -39,7 +38,6 @@ from ood.proxy.origins import session_of
 from ood.proxy.services import Reached
 from ood.proxy.upstream import Answer, ServiceSilent
 from ood.schedulers.base import JobStatus
-from ood.sessions.card import Card
 from ood.sessions.service import service_path
 from ood.web.here import ServiceResponse, note, on_services_origin, portal
 from ood.web.upgrades import connection_of_request, take_over
@@ -47,7 +45,7 @@ from ood.web.upgrades import connection_of_request, take_over
 bp = Blueprint("node", __name__)
 log = logging.getLogger(__name__)
 
-NONCE_SECONDS = 60
+NONCE_SECONDS = 600  # somebody may have to sign in meanwhile
 STATE = re.compile(r"[0-9a-f]{64}")
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 # Seconds until a service has to begin its answer.
@@ -100,8 +98,8 @@ def connect() -> BaseResponse:
 
 
 def _check(session_id: str) -> BaseResponse | None:
-    """Make sure that the signed-in user may go to this session's service, and does. The page to
-    show when it is not there (yet); None when it is."""
+    """Make sure that this is the signed-in user's own session, and a visit in a window. Return the
+    page to show while the service is not there (yet); None when it is."""
     if request.method not in ("GET", "HEAD"):
         raise NotFound("There is no such page.")
     if not _is_visit():
@@ -115,8 +113,8 @@ def _check(session_id: str) -> BaseResponse | None:
 
 
 def _is_visit() -> bool:
-    """Whether somebody goes to an address, in a window: nothing else is a way in. (Where there is
-    no TLS, browsers do not say.)"""
+    """Whether this is a visit to an address in a window: nothing else may enter. (Without TLS,
+    browsers do not send these headers.)"""
     return (
         request.method in ("GET", "HEAD")
         and request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
@@ -130,8 +128,8 @@ def _origin(session_id: str) -> str:
     origins = portal().origins
     if origins is None or portal().settings.portal_origin is None:
         raise PortalError(
-            "This portal has no address for services. Tell your administrator to set portal_origin "
-            "and apps_origin."
+            "This portal is not set up to connect to services. Ask your administrator to set "
+            "portal_origin and apps_origin."
         )
     return origins.of(session_id)
 
@@ -182,18 +180,13 @@ def _ask_portal(target: str) -> BaseResponse:
 
 
 def _admit(code: str) -> BaseResponse:
-    nonces = {
-        name: request.cookies.getlist(name)
-        for name in request.cookies
-        if name.startswith(_cookie_name(NONCE_COOKIE))
-    }
-    every = [nonce for found in nonces.values() for nonce in found]
-    admission = portal().entries.exchange(code, every, _entry_cookies())
+    prefix = _cookie_name(NONCE_COOKIE)
+    nonces = [value for name, value in request.cookies.items(True) if name.startswith(prefix)]
+    admission = portal().entries.exchange(code, request.host, nonces, _entry_cookies())
     note("connect", admission.entry.user, object=admission.entry.session_id)
     response = _go_on(admission.path)
     _set_cookie(response, _cookie_name(ENTRY_COOKIE), admission.cookie)
-    for name in nonces:
-        _set_cookie(response, name, "", 0)
+    _set_cookie(response, prefix + admission.state[:8], "", 0)  # other tabs still need theirs
     if admission.new_user:
         response.headers["Clear-Site-Data"] = CLEAR
     return response
@@ -206,9 +199,8 @@ def _cookie_name(name: str) -> str:
 
 
 def _secure() -> bool:
-    """Whether browsers take Secure cookies here: by TLS, and from names of their own machine."""
-    on_this_machine = request.host.partition(":")[0].endswith("localhost")
-    return bool(request.is_secure or current_app.config["SESSION_COOKIE_SECURE"] or on_this_machine)
+    origins = portal().origins
+    return origins is not None and origins.secure
 
 
 def _set_cookie(response: BaseResponse, name: str, value: str, seconds: int | None = None) -> None:
@@ -286,9 +278,16 @@ def _entry(session_id: str, upgrading: bool = False) -> Entry | None:
         raise Forbidden("This request came from another site.")
     if site not in (None, "none", "same-origin") and not going_there:
         raise Forbidden("This request came from another site.")
-    if site == "same-origin" and from_another_session(request.referrer, _base(session_id)):
+    if site == "same-origin" and _comes_from_another(session_id):
         raise Forbidden("This request came from another session.")
     return entry
+
+
+def _comes_from_another(session_id: str) -> bool:
+    """Whether a page of another session asks, where they share an origin."""
+    origins = portal().origins
+    shared = origins is not None and origins.shared
+    return shared and from_another_session(request.referrer, _base(session_id))
 
 
 def _no_entry() -> NotFound:
@@ -336,8 +335,7 @@ def _pass_on(entry: Entry) -> BaseResponse:
     except (ServiceNotThere, HostUnreachable) as error:
         log.info("%s %s: %s %s", request.method, entry.session_id, error, error.detail)
         if request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate":
-            said = Response(f"{error.message}\n", 504, mimetype="text/plain")
-            return _clearing(said, portal().board(entry.user).find(entry.session_id))
+            return Response(f"{error.message}\n", 504, mimetype="text/plain")
         sessions = f"{portal().settings.portal_origin}{url_for('sessions.index')}"
         return _waiting(entry.user, entry.session_id, error.message, sessions)
 
@@ -351,7 +349,7 @@ def _to_browser(given: Headers, session_id: str) -> Headers:
     for name, value in passed:
         if origins.shared and name.lower() == "location" and not stays(value, here, base):
             raise ServiceRefused(
-                "This service redirects to an address that is not its own. The portal stopped it."
+                "This service redirected to an address outside its session. The portal stopped it."
             )
     return fenced(passed, base, origins.shared)
 
@@ -390,11 +388,6 @@ def _waiting(user: str, session_id: str, message: str, sessions: str) -> Respons
     if not ended:
         response.headers["Refresh"] = "3"
         response.headers["Retry-After"] = "3"
-    return _clearing(response, card)
-
-
-def _clearing(response: Response, card: Card) -> Response:
-    """Have the browser remove what the service of a session that has ended left there."""
-    if card.status is JobStatus.COMPLETED and on_services_origin():
+    elif on_services_origin():  # nobody needs any more what the service left in the browser
         response.headers["Clear-Site-Data"] = CLEAR
     return response

@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from ood.auth.signins import SignIn
 from ood.errors import NotFound
-from ood.web.errors import sign_in_again
+from ood.web.errors import sign_in_again, this_page
 from ood.web.front_end import USER
 from ood.web.here import ServiceResponse, note, on_services_origin, portal
 
@@ -88,14 +88,14 @@ def _keep_origins_apart() -> BaseResponse | None:
     g.on_services_origin = on_services_origin()
     if g.on_services_origin and request.endpoint in SERVICE_PAGES:
         if "Service-Worker" in request.headers and request.endpoint != "node.http":
-            # Its scope would be all services, and more than one session's.
-            raise Forbidden("A service worker is for one session only.")
+            # Its scope could cover more than one session's service.
+            raise Forbidden("A service worker must stay within its own session.")
         return None
     name, _, port = request.host.partition(":")
     on_this_machine = portal().settings.portal_origin == f"http://127.0.0.1:{port}"
     if name == "localhost" and on_this_machine and request.method == "GET":
-        # This machine's name was typed for its address, where sign-ins are.
-        return redirect(f"http://127.0.0.1:{port}{request.full_path.removesuffix('?')}")
+        # Somebody typed `localhost`. Sign-ins belong to 127.0.0.1.
+        return redirect(f"http://127.0.0.1:{port}{this_page()}")
     if g.on_services_origin:
         raise NotFound("This address is for services only. The portal has another one.")
     if request.endpoint in PORTAL_HAS_NOT:

@@ -182,9 +182,10 @@ def _password_page(target: str, status: int = 200, **given: str) -> Response:
 
 
 def _sign_in(user: str, groups: frozenset[str]) -> None:
-    """Sign in. Whoever was signed in at this browser is not any more, at services included."""
-    if current_user.is_authenticated:
-        portal().sign_ins.remove(current_user.id, "somebody signed in again")
+    """Sign in. Whoever was signed in at this browser is signed out, of services too."""
+    earlier = current_user.id if current_user.is_authenticated else None
     session.clear()
     login_user(portal().sign_ins.add(user, groups, request.remote_addr or ""))
     note("sign-in", user)
+    if earlier is not None:  # only now: the same user's connections go on
+        portal().sign_ins.remove(earlier, "signed in again")
