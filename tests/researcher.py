@@ -114,11 +114,17 @@ class Researcher:
         return lab
 
     def presses_launch_and_sees_the_card(self) -> Locator:
+        known = self._session_ids()
         self.presses_launch()
         expect(self.page.get_by_role("heading", name="My Interactive Sessions")).to_be_visible()
-        newest = self.page.locator("article.card").first
-        session_id = newest.get_attribute("data-session-id")
+        (session_id,) = self._session_ids() - known
         return self.page.locator(f"article[data-session-id='{session_id}']")
+
+    def _session_ids(self) -> set[str]:
+        answer = self.page.request.get(
+            f"{self.portal.url}/sessions", headers={"Accept": "application/json"}
+        )
+        return {session["id"] for session in answer.json()["sessions"]}
 
     def presses_launch(self) -> None:
         self.page.get_by_role("button", name="Launch").click()
