@@ -215,17 +215,6 @@ def test_whose_port_it_is(listening: int) -> None:
     as_nobody.forget(OWNER)
 
 
-def test_without_ss_proc_says_the_same(listening: int, tmp_path: Path) -> None:
-    for tool in ("id", "awk", "ls", "sh"):
-        (tmp_path / tool).symlink_to(str(shutil.which(tool)))
-    node = Node("env", f"PATH={tmp_path}", "/bin/sh", "-c", 'eval "${1#*/sbin}"', "sh", ARGV[2])
-    listeners = Listeners(lambda _: LocalHost().start(node.prefix))
-    connects(listeners, _service(listening))
-    with pytest.raises(HostUnreachable, match="Nothing answers at port"):
-        connects(listeners, _service(1))
-    listeners.forget(OWNER)
-
-
 def test_who_listened_before_is_not_taken_for_who_listens_after() -> None:
     """Somebody else accepts the connection and goes, and then the owner's service begins."""
     listeners = Listeners(Node().start)

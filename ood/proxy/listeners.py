@@ -9,7 +9,6 @@ the owner's, before the connection was opened and after it, are what was reached
 from __future__ import annotations
 
 import logging
-import re
 import secrets
 import threading
 import time
@@ -32,22 +31,17 @@ MAX_ANSWER = 64 * 1024  # bytes, with what start-up files print
 KEPT = 3
 """Commands of one user at a time: each takes a place among the channels of an SSH connection."""
 
-# Each line that comes in is MARK PORT. Each answer is MARK and the owner's number, a line for each
-# socket that listens at the port, and MARK. ss(8) asks the kernel for just these; where it is
-# missing, /proc/net/tcp has them (proc(5)) among all others. ss leaves out `uid:0`.
+# Each line that comes in is MARK PORT, the port as /proc/net/tcp has it (proc(5)); each answer is
+# MARK and what listens there: `own` and the sockets' inodes, `other` or `none`. State 0A is LISTEN.
 WATCH = r"""
-PATH=$PATH:/usr/sbin:/sbin
 me=$(id -u)
-listening() { # PORT
-  ss -Hltne "sport = :$1" 2> /dev/null ||
-    awk -v port="$(printf ':%04X' "$1")" '
-      $4 == "0A" && substr($2, length($2) - 4) == port { print "uid:" $8 " ino:" $10 }
-    ' /proc/net/tcp $(ls /proc/net/tcp6 2> /dev/null)
-}
 while read -r mark port; do
-  echo "$mark $me"
-  listening "$port"
-  echo "$mark"
+  awk -v mark="$mark" -v port=":$port" -v me="$me" '
+    $4 != "0A" || substr($2, length($2) - 4) != port { next }
+    $8 == me { own = own " " $10; next }
+    { other++ }
+    END { print mark, other ? "other" : own ? "own" own : "none" }
+  ' /proc/net/tcp $(ls /proc/net/tcp6 2> /dev/null)
 done
 """
 ARGV = ("/bin/sh", "-c", WATCH)
@@ -220,34 +214,22 @@ class _Node:
 
 
 def _ask(command: Command, port: int, seconds: float) -> str:
-    """What listens at a port: `own` and the sockets' inodes, `other` or `none`."""
     mark = secrets.token_hex(8)
     # A command that says nothing is closed, which ends `read`.
     too_late = threading.Timer(seconds, command.close)
     too_late.start()
     try:
-        command.write(f"{mark} {port}\n".encode())
+        command.write(f"{mark} {port:04X}\n".encode())
         printed = b""
         while len(printed) < MAX_ANSWER:
             part = command.read(4096)
             if not part:
                 raise CommandFailed("It gave no answer.", -1, command.said.strip()[-500:])
             printed += part
-            if found := re.search(ANSWER_LINES.replace("MARK", mark), printed.decode("latin-1")):
-                return _read(found["owner"], found["sockets"])
+            for line in printed.split(b"\n")[:-1]:
+                said, _, words = line.partition(b" ")
+                if said == mark.encode():
+                    return words.decode("ascii", "replace").strip()
         raise CommandFailed("It gave no answer.", -1, "it printed too much")
     finally:
         too_late.cancel()
-
-
-ANSWER_LINES = r"(?ms)^MARK (?P<owner>[0-9]+)\n(?P<sockets>.*?)^MARK$"
-
-
-def _read(owner: str, sockets: str) -> str:
-    inodes = []
-    for line in sockets.splitlines():
-        uid, inode = re.search(r"\buid:([0-9]+)", line), re.search(r"\bino:([0-9]+)", line)
-        if inode is None or (uid[1] if uid else "0") != owner:
-            return "other"
-        inodes.append(inode[1])
-    return f"own {' '.join(sorted(inodes))}" if inodes else "none"
