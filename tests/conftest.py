@@ -75,10 +75,11 @@ def devcluster() -> Iterator[Devcluster]:
     was_up = subprocess.run([ROOT / "devcluster/host", "registry", "true"], capture_output=True)
     site = Devcluster()
     site.up()
-    # What earlier runs left takes cores, and makes pages long and slow.
-    for user in ("alice", "bob", "carol"):
-        site.host("alpha-login", "scancel", "--user", user)
-    site.host("alpha-login", "sh", "-c", "rm -rf /home/*/ondemand /home/*/outputs-*")
+    # What earlier runs left takes cores, makes pages long and slow, or opens a home to others.
+    for host in ("alpha-login", "beta-login"):
+        for user in ("alice", "bob", "carol"):
+            site.host(host, "scancel", "--user", user)
+        site.host(host, "sh", "-c", "rm -rf /home/*/ondemand /home/*/outputs-*; chmod 700 /home/*")
     yield site
     if was_up.returncode != 0:
         subprocess.run([ROOT / "devcluster/down"], check=True, timeout=60)

@@ -24,7 +24,7 @@ from ood.schedulers.slurm.reasons import FAMILIES, REASONS
 from ood.schedulers.slurm.refusals import REFUSALS, refusal
 from ood.sessions.causes import LOG_CAUSES
 from ood.web.topics import CODES, OUTCOMES, SENTENCES, topic_of
-from tests.conftest import RunningPortal, wait_until
+from tests.conftest import RunningPortal
 from tests.researcher import PREFILLED, Researcher, accessible
 from tests.test_web import Browser, ada, home, settings, stranger  # noqa: F401 - fixtures
 
@@ -299,11 +299,7 @@ def test_the_pages_are_accessible_at_all_widths(
     context = browser.new_context(color_scheme=theme, viewport={"width": 1280, "height": 800})
     page: Page = context.new_page()
     researcher = Researcher(page, embedded)
-    page.goto(f"{embedded.url}/login")
-    used = embedded.address
-    page.get_by_role("button", name="Print another").click()
-    wait_until(lambda: embedded.address != used)
-    researcher.opens_the_address()
+    researcher.signs_in()
     for path, name in ((STARTED, "getting-started"), (TROUBLE, "troubleshooting")):
         for width in (360, 1280, 1920):
             page.set_viewport_size({"width": width, "height": 800})
@@ -355,14 +351,7 @@ def test_somebody_new_gets_through_with_this_page_alone(
     new = Newcomer(page, portal)
     if place == "this machine":
         subprocess.run([ROOT / "ces/images/have", "jupyterlab"], check=True, timeout=600)
-        page.goto(f"{portal.url}/login")
-        used = portal.address
-        page.get_by_role("button", name="Print another").click()
-        wait_until(lambda: portal.address != used)
-        new.opens_the_address()
-    else:
-        new.signs_in("alice")
-        expect(page.get_by_role("button", name="Log Out")).to_be_visible()
+    new.signs_in()
     cluster = "Beta" if place == "unsynched" else "This machine"
     files = "that on Beta" if place == "unsynched" else "home directory"
 

@@ -268,11 +268,11 @@ def _nonce_for_the_domain(page: Page, scene: Scene) -> None:
 
 
 def _after_signing_out(page: Page, scene: Scene) -> None:
+    carol = Researcher(page, scene.portal)
     page.goto(f"{scene.portal.url}/")
-    page.get_by_role("button", name="Log Out").click()
-    expect(page.get_by_label("Password")).to_be_visible()
+    carol.signs_out()
     goes(page, scene.link())
-    Researcher(page, scene.portal).signs_in("carol")
+    carol.signs_in("carol")
     shows(page, scene, scene.first)
 
 
@@ -499,7 +499,7 @@ def test_two_users_of_one_browser_one_after_the_other(
     researcher = Researcher(carols, scene.portal)
     if signs_out:
         carols.goto(f"{scene.portal.url}/")
-        carols.get_by_role("button", name="Log Out").click()
+        researcher.signs_out()
         researcher.signs_in("bob")
     else:  # a sign-in form that was left open
         carols.goto(f"{scene.portal.url}/")
@@ -531,8 +531,9 @@ def test_two_users_of_one_browser_one_after_the_other(
 def test_the_same_user_finds_what_was_kept(carols: Page, scene: Scene) -> None:
     carols.evaluate("localStorage.kept = 'mine'")
     carols.goto(f"{scene.portal.url}/")
-    carols.get_by_role("button", name="Log Out").click()
-    Researcher(carols, scene.portal).signs_in("carol")
+    carol = Researcher(carols, scene.portal)
+    carol.signs_out()
+    carol.signs_in("carol")
     shows(carols, scene, scene.first)
     assert carols.evaluate("localStorage.kept") == "mine"
 

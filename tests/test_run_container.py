@@ -39,9 +39,7 @@ NASTY = (
 def ada(page: Page, embedded: RunningPortal) -> Iterator[Researcher]:
     """A researcher on the embedded default."""
     researcher = Researcher(page, embedded)
-    page.goto(f"{embedded.url}/login")
-    page.get_by_role("button", name="Print another address").click()
-    researcher.opens_the_address()
+    researcher.signs_in()
     yield researcher
     assert researcher.complaints == []
 
@@ -475,8 +473,7 @@ def test_pages_are_accessible(
         ada = Researcher(page, embedded)
         page.goto(f"{embedded.url}/login")
         accessible(page, f"login-{scheme}-{width}")
-        page.get_by_role("button", name="Print another address").click()
-        ada.opens_the_address()
+        ada.signs_in()
         for name, path in {
             "home": "/",
             "apps": "/apps",
@@ -508,9 +505,7 @@ def test_everything_works_without_javascript(browser: Browser, embedded: Running
     with browser.new_context(java_script_enabled=False) as context:
         page = context.new_page()
         ada = Researcher(page, embedded)
-        page.goto(f"{embedded.url}/login")
-        page.get_by_role("button", name="Print another address").click()
-        ada.opens_the_address()
+        ada.signs_in()
         page.goto(f"{embedded.url}/apps/container_app")
         # Nothing could bring it back when a cluster with GPUs is chosen.
         expect(page.get_by_label("Use GPU?")).to_be_visible()
@@ -527,8 +522,7 @@ def test_everything_works_without_javascript(browser: Browser, embedded: Running
         wait_until(lambda: status() == "completed", 30)
         with page.expect_navigation():
             page.locator("article.card").first.get_by_role("button", name="Delete").click()
-        with page.expect_navigation():
-            page.get_by_role("button", name="Log Out").click()
+        ada.signs_out()
         page.goto(f"{embedded.url}/sessions")
         expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 

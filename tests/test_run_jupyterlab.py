@@ -82,19 +82,10 @@ def place(page: Page, request: pytest.FixtureRequest) -> Iterator[Place]:
         # What `make run` starts in the background.
         subprocess.run([ROOT / "ces/images/have", "jupyterlab"], check=True, timeout=600)
         researcher = Researcher(page, embedded)
-        _signs_in_again(researcher)
+        researcher.signs_in()
         found = Place(researcher, "this_machine", str(home), f"{home}/safe_data")
     yield found
     assert researcher.complaints == []
-
-
-def _signs_in_again(researcher: Researcher) -> None:
-    if researcher.portal.registry_username:
-        researcher.signs_in("alice")
-        return
-    researcher.goes_to_the_sign_in()
-    researcher.page.get_by_role("button", name="Print another address").click()
-    researcher.opens_the_address()
 
 
 def _container(place: Place, card: Locator) -> str:
@@ -177,10 +168,10 @@ def test_coming_back_finds_the_kernel_as_it_was(place: Place) -> None:
     lab.opens_the_notebook_again("Untitled.ipynb")
     expect(lab.runs("print(kept)")).to_contain_text("42")
 
-    ada.page.get_by_role("button", name="Log Out").click()  # and its tab is still open
+    ada.signs_out()  # and its tab is still open
     wait_until(lambda: lab.asks("/api/kernels")[0] == 404, 10)
     lab.page.close()
-    _signs_in_again(ada)
+    ada.signs_in()
     ada.page.goto(f"{ada.portal.url}/sessions")
     lab = ada.connects(card)
     lab.opens_the_notebook_again("Untitled.ipynb")
@@ -189,7 +180,7 @@ def test_coming_back_finds_the_kernel_as_it_was(place: Place) -> None:
 
     ada.portal.kill()
     ada.portal.start()
-    _signs_in_again(ada)
+    ada.signs_in()
     ada.page.goto(f"{ada.portal.url}/sessions")
     assert ada.watches(card, "running", 20)
     lab = ada.connects(card)
@@ -372,7 +363,7 @@ def test_somebody_elses_page_is_not_shown_as_this_one(
 
 def test_pages_are_accessible(page: Page, embedded: RunningPortal) -> None:
     ada = Researcher(page, embedded)
-    _signs_in_again(ada)
+    ada.signs_in()
     page.goto(f"{embedded.url}/apps/jupyter_app")
     _accessible(page, "form")
     card = ada.launches_jupyterlab()

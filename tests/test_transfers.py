@@ -545,8 +545,9 @@ def test_what_makes_no_sense(far: Site, alices: Copier) -> None:
 
 
 def test_others_see_nothing_of_it(far: Site, alices: Copier, site_portal: RunningPortal) -> None:
-    far.at_source("echo 1 > f; chmod 600 f; chmod 755 . ..")
-    assert alices.goes(f"portal{far.source.directory}", "f", to=far.target.directory)[0] == 303
+    open_to_all = far.at_source("mktemp -d /tmp/open.XXXXXX").strip()
+    far.at_source(f"cd {open_to_all}; chmod 755 .; echo 1 > f; chmod 600 f")
+    assert alices.goes(f"portal{open_to_all}", "f", to=far.target.directory)[0] == 303
     alices.waits()
     bob = Copier(WebUser(site_portal, "bob"))
     assert bob.states == {}
@@ -554,10 +555,11 @@ def test_others_see_nothing_of_it(far: Site, alices: Copier, site_portal: Runnin
         assert bob.presses(id, "cancel") == 404
         bob.presses(id, "dismiss")
     assert len(alices.states) >= 1
-    assert bob.goes(f"portal{far.source.directory}", "f", to="/home/bob")[0] == 303
+    assert bob.goes(f"portal{open_to_all}", "f", to="/home/bob")[0] == 303
     assert "Permission denied" in bob.waits()
     for id in alices.states:
         alices.presses(id, "dismiss")
+    far.at_source(f"rm -r {open_to_all}")
 
 
 def test_a_site_can_turn_it_off_or_keep_it_in(

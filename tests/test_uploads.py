@@ -325,14 +325,15 @@ def test_a_full_disk_is_said_and_nothing_is_left(alices: Place, devcluster: Devc
 
 
 def test_what_the_host_does_not_permit(alices: Place, site: RunningPortal) -> None:
-    alices.run("chmod 555 .; chmod 755 ..")
-    bob = Uploader(WebUser(site, "bob"), alices.directory)
-    for user in (alices.user, bob):
+    shut = alices.run("mktemp -d /tmp/shut.XXXXXX").strip()
+    alices.run(f"chmod 555 {shut}")
+    for web in (alices.user.web, WebUser(site, "bob")):
+        user = Uploader(web, shut)
         status, answer = user.uploads("f", b"x")
         assert status == 403
-        assert answer["error"]["message"].startswith("You have no permission to write into /home")
+        assert answer["error"]["message"].startswith("You have no permission to write into /tmp")
         assert "no permission" in user.form({"f": b"x"})[1]
-    assert alices.left == []
+    assert alices.run(f"ls -A {shut} && rmdir {shut}") == ""
 
 
 # ---- Forms
