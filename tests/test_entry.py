@@ -8,7 +8,7 @@ from ood.auth.signins import SignIn, SignIns
 from ood.errors import NotFound
 from ood.proxy import entry as entry_module
 from ood.proxy.entry import CODE_SECONDS, Admission, Entries, Entry, new_nonce, state_of
-from ood.proxy.fence import from_another_session, policy, stays
+from ood.proxy.fence import fenced, from_another_session, policy, stays
 from ood.proxy.headers import to_browser, to_service
 from ood.proxy.origins import ServiceOrigins
 from tests.helpers import Clock
@@ -212,6 +212,17 @@ def test_the_policy_names_the_sessions_path_only() -> None:
     for name in ("default-src", "form-action", "base-uri"):
         assert directives[name].split()[0] == BASE
     assert policy(BASE).count("apps.example") == policy(BASE).count(f"apps.example/node/{ID}/")
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_browsers_ask_again_unless_the_service_says_otherwise(shared: bool) -> None:
+    def kept(*given: tuple[str, str]) -> list[str]:
+        headers = fenced(list(given), "https://apps.example/node/x/", shared)
+        return [value for name, value in headers if name.lower() == "cache-control"]
+
+    assert kept(("ETag", '"1"')) == ["private, no-cache"]
+    assert kept(("cache-control", "max-age=60")) == ["max-age=60"]
+    assert kept(("EXPIRES", "Thu, 01 Jan 2026 00:00:00 GMT")) == []
 
 
 def test_referrers() -> None:

@@ -28,6 +28,10 @@ def fenced(passed: Headers, base: str, shared: bool) -> Headers:
     replaced = REPLACED | {"referrer-policy"} if shared else REPLACED
     kept = [(name, value) for name, value in passed if name.lower() not in replaced]
     kept.append(("Cross-Origin-Resource-Policy", "same-origin"))
+    if {"cache-control", "expires"}.isdisjoint(name.lower() for name, _ in kept):
+        # Otherwise browsers decide by its age whether to show it again without asking (RFC 9111,
+        # 4.2.2), also after the entry has ended.
+        kept.append(("Cache-Control", "private, no-cache"))
     if not shared:
         return [*kept, ("Cross-Origin-Opener-Policy", "same-origin")]
     kept.append(("Cross-Origin-Opener-Policy", "noopener-allow-popups"))
