@@ -166,6 +166,10 @@ class Echo:
         given = {**self.entered, **{k.replace("_", "-"): v for k, v in headers.items()}}
         return asked(self.portal, method, self.prefix + path, given, body)
 
+    def its_page_gets(self) -> int:
+        """The status that a script of the service's own page gets."""
+        return self.asks(Sec_Fetch_Mode="cors", Sec_Fetch_Site="same-origin").status
+
     def told(
         self,
         path: str = "",

@@ -453,7 +453,7 @@ def test_a_full_cookie_jar_lets_in_nobody(carols: Page, scene: Scene) -> None:
     arrival = scene.arrives()
     carols.evaluate(FILLS, [scene.bob.enters(scene.bobs.prefix), arrival.nonce])
     asks = "path => fetch(path).then(answer => answer.status)"
-    assert carols.evaluate(asks, scene.first.prefix) == 404  # hers was forgotten
+    assert carols.evaluate(asks, scene.first.prefix) == 403  # hers was forgotten
     for address in (
         arrival.origin + arrival.path,
         f"{scene.bobs.origin}{scene.hostile}",
@@ -514,7 +514,7 @@ def test_two_users_of_one_browser_one_after_the_other(
     expect(carols.get_by_text("Signed in as bob")).to_be_attached()
     tab.wait_for_function("window.closed_by === 'portal'", timeout=5000)
     status = tab.evaluate("fetch(location.pathname).then(answer => answer.status)")
-    assert status == 404
+    assert status == 403
     goes(tab, f"{scene.second.origin}{scene.second.prefix}")
     expect(tab.get_by_text("There is no such session")).to_be_visible()
     shows(carols, scene, scene.bobs, "bob's own")

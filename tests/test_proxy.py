@@ -386,6 +386,7 @@ def test_sign_out_ends_websockets_and_requests(stack: Stack, echo: Echo) -> None
         stays.send("still here")
         assert stays.recv(5) == "still here"
     assert other.asks(Sec_Fetch_Mode="cors").status == 404
+    assert other.its_page_gets() == 403
     assert other.exchanges(unused).status == 404
     assert other.refused() == 404
     assert echo.asks().status == 200
@@ -758,6 +759,8 @@ def test_from_waiting_to_the_end(stack: Stack, launched: Callable[..., list[Echo
     assert f'href="{stack.portal.url}/sessions"' in answer.body.decode()
     assert echo.asks(Sec_Fetch_Mode="cors").status in (410, 504)  # a script gets no page
     assert echo.refused() >= 500
+    assert echo.user.post(f"/sessions/{echo.id}/delete", {})[0] == 303
+    assert echo.its_page_gets() == 403
 
 
 @only_devcluster
@@ -826,6 +829,7 @@ def test_edited_connection_is_refused(
         assert statuses <= {200, 404}, changes  # another service says 403 to this password
         assert len(seen.refusals) >= 1
         assert seen.refusals[0]["user"] == OWNER
+        assert seen.its_page_gets() == 403
         assert seen.refused() == 404
         assert seen.user.request("GET", seen.prefix)[0].status == 404
         assert seen.card["connect_url"] is None

@@ -170,6 +170,12 @@ def test_coming_back_finds_the_kernel_as_it_was(place: Place) -> None:
 
     ada.signs_out()  # and its tab is still open
     wait_until(lambda: lab.asks("/api/kernels")[0] == 404, 10)
+    asked: list[str] = []
+    lab.page.on("request", lambda request: asked.append(request.url))
+    # By an event: JupyterLab may be saying in a dialog that it has lost its server.
+    lab.page.locator("[data-command='filebrowser:refresh']").first.dispatch_event("click")
+    lab.page.wait_for_timeout(1000)  # it asked 100 times a second when it was answered 404
+    assert 1 <= len(asked) < 20, asked
     lab.page.close()
     ada.signs_in()
     ada.page.goto(f"{ada.portal.url}/sessions")

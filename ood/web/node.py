@@ -298,12 +298,24 @@ def _no_entry() -> NotFound:
 
 def _serve(session_id: str) -> BaseResponse:
     """Answer for a session's service, or lead a browser that has no entry to the portal for one."""
-    entry = _entry(session_id)
-    if entry is not None:
-        return _pass_on(entry)
-    if _is_visit():
-        return _ask_portal(_target(session_id))
-    raise _no_entry()
+    try:
+        entry = _entry(session_id)
+        if entry is not None:
+            return _pass_on(entry)
+        if _is_visit():
+            return _ask_portal(_target(session_id))
+        raise _no_entry()
+    except NotFound as error:
+        if _is_from_own_page():
+            # The page would take 404 for its service's answer. JupyterLab then asks for its top
+            # directory again at once, and never stops.
+            error.http_status = 403
+        raise
+
+
+def _is_from_own_page() -> bool:
+    """Whether a page of this origin asks by a script."""
+    return request.headers.get("Sec-Fetch-Site") == "same-origin" and not _is_visit()
 
 
 def _target(session_id: str) -> str:
