@@ -9,28 +9,25 @@ from flask import Flask
 from flask_wtf.csrf import CSRFProtect
 from htmx_flask import Htmx
 
-from ood import commands
+from ood import cli
 from ood.config import PortalSettings, load_settings
 from ood.portal import Portal
 from ood.web import (
     apps,
-    archives,
     errors,
-    files,
     filters,
     help,
     home,
     jobs,
-    look,
     menus,
     node,
     security,
     sessions,
     shell,
     signin,
-    transfers,
-    uploads,
+    theme,
 )
+from ood.web.files import archives, copies, pages, uploads
 from ood.web.front_end import FrontEnd
 
 
@@ -62,23 +59,23 @@ def create_app(settings: PortalSettings | None = None) -> Flask:
     for room in (
         errors,
         filters,
-        look,
+        theme,
         menus,
         signin,
         home,
         apps,
         sessions,
         jobs,
-        files,
+        pages,
         shell,
         help,
         uploads,
         archives,
-        transfers,
+        copies,
         node,
     ):
         room.init_app(app)
-    app.cli.add_command(commands.check)
+    app.cli.add_command(cli.check)
     app.wsgi_app = FrontEnd(app.wsgi_app, settings)  # type: ignore[method-assign]
     return app
 
@@ -86,11 +83,11 @@ def create_app(settings: PortalSettings | None = None) -> Flask:
 def create_checker() -> Flask:
     """All that `flask --app app check` needs: what it looks for may prevent a portal."""
     app = Flask(__name__)
-    app.cli.add_command(commands.check)
+    app.cli.add_command(cli.check)
     return app
 
 
 logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 # What it calls errors, such as a port where nobody listens, is raised to those who asked.
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
-app = create_checker() if commands.asked_to_check() else create_app()
+app = create_checker() if cli.asked_to_check() else create_app()

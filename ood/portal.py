@@ -8,30 +8,30 @@ import time
 from collections.abc import Set as AbstractSet
 
 from ood.apps.definition import AppDefinition, load_apps
-from ood.asking import Asking
 from ood.audit import AuditLog
 from ood.auth.attempts import Attempts
 from ood.auth.authority import UserAuthority
 from ood.auth.credentials import Credentials
 from ood.auth.signins import OneTimeToken, SignIn, SignIns
+from ood.background import BackgroundQuestions
 from ood.config import Cluster, PortalSettings, load_clusters, permit
 from ood.hosts.base import Command, Host, Stream
 from ood.hosts.pool import HostPool
-from ood.proxy.entry import Entries
 from ood.proxy.listeners import ARGV, Listeners
 from ood.proxy.origins import ServiceOrigins
 from ood.proxy.services import Services
+from ood.proxy.tickets import Tickets
 from ood.proxy.tunnels import Tunnels
+from ood.quotas import Turns
 from ood.schedulers.choose import scheduler_of
 from ood.sessions.board import Board
 from ood.sessions.service import Service
 from ood.sessions.store import SessionStore
 from ood.sessions.watch import Watch
-from ood.shells.limits import End
+from ood.shells.expiry import End
 from ood.shells.shell import Shell
 from ood.shells.shells import Shells
 from ood.transfers.transfers import Transfers
-from ood.transfers.turns import Turns
 
 DIAL_TIMEOUT = 5.0  # seconds
 EXPIRED_EVERY = 1.0  # seconds
@@ -54,14 +54,14 @@ class Portal:
         if settings.auth == "header" and {"127.0.0.1", "::1"} & {*settings.front_ends}:
             log.warning("front_ends: whoever may use this machine can sign in as anybody: use unix")
         self.pool = HostPool(settings.portal_host, settings.known_hosts, Credentials(authority))
-        self.asking = Asking()
+        self.questions = BackgroundQuestions()
         self.audit = AuditLog(settings.audit_log)
         self.attempts = Attempts()
         self.sign_ins = SignIns(
             settings.idle_minutes * 60, settings.absolute_hours * 3600, self._sign_in_ended
         )
         self.token = OneTimeToken()
-        self.entries = Entries(self.sign_ins)
+        self.tickets = Tickets(self.sign_ins)
         self.origins = ServiceOrigins(settings.apps_origin) if settings.apps_origin else None
         self.services = Services(
             lambda user, id: self.board(user).service(id),
@@ -110,7 +110,7 @@ class Portal:
                 SessionStore(self.pool.portal_host(user)),
                 self.clusters,
                 self.apps,
-                self.asking,
+                self.questions,
                 lambda cluster: scheduler_of(cluster, self.pool, user),
                 lambda cluster: self.home_on(user, cluster),
                 self.services.is_silent,
@@ -157,7 +157,7 @@ class Portal:
                 self._boards.pop(sign_in.user, None)
             self.transfers.forget(sign_in.user)
             self.pool.forget(sign_in.user)
-            self.asking.forget(sign_in.user)
+            self.questions.forget(sign_in.user)
             self.services.forget(sign_in.user)
 
     def _shell_ended(self, shell: Shell, end: End) -> None:

@@ -21,8 +21,8 @@ from app import create_app
 from ood.config import FilesSettings, PortalSettings
 from ood.errors import HostUnreachable
 from ood.hosts import trees
-from ood.web.file_edit import MAX_EDIT, mistake_in_text
-from ood.web.selection import as_value, from_value, mistake_in
+from ood.web.files.editor import MAX_EDIT, mistake_in_text
+from ood.web.files.selection import as_value, from_value, mistake_in
 from tests.test_files import NAMES, SCRIPT, Visitor, ada, address, home, running, settings
 from tests.test_web import Page
 

@@ -29,10 +29,10 @@ from ood.errors import HostUnreachable
 from ood.hosts.base import FileEntry, Host, shown
 from ood.hosts.local import LocalHost
 from ood.portal import Portal
-from ood.web.downloads import PDF, shown_type
+from ood.web.addresses import canonical, crumbs, files_address, files_on, is_possible
+from ood.web.files.downloads import PDF, shown_type
+from ood.web.files.listing import PAGE_SIZE, FileRow, Kind, when
 from ood.web.filters import size
-from ood.web.listing import PAGE_SIZE, Kind, Row, when
-from ood.web.paths import canonical, crumbs, files_address, files_on, is_possible
 from tests.conftest import SCREENSHOTS, RunningPortal
 from tests.researcher import Researcher, accessible
 from tests.test_web import ID, RECORD, Browser, Page, context, db
@@ -108,7 +108,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("PATH", "/usr/bin:/bin")  # without the tools that run containers
     monkeypatch.setattr("ood.sessions.board.SECONDS", 0.0)
-    monkeypatch.setattr("ood.asking.SECONDS", 0.0)
+    monkeypatch.setattr("ood.background.SECONDS", 0.0)
     return home
 
 
@@ -474,7 +474,7 @@ def test_a_huge_directory(ada: Visitor, home: Path) -> None:
 def test_a_time_beyond_all_calendars(modified: float) -> None:
     """Not every file system of a test machine takes one."""
     entry = FileEntry("file", stat.S_IFREG | 0o644, 0, modified, 0, 0)
-    assert Row(entry, "/file", Kind.FILE, Kind.FILE).modified is None
+    assert FileRow(entry, "/file", Kind.FILE, Kind.FILE).modified is None
 
 
 def test_json(ada: Visitor, home: Path) -> None:

@@ -23,7 +23,7 @@ from ood.schedulers.base import SILENCE, Outcome
 from ood.schedulers.slurm.reasons import FAMILIES, REASONS
 from ood.schedulers.slurm.refusals import REFUSALS, refusal
 from ood.sessions.causes import LOG_CAUSES
-from ood.web.topics import CODES, OUTCOMES, SENTENCES, topic_of
+from ood.web.help_topics import CODES, OUTCOMES, SENTENCES, topic_of
 from tests.conftest import RunningPortal
 from tests.researcher import PREFILLED, Researcher, accessible
 from tests.test_web import Browser, ada, home, settings, stranger  # noqa: F401 - fixtures

@@ -1143,7 +1143,7 @@ def test_a_file_in_flight_when_the_connection_drops(alice: SSHHost, devcluster: 
 def test_a_network_that_goes_silent(
     alice: SSHHost, devcluster: Devcluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ood.hosts.opening.SILENCE", 2)
+    monkeypatch.setattr("ood.hosts.ssh_connect.SILENCE", 2)
     alice.files.list("/")
     (connection,) = connections(LOGIN_HOST)
     left = sshd_of(devcluster, connection)

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from playwright.sync_api import Browser, Page, expect
 
-from ood.sessions.jobs import whole
+from ood.sessions.job_table import parent_id
 from tests.conftest import SCREENSHOTS, Devcluster, RunningPortal, wait_until
 from tests.researcher import Researcher, accessible
 from tests.webuser import WebUser
@@ -73,7 +73,7 @@ class Viewer(WebUser):
     def row(self, cluster: str, job: str) -> dict[str, Any]:
         found = [
             row
-            for row in self.jobs(f"?cluster={cluster}&text={whole(job)}")["jobs"]
+            for row in self.jobs(f"?cluster={cluster}&text={parent_id(job)}")["jobs"]
             if row["id"] == job
         ]
         return found[0] if found else {"status": None, "outcome": None}

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ood.asking import Asking
+from ood.background import BackgroundQuestions
 from ood.errors import HostUnreachable, SchedulerError
 from ood.schedulers.base import Job, JobStatus, Node, Outcome, Partition
 from ood.schedulers.limits import Limits, limits_of
@@ -136,7 +136,7 @@ def test_a_scheduler_that_cannot_be_reached_at_all_is_a_problem() -> None:
     def unreachable(_: object) -> ScriptedScheduler:
         raise HostUnreachable("Nobody there.")
 
-    monitor = JobMonitor("ada", cluster(max_cores=3), unreachable, Asking())
+    monitor = JobMonitor("ada", cluster(max_cores=3), unreachable, BackgroundQuestions())
     answer = monitor.everyones().answer()
     assert str(answer.problem) == "Nobody there."
     assert monitor.limits() == Limits(cores=3)
@@ -144,7 +144,7 @@ def test_a_scheduler_that_cannot_be_reached_at_all_is_a_problem() -> None:
 
 def test_why_a_job_waits_is_asked_for_one_that_does() -> None:
     scheduler = ScriptedScheduler()
-    monitor = JobMonitor("ada", cluster(), lambda _: scheduler, Asking())
+    monitor = JobMonitor("ada", cluster(), lambda _: scheduler, BackgroundQuestions())
     assert monitor.why(job(reason="x")) == ""
     assert monitor.why(job(status=JobStatus.QUEUED, reason="x")) == "Because of x."
     assert monitor.why(job(status=JobStatus.HELD, reason="y")) == "Because of y."

@@ -22,7 +22,7 @@ import yaml
 
 from ood.apps.definition import AppDefinition, load_apps
 from ood.apps.templates import render
-from ood.asking import Asking
+from ood.background import BackgroundQuestions
 from ood.config import Cluster
 from ood.errors import (
     CommandTimedOut,
@@ -44,12 +44,12 @@ from ood.sessions.board import Board
 from ood.sessions.card import Card
 from ood.sessions.context import ContextDirectory
 from ood.sessions.facts import Facts, parse_exit_code, parse_facts, parse_started_job
+from ood.sessions.job_report import NO_TRACES, Traces, remove_secrets, tail_of, traces_in
 from ood.sessions.launch import JOB_SCRIPT, launch, remember_form
 from ood.sessions.places import Listing
 from ood.sessions.record import SessionRecord, parse_record
 from ood.sessions.status import Evidence, judge
 from ood.sessions.store import SessionStore
-from ood.sessions.traces import NO_TRACES, Traces, remove_secrets, tail_of, traces_in
 from ood.sessions.watch import Watch
 from tests.conftest import wait_until
 from tests.helpers import NASTY, Clock, ScriptedScheduler, cluster, ended, job, refuses
@@ -124,7 +124,7 @@ class Ada:
                 self.store,
                 self.clusters,
                 apps,
-                Asking(),
+                BackgroundQuestions(),
                 lambda _: self.scheduler,
                 lambda _: self.back_end,
             )
@@ -198,7 +198,7 @@ def ada(
     ada = Ada(home, greeter, scripted)
     ada.clock = Clock()
     for room in (
-        "asking",
+        "background",
         "schedulers.monitor",
         "sessions.board",
         "sessions.launch",
@@ -213,7 +213,7 @@ def ada(
 def really(home: Path, greeter: AppDefinition, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ada]:
     """Ada with the local scheduler, real jobs, and little patience."""
     monkeypatch.setattr("ood.sessions.board.SECONDS", 0.0)
-    monkeypatch.setattr("ood.asking.SECONDS", 0.0)
+    monkeypatch.setattr("ood.background.SECONDS", 0.0)
     ada = Ada(home, greeter, Local(cluster(), LocalHost()))
     yield ada
     for card in ada.board.look():

@@ -18,10 +18,10 @@ from ood.errors import LaunchFailed, SchedulerError
 from ood.hosts.local import LocalHost
 from ood.schedulers.base import Job, JobRequest, JobStatus, Outcome
 from ood.schedulers.slurm import squeue as squeue_room
-from ood.schedulers.slurm.commands import Slurm, sbatch_options
 from ood.schedulers.slurm.refusals import refusal
 from ood.schedulers.slurm.sacct import SACCT_FIELDS
 from ood.schedulers.slurm.sacct import parse_sacct as parse_sacct_with
+from ood.schedulers.slurm.scheduler import Slurm, sbatch_options
 from ood.schedulers.slurm.squeue import SQUEUE_FIELDS, Marks
 from ood.schedulers.slurm.values import parse_duration
 from tests.helpers import NASTY

@@ -21,11 +21,11 @@ from playwright.sync_api import expect
 from ood.errors import Busy
 from ood.hosts.base import Host
 from ood.hosts.local import LocalHost
+from ood.quotas import Turns
 from ood.transfers import tools
 from ood.transfers.names import MAX_NAME, STAGE, free_name, part_name, unfinished
 from ood.transfers.transfer import Order, Place, State, Transfer
 from ood.transfers.transfers import EACH, Transfers
-from ood.transfers.turns import Turns
 from tests.conftest import SCREENSHOTS, Devcluster, RunningPortal, wait_until
 from tests.researcher import Researcher, accessible
 from tests.sshd import PORTAL_HOST

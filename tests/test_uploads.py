@@ -22,7 +22,7 @@ from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import expect
 
 from ood.transfers.names import part_name
-from ood.web.uploads import MAX_FORM, MAX_PART
+from ood.web.files.uploads import MAX_FORM, MAX_PART
 from tests.conftest import SCREENSHOTS, Devcluster, RunningPortal, wait_until
 from tests.researcher import Researcher, accessible
 from tests.test_files import NAMES

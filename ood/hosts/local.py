@@ -29,8 +29,8 @@ from ood.hosts.base import (
     CommandResult,
     Host,
 )
-from ood.hosts.commands import LocalCommand
 from ood.hosts.local_files import LocalFiles
+from ood.hosts.streams import LocalCommand
 
 READ_SIZE = 2**20
 

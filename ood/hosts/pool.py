@@ -14,8 +14,8 @@ from ood.errors import HostError, SignInExpired
 from ood.hosts.account import Account, account_of
 from ood.hosts.base import Host
 from ood.hosts.local import LocalHost
-from ood.hosts.opening import Dial
 from ood.hosts.ssh import SSHHost
+from ood.hosts.ssh_connect import Dial
 
 SSH_PORT = 22
 IDLE_SECONDS = 600.0

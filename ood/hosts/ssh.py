@@ -28,9 +28,9 @@ from ood.errors import (
 )
 from ood.hosts.base import MAX_INPUT, CommandResult, Host
 from ood.hosts.channels import SSHTerminal, collect, quiet
-from ood.hosts.commands import SSHCommand
-from ood.hosts.opening import CONNECT_TIMEOUT, Dial, NotAccepted, open_connection
 from ood.hosts.sftp import SFTPFiles
+from ood.hosts.ssh_connect import CONNECT_TIMEOUT, Dial, NotAccepted, open_connection
+from ood.hosts.streams import SSHCommand
 from ood.hosts.terminals import Terminals, TooMuch
 from ood.quoting import command_line
 

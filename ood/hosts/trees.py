@@ -35,13 +35,13 @@ NO_LIMIT = 2**31 - 1
 
 @dataclass(frozen=True)
 class Count:
-    """`files` are all that are no directories, and `size` is in bytes. When not `whole`, there is
-    more, which could not be read or takes too long."""
+    """`files` are all that are no directories, and `size` is in bytes. When not
+    `complete`, some could not be read or counting took too long."""
 
     files: int
     directories: int
     size: int
-    whole: bool
+    complete: bool
 
 
 def count(host: Host, directory: str, names: Sequence[str]) -> Count:

@@ -1,7 +1,7 @@
 """The services that are being used: where they are, the connections to them, whether they answer.
 
-Where a service is, its owner's board knows. Asking it may mean to wait for a scheduler, so what it
-said is used for a while, and asked for again on the side.
+The owner's board knows where a service is. Asking the board can mean waiting for a scheduler, so
+its answer is used for a while and renewed in the background.
 """
 
 from __future__ import annotations

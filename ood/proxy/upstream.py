@@ -32,7 +32,7 @@ class ServiceSilent(HostUnreachable):
 
 
 @dataclass(frozen=True)
-class Answer:
+class UpstreamResponse:
     """A service's answer. `body` is read as it comes, and has to be closed."""
 
     status: int
@@ -71,7 +71,7 @@ class Upstream:
         headers: Headers,
         body: Iterable[bytes] | None,
         patience: float,
-    ) -> Answer:
+    ) -> UpstreamResponse:
         """Send a request; return the answer once its head is there. A body whose length is not
         among the headers goes in chunks."""
         with _errors_named():
@@ -137,7 +137,7 @@ class Upstream:
         headers: Headers,
         body: Iterable[bytes] | None,
         patience: float,
-    ) -> Answer:
+    ) -> UpstreamResponse:
         with ExitStack() as undo:
             undo.callback(connection.hang_up)
             connection.stream.settimeout(patience)
@@ -159,7 +159,7 @@ class Upstream:
             connection.stream.settimeout(SILENCE)
             undo.pop_all()
         body_parts = _Body(self, connection, response)
-        return Answer(response.status, response.reason, response.getheaders(), body_parts)
+        return UpstreamResponse(response.status, response.reason, response.getheaders(), body_parts)
 
 
 class _Body:

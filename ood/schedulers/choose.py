@@ -7,7 +7,7 @@ from ood.errors import SchedulerError
 from ood.hosts.pool import HostPool
 from ood.schedulers.base import Scheduler
 from ood.schedulers.local import Local
-from ood.schedulers.slurm.commands import Slurm
+from ood.schedulers.slurm.scheduler import Slurm
 
 
 def scheduler_of(cluster: Cluster, pool: HostPool, user: str) -> Scheduler:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from ood.asking import Answer, Asked, Asking
+from ood.background import Answer, BackgroundQuestions, Question
 from ood.config import Cluster
 from ood.errors import PortalError, SchedulerError
 from ood.schedulers.base import SILENCE, Job, JobStatus, Outcome, Partition, Queue, Scheduler
@@ -27,7 +27,7 @@ class Snapshot:
     """A user's jobs on a back-end: `jobs` in the queue, and what accounting said of those that had
     been `asked` for because they were no longer there.
 
-    `asked_at` is on the monotonic clock, before the asking: a job submitted later may be missing.
+    `asked_at` is on the monotonic clock, before asking: a job submitted later may be missing.
     With a `problem` the jobs are unknown, and these are how they were before.
     """
 
@@ -144,12 +144,12 @@ class JobMonitor:
         user: str,
         cluster: Cluster,
         scheduler: Callable[[Cluster], Scheduler],
-        asking: Asking,
+        questions: BackgroundQuestions,
     ) -> None:
         self.cluster = cluster
         self._user = user
         self._scheduler = scheduler
-        self._asking = asking
+        self._questions = questions
 
     def scheduler(self) -> Scheduler:
         """Raises `SchedulerError` for a back-end that runs no jobs."""
@@ -157,26 +157,26 @@ class JobMonitor:
 
     def ask(
         self, what: str, ask: Callable[[T | None], T], good_for: float | None = None
-    ) -> Asked[T]:
+    ) -> Question[T]:
         """Ask a question of one's own, `what` being its name. Back-ends that are partitions of one
         cluster share the answer."""
         silence = SchedulerError(SILENCE, "not within its time")
         key = (self._user, self.cluster.scheduler_key, what)
-        return self._asking.ask(key, ask, silence, good_for)
+        return self._questions.ask(key, ask, silence, good_for)
 
-    def everyones(self) -> Asked[list[Job]]:
+    def everyones(self) -> Question[list[Job]]:
         """All jobs in the queue that this user may see."""
         return self.ask("everyone's jobs", lambda _: self.scheduler().jobs(everyones=True))
 
-    def recent(self) -> Asked[list[Job]]:
+    def recent(self) -> Question[list[Job]]:
         """This user's jobs of the last day, by the accounts."""
         return self.ask("recent jobs", lambda _: self.scheduler().recent(), RECENT_SECONDS)
 
-    def queue(self) -> Asked[Queue | None]:
+    def queue(self) -> Question[Queue | None]:
         """All jobs that wait; None where they may not be seen."""
         return self.ask("queue", lambda _: self.scheduler().queue(), PARTITIONS_SECONDS)
 
-    def partitions(self, good_for: float = PARTITIONS_SECONDS) -> Asked[list[Partition]]:
+    def partitions(self, good_for: float = PARTITIONS_SECONDS) -> Question[list[Partition]]:
         return self.ask("partitions", lambda _: self.scheduler().partitions(), good_for)
 
     def start_limits(self) -> None:
@@ -200,4 +200,4 @@ class JobMonitor:
 
     def outdate(self) -> None:
         """Something was done: ask anew before the next answer."""
-        self._asking.outdate((self._user, self.cluster.scheduler_key))
+        self._questions.outdate((self._user, self.cluster.scheduler_key))

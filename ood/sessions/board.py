@@ -11,7 +11,7 @@ import re
 import threading
 import time
 
-from ood.asking import Asked
+from ood.background import Question
 from ood.errors import FileFailed, HostError, NotFound, PortalError
 from ood.schedulers.base import JobStatus
 from ood.schedulers.monitor import Snapshot, snapshot_of
@@ -74,7 +74,7 @@ class Board:
         with self._lock:
             return self._watch.service(card.record, card.status)
 
-    def ask_jobs(self, cluster_id: str) -> Asked[Snapshot]:
+    def ask_jobs(self, cluster_id: str) -> Question[Snapshot]:
         """Ask for the user's jobs on a cluster, with or without sessions."""
         with self._lock:
             return self._watch.ask_jobs(cluster_id)

@@ -8,10 +8,10 @@ from ood.apps.definition import AppDefinition
 from ood.config import Cluster
 from ood.schedulers.base import Job, JobStatus, Outcome
 from ood.sessions.context import ContextDirectory
+from ood.sessions.job_report import Traces
 from ood.sessions.record import SessionRecord
 from ood.sessions.service import Service
 from ood.sessions.status import Verdict
-from ood.sessions.traces import Traces
 
 
 @dataclass(frozen=True)

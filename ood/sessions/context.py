@@ -11,11 +11,11 @@ from typing import Any
 
 from ood.apps.definition import CLUSTER_FIELD, AppDefinition
 from ood.apps.fields import CHECKED, MAX_LENGTH
+from ood.sessions.checked_json import mapping, text
 from ood.sessions.facts import MAX_SIZE, PORTAL, Facts, parse_facts
 from ood.sessions.places import Listing, Version
 from ood.sessions.record import SessionRecord
 from ood.sessions.store import SessionStore
-from ood.sessions.untrusted import mapping, text
 
 MAX_TYPED = 1024 * 1024  # bytes
 

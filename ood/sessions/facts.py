@@ -10,8 +10,8 @@ import json
 from dataclasses import asdict, dataclass
 
 from ood.schedulers.base import Outcome
+from ood.sessions.checked_json import integer, mapping, text
 from ood.sessions.record import JOB
-from ood.sessions.untrusted import mapping, text, whole
 
 STARTED = "started.json"
 OUTCOME = "outcome.json"
@@ -46,19 +46,19 @@ def parse_facts(data: bytes | None) -> Facts:
     withheld = found.get("withheld")
     return Facts(
         withheld=tuple(map(str, withheld)) if isinstance(withheld, list) else (),
-        cancelled_at=whole(found.get("cancelled_at")),
+        cancelled_at=integer(found.get("cancelled_at")),
         outcome=Outcome(outcome) if outcome in list(Outcome) else None,
-        exit_code=whole(found.get("exit_code")),
+        exit_code=integer(found.get("exit_code")),
         reason=text(found.get("reason"), 1000),
         host=text(found.get("host"), 200),
-        time_limit=whole(found.get("time_limit")),
+        time_limit=integer(found.get("time_limit")),
         directory=text(found.get("directory"), 4096),
     )
 
 
 def parse_exit_code(data: bytes | None) -> int | None:
     """The exit code in outcome.json; None when it is not there or makes no sense."""
-    return whole(mapping(data).get("exit_code"))
+    return integer(mapping(data).get("exit_code"))
 
 
 def parse_started_job(data: bytes | None) -> str | None:

@@ -23,10 +23,10 @@ from ood.errors import FileFailed, HostError, InvalidForm, LaunchFailed, Schedul
 from ood.schedulers.base import JobRequest
 from ood.sessions.board import Board
 from ood.sessions.facts import PORTAL, Facts
+from ood.sessions.job_report import secret_file
 from ood.sessions.places import Place
 from ood.sessions.record import SessionRecord
 from ood.sessions.service import service_path
-from ood.sessions.traces import secret_file
 
 JOB_SCRIPT = Path(__file__).with_name("job_script_content.sh.j2")
 

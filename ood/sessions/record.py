@@ -10,7 +10,7 @@ import json
 import re
 from dataclasses import asdict, dataclass, replace
 
-from ood.sessions.untrusted import mapping, text, whole
+from ood.sessions.checked_json import integer, mapping, text
 
 SESSION_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 TOKEN = re.compile(r"(sys|usr|dev)(/[A-Za-z0-9_][A-Za-z0-9_.-]*){1,3}")
@@ -53,7 +53,7 @@ def parse_record(name: str, data: bytes) -> SessionRecord | None:
     """Read a record from the file called `name`; None when it is not one."""
     found = mapping(data)
     cluster, token = text(found.get("cluster_id"), 100), text(found.get("token"), 200)
-    created, job = whole(found.get("created_at")), found.get("job_id")
+    created, job = integer(found.get("created_at")), found.get("job_id")
     job_id = None if job is None else text(str(job) if isinstance(job, int) else job, 100)
     if found.get("id") != name or not SESSION_ID.fullmatch(name) or created is None:
         return None
@@ -70,5 +70,5 @@ def parse_record(name: str, data: bytes) -> SessionRecord | None:
         title=text(found.get("title"), 200) or token,
         script_type=text(found.get("script_type"), 50) or "basic",
         cache_completed=bool(found.get("cache_completed")) or None,
-        completed_at=whole(found.get("completed_at")),
+        completed_at=integer(found.get("completed_at")),
     )

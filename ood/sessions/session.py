@@ -9,9 +9,9 @@ from ood.schedulers.base import Job, Outcome
 from ood.schedulers.monitor import Snapshot
 from ood.sessions.card import Card
 from ood.sessions.context import ContextDirectory
+from ood.sessions.job_report import NO_TRACES, Traces
 from ood.sessions.record import SessionRecord
 from ood.sessions.status import Evidence
-from ood.sessions.traces import NO_TRACES, Traces
 
 TOLD_AFTER = 10.0  # seconds from the end of a job until accounting has heard of it
 

@@ -7,9 +7,9 @@ import logging
 
 from ood.errors import FileFailed, FileMissing
 from ood.hosts.base import FileEntry, Host
+from ood.sessions.checked_json import mapping, text
 from ood.sessions.places import Place
 from ood.sessions.record import SESSION_ID, SessionRecord, parse_record
-from ood.sessions.untrusted import mapping, text
 
 ROOT = "ondemand/data/sys/dashboard/batch_connect"
 MAX_RECORD = 65_536  # bytes

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from ood.apps.definition import AppDefinition
-from ood.asking import Answer, Asked, Asking
+from ood.background import Answer, BackgroundQuestions, Question
 from ood.config import Cluster
 from ood.errors import FileFailed, NotFound, ServiceNotThere
 from ood.hosts.base import Host
@@ -21,13 +21,7 @@ from ood.schedulers.base import Job, JobStatus, Scheduler
 from ood.schedulers.monitor import JobMonitor, Snapshot, snapshot_of, survey
 from ood.sessions.card import Card, compose
 from ood.sessions.context import ContextDirectory
-from ood.sessions.places import Listing, Place
-from ood.sessions.record import SessionRecord
-from ood.sessions.service import Service, service_at
-from ood.sessions.session import Session
-from ood.sessions.status import Verdict, judge, judge_completed
-from ood.sessions.store import SessionStore
-from ood.sessions.traces import (
+from ood.sessions.job_report import (
     NO_TRACES,
     Traces,
     Wanted,
@@ -36,6 +30,12 @@ from ood.sessions.traces import (
     secret_file,
     traces_in,
 )
+from ood.sessions.places import Listing, Place
+from ood.sessions.record import SessionRecord
+from ood.sessions.service import Service, service_at
+from ood.sessions.session import Session
+from ood.sessions.status import Verdict, judge, judge_completed
+from ood.sessions.store import SessionStore
 
 TRACES_SECONDS = 3.0
 """For how long what was found on an unsynched back-end is good."""
@@ -54,7 +54,7 @@ class Watch:
         store: SessionStore,
         clusters: Mapping[str, Cluster],
         apps: Mapping[str, AppDefinition],
-        asking: Asking,
+        questions: BackgroundQuestions,
         scheduler: Callable[[Cluster], Scheduler],
         home_on: Callable[[Cluster], Host],
         is_silent: Callable[[Service], bool] = lambda _: False,
@@ -62,7 +62,7 @@ class Watch:
         self.user = user
         self.store = store
         self.monitors = {
-            id: JobMonitor(user, cluster, scheduler, asking) for id, cluster in clusters.items()
+            id: JobMonitor(user, cluster, scheduler, questions) for id, cluster in clusters.items()
         }
         self._clusters = clusters
         self._apps = apps
@@ -149,7 +149,7 @@ class Watch:
             self._take_traces(live[id], traces.answer())
         return [self._card(record, snapshots.get(record.cluster_id)) for record in records]
 
-    def ask_jobs(self, cluster_id: str) -> Asked[Snapshot]:
+    def ask_jobs(self, cluster_id: str) -> Question[Snapshot]:
         """Ask for the user's jobs on a cluster, with or without sessions."""
         monitor = self.monitors[cluster_id]
         wanted = self._wanted.get(monitor.cluster.scheduler_key, [])
@@ -157,7 +157,7 @@ class Watch:
 
     def _ask_traces(
         self, cluster_id: str, records: list[SessionRecord]
-    ) -> Asked[dict[str, Traces]]:
+    ) -> Question[dict[str, Traces]]:
         """Ask for what jobs have left on an unsynched back-end."""
         wanted = []
         for record in records:

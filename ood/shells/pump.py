@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from ood.shells.limits import End, Limits
+from ood.shells.expiry import End, Expiry
 from ood.shells.shell import READ, UNSENT, Shell, Viewer
 from ood.shells.websocket import WebSocket
 
@@ -39,7 +39,7 @@ class Pump:
         self,
         user: str,
         first: Work,
-        limits: Limits,
+        limits: Expiry,
         alive: Callable[[Shell], bool],
         typed: Callable[[Shell], None],
         on_end: Callable[[Shell, End], None],

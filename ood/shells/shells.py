@@ -11,7 +11,7 @@ from functools import partial
 from ood.auth.signins import SignIn, SignIns
 from ood.errors import NotFound, PortalError
 from ood.hosts.base import Host
-from ood.shells.limits import End, Limits
+from ood.shells.expiry import End, Expiry
 from ood.shells.pump import Pump, Work
 from ood.shells.shell import Shell, Where
 from ood.shells.websocket import WebSocket
@@ -32,7 +32,7 @@ class Shells:
         on_end: Callable[[Shell, End], None],
     ) -> None:
         self._sign_ins = sign_ins
-        self._limits = Limits(idle, absolute, sign_ins.ends_at)
+        self._limits = Expiry(idle, absolute, sign_ins.ends_at)
         self._on_end = on_end
         self._lock = threading.Lock()
         self._by_id: dict[str, Shell] = {}

@@ -15,7 +15,7 @@ from ood.config import Cluster
 from ood.errors import InvalidForm, NotFound, PortalError, SignInExpired
 from ood.schedulers.limits import Limits
 from ood.sessions.launch import cluster_of, launch, remember_form
-from ood.web.here import board, groups, note, portal, user
+from ood.web.current import board, groups, note, portal, user
 
 log = logging.getLogger(__name__)
 bp = Blueprint("apps", __name__, url_prefix="/apps")

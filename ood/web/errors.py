@@ -23,7 +23,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.wrappers import Response as BaseResponse
 
 from ood.errors import PortalError, SignInExpired
-from ood.web.here import from_htmx, on_services_origin, portal, wants_json
+from ood.web.current import from_htmx, on_services_origin, portal, wants_json
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from flask import Flask, url_for
 
 from ood.apps.templates import markdown
-from ood.web.here import portal
+from ood.web.current import portal
 
 
 def duration(seconds: int | None) -> str:

@@ -10,8 +10,8 @@ from ood.apps.definition import AppDefinition
 from ood.errors import HostError
 from ood.schedulers.limits import Limits
 from ood.web.apps import limits_of
-from ood.web.here import groups, portal
-from ood.web.topics import topic_of, topic_of_card
+from ood.web.current import groups, portal
+from ood.web.help_topics import topic_of, topic_of_card
 
 log = logging.getLogger(__name__)
 bp = Blueprint("help", __name__, url_prefix="/help")

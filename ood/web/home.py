@@ -10,10 +10,10 @@ from flask import Blueprint, Flask, Response, make_response, render_template, re
 from ood.errors import PortalError, SignInExpired
 from ood.schedulers.base import JobStatus
 from ood.sessions.card import Card
-from ood.web.here import board, portal
-from ood.web.look import message_of_the_day
+from ood.web.current import board, portal
 from ood.web.menus import file_shortcuts, recently_used
 from ood.web.security import POLLS
+from ood.web.theme import message_of_the_day
 
 bp = Blueprint("home", __name__)
 

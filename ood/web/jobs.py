@@ -23,8 +23,8 @@ from ood.config import Cluster
 from ood.errors import NotFound
 from ood.schedulers.base import JobStatus
 from ood.sessions.causes import why_it_ended
-from ood.sessions.jobs import Jobs, Row, TablePage, View, jobs_on, page_of
-from ood.web.here import asked_page, board, groups, note, portal, user, wants_json
+from ood.sessions.job_table import JobFilter, JobPage, JobRow, Jobs, jobs_on, page_of
+from ood.web.current import asked_page, board, groups, note, portal, user, wants_json
 
 bp = Blueprint("jobs", __name__, url_prefix="/jobs")
 
@@ -91,7 +91,7 @@ def _table(template: str) -> str:
     )
 
 
-def _find(cluster_id: str, job_id: str) -> Row:
+def _find(cluster_id: str, job_id: str) -> JobRow:
     """One job. Raises `NotFound`, and the cluster's own problem when it does not answer."""
     cluster = portal().job_clusters(groups()).get(cluster_id)
     for everyones in (False, True) if cluster is not None else ():
@@ -105,9 +105,9 @@ def _find(cluster_id: str, job_id: str) -> Row:
     raise NotFound("There is no such job. It may have ended some time ago, and been forgotten.")
 
 
-def _view() -> View:
+def _view() -> JobFilter:
     given = request.args
-    return View(
+    return JobFilter(
         everyones=given.get("whose") == "all",
         cluster=given.get("cluster", ""),
         status=given.get("status", ""),
@@ -117,7 +117,7 @@ def _view() -> View:
     )
 
 
-def link(view: View, endpoint: str = "jobs.index", **changes: str | int) -> str:
+def link(view: JobFilter, endpoint: str = "jobs.index", **changes: str | int) -> str:
     """The address of the table with some of its view changed; a change begins at page 1."""
     query = {
         "whose": "all" if view.everyones else "",
@@ -131,7 +131,7 @@ def link(view: View, endpoint: str = "jobs.index", **changes: str | int) -> str:
     return url_for(endpoint) + (f"?{urlencode(query)}" if query else "")
 
 
-def why(row: Row, *, wait: bool = False) -> str:
+def why(row: JobRow, *, wait: bool = False) -> str:
     """Why a job waits, how it ended, or why nothing is known of it, as far as there is a word."""
     if row.own_card is not None and row.own_card.reason:
         return row.own_card.reason if " " in row.own_card.reason else ""
@@ -141,7 +141,7 @@ def why(row: Row, *, wait: bool = False) -> str:
     return board().monitors[row.cluster.id].why(row.job, wait=wait)
 
 
-def as_json(row: Row, reason: str) -> dict[str, Any]:
+def as_json(row: JobRow, reason: str) -> dict[str, Any]:
     """The facts of a job. Durations are in seconds, times in seconds since the epoch."""
     job = row.job
     return {
@@ -173,7 +173,7 @@ def as_json(row: Row, reason: str) -> dict[str, Any]:
     }
 
 
-def _as_json(jobs: Jobs, page: TablePage, clusters: dict[str, Cluster]) -> Response:
+def _as_json(jobs: Jobs, page: JobPage, clusters: dict[str, Cluster]) -> Response:
     return jsonify(
         jobs=[as_json(row, why(row)) for row in page.rows],
         total=page.total,

@@ -9,9 +9,9 @@ from flask import Flask
 from ood.apps.definition import AppDefinition
 from ood.errors import PortalError
 from ood.sessions.card import Card
-from ood.web.here import groups, portal
-from ood.web.paths import PORTAL
-from ood.web.reach import reach_on
+from ood.web.addresses import PORTAL
+from ood.web.current import groups, portal
+from ood.web.files.access import file_access
 
 RECENT = 4
 
@@ -31,7 +31,7 @@ def app_categories() -> list[tuple[str, str, list[AppDefinition]]]:
 def file_shortcuts() -> dict[str, str]:
     """The File Manager's shortcuts on the portal host, by path; none while it cannot be reached."""
     try:
-        return reach_on(PORTAL).menu()
+        return file_access(PORTAL).menu()
     except PortalError:
         return {}
 

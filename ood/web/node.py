@@ -1,7 +1,7 @@
 """The reverse proxy: the way to the service of one's own session.
 
 On the portal's origin, `/node/<session id>/` leads the owner to the same address on the services'
-origin. There, and only there, requests are passed on. `ood/proxy/entry.py` says how one enters.
+origin. There, and only there, requests are passed on. `ood/proxy/tickets.py` says how one enters.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from werkzeug.wrappers import Response as BaseResponse
 from ood.auth.signins import SignIn
 from ood.errors import HostUnreachable, NotFound, PortalError, ServiceNotThere, ServiceRefused
 from ood.proxy.bodies import Held, body_of
-from ood.proxy.entry import Entry, new_nonce, state_of
 from ood.proxy.fence import CLEAR, fenced, from_another_session, stays
 from ood.proxy.headers import ENTRY_COOKIE, NONCE_COOKIE, Headers, to_browser, to_service
 from ood.proxy.origins import session_of
 from ood.proxy.services import Reached
-from ood.proxy.upstream import Answer, ServiceSilent
+from ood.proxy.tickets import Grant, new_nonce, state_of
+from ood.proxy.upstream import ServiceSilent, UpstreamResponse
 from ood.schedulers.base import JobStatus
 from ood.sessions.service import service_path
-from ood.web.here import ServiceResponse, note, on_services_origin, portal
+from ood.web.current import ServiceResponse, note, on_services_origin, portal
 from ood.web.upgrades import connection_of_request, take_over
 
 bp = Blueprint("node", __name__)
@@ -93,7 +93,7 @@ def connect() -> BaseResponse:
     if not_there := _check(session_id):
         return not_there
     sign_in: SignIn = current_user._get_current_object()
-    code = portal().entries.code(Entry(sign_in, session_id), state, target)
+    code = portal().tickets.code(Grant(sign_in, session_id), state, target)
     return _go_on(f"{_origin(session_id)}{url_for('node.enter', code=code)}")
 
 
@@ -182,7 +182,7 @@ def _ask_portal(target: str) -> BaseResponse:
 def _admit(code: str) -> BaseResponse:
     prefix = _cookie_name(NONCE_COOKIE)
     nonces = [value for name, value in request.cookies.items(True) if name.startswith(prefix)]
-    admission = portal().entries.exchange(code, request.host, nonces, _entry_cookies())
+    admission = portal().tickets.exchange(code, request.host, nonces, _entry_cookies())
     note("connect", admission.entry.user, object=admission.entry.session_id)
     response = _go_on(admission.path)
     _set_cookie(response, _cookie_name(ENTRY_COOKIE), admission.cookie)
@@ -255,7 +255,7 @@ def websocket(session_id: str, path: str) -> BaseResponse:  # noqa: ARG001
     return Response()  # to nobody: the connection is the tunnel's now
 
 
-def _entry(session_id: str, upgrading: bool = False) -> Entry | None:
+def _entry(session_id: str, upgrading: bool = False) -> Grant | None:
     """The right to this session's service that the request brings, for HTTP and WebSockets alike.
 
     Raises `NotFound`, and `Forbidden` for what another site's or session's page does. With the
@@ -268,8 +268,8 @@ def _entry(session_id: str, upgrading: bool = False) -> Entry | None:
     going_there = "Sec-Fetch-Mode" in request.headers and _is_visit()
     # A notebook left open asks for this and that all night.
     sign_of_life = going_there or upgrading or request.method not in ("GET", "HEAD")
-    entry = portal().entries.find(cookies, session_id, sign_of_life)
-    g.entered_as = entry.user if entry else portal().entries.whose(cookies)
+    entry = portal().tickets.find(cookies, session_id, sign_of_life)
+    g.entered_as = entry.user if entry else portal().tickets.whose(cookies)
     if entry is None:
         return None
     origin = request.headers.get("Origin")
@@ -297,7 +297,7 @@ def _no_entry() -> NotFound:
 
 
 def _serve(session_id: str) -> BaseResponse:
-    """Answer for a session's service, or lead a browser that has no entry to the portal for one."""
+    """Answer for a session's service, or send a browser without an entry to the portal for one."""
     try:
         entry = _entry(session_id)
         if entry is not None:
@@ -330,7 +330,7 @@ def _headers(reached: Reached) -> Headers:
     return to_service(request.headers, {"Host": request.host, **reached.service.headers})
 
 
-def _pass_on(entry: Entry) -> BaseResponse:
+def _pass_on(entry: Grant) -> BaseResponse:
     """Pass a request on, and the answer back."""
     services = portal().services
     try:
@@ -366,7 +366,7 @@ def _to_browser(given: Headers, session_id: str) -> Headers:
     return fenced(passed, base, origins.shared)
 
 
-def _ask(reached: Reached, target: str) -> Answer:
+def _ask(reached: Reached, target: str) -> UpstreamResponse:
     headers, body = _headers(reached), body_of(request.environ)
     if request.environ.get("CONTENT_LENGTH"):
         headers.append(("Content-Length", request.environ["CONTENT_LENGTH"]))

@@ -9,9 +9,9 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from ood.auth.signins import SignIn
 from ood.errors import NotFound
+from ood.web.current import ServiceResponse, note, on_services_origin, portal
 from ood.web.errors import sign_in_again, this_page
 from ood.web.front_end import USER
-from ood.web.here import ServiceResponse, note, on_services_origin, portal
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -41,13 +41,13 @@ def policy_with_form_to(origin: str) -> str:
 PERMISSIONS_POLICY = "camera=(), display-capture=(), geolocation=(), microphone=(), usb=()"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 PUBLIC_PAGES = frozenset(
-    {"static", "home.health", "look.colours", "look.logo", "look.choose_theme"}
+    {"static", "home.health", "theme.colours", "theme.logo", "theme.choose_theme"}
     | {"node.http", "node.connect"}  # which answer as if there were no such session
     | {"signin.login", "signin.check_password", "signin.new_address", "signin.logout"}
 )
 """All that somebody signed out may ask for. Any other address, known or not, leads to sign-in."""
 SERVICE_PAGES = frozenset(
-    {"node.http", "node.websocket", "node.enter", "static", "home.health"} | {"look.colours"}
+    {"node.http", "node.websocket", "node.enter", "static", "home.health"} | {"theme.colours"}
 )
 """All that there is on the services' origin, where the code of services runs in browsers: none of
 the portal's pages. They let in by a cookie of their own (`ood.web.node`)."""

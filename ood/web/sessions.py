@@ -25,8 +25,8 @@ from ood.schedulers.base import JobStatus
 from ood.sessions.card import Card
 from ood.sessions.places import Listing
 from ood.web.apps import find_app, start
+from ood.web.current import board, from_htmx, go_to, groups, note, portal, user, wants_json
 from ood.web.filters import fingerprint
-from ood.web.here import board, from_htmx, go_to, groups, note, portal, user, wants_json
 
 bp = Blueprint("sessions", __name__, url_prefix="/sessions")
 

@@ -29,9 +29,9 @@ from ood.errors import NotFound, PortalError, SignInExpired
 from ood.hosts.base import Host
 from ood.shells.shell import LARGEST, Shell, Where
 from ood.shells.websocket import NoWebSocket, WebSocket
-from ood.web.here import board, groups, note, portal, user, wants_json
+from ood.web.addresses import PORTAL, asked_path, is_possible, shell_address
+from ood.web.current import board, groups, note, portal, user, wants_json
 from ood.web.node import Rest
-from ood.web.paths import PORTAL, asked_path, is_possible, shell_address
 from ood.web.security import policy_with_styles
 from ood.web.upgrades import connection_of_request, take_over
 

@@ -25,8 +25,8 @@ from ood.auth.names import is_for_a_person
 from ood.errors import HostError, HostRefused, SignInExpired
 from ood.hosts.account import account_of
 from ood.proxy.origins import session_of
+from ood.web.current import note, portal
 from ood.web.front_end import USER
-from ood.web.here import note, portal
 from ood.web.security import policy_with_form_to
 
 bp = Blueprint("signin", __name__)

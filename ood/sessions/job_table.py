@@ -19,7 +19,7 @@ PAGE_SIZE = 50
 
 
 @dataclass(slots=True)
-class Row:
+class JobRow:
     """A job in the table, and the card of its session if it has one."""
 
     cluster: Cluster
@@ -51,12 +51,12 @@ class Jobs:
     """`problems`: why nothing is known of a back-end right now, by its id; its jobs that were going
     on are Undetermined."""
 
-    rows: list[Row]
+    rows: list[JobRow]
     problems: Mapping[str, PortalError]
 
 
 @dataclass(frozen=True)
-class View:
+class JobFilter:
     """What is wanted of the table. Empty: all."""
 
     everyones: bool = False
@@ -68,8 +68,8 @@ class View:
 
 
 @dataclass(frozen=True)
-class TablePage:
-    rows: list[Row]
+class JobPage:
+    rows: list[JobRow]
     total: int
     page: int
     pages: int
@@ -86,7 +86,7 @@ def jobs_on(board: Board, clusters: Iterable[Cluster], *, everyones: bool) -> Jo
         monitor = board.monitors[back_ends[0].id]
         others = monitor.everyones() if everyones else None
         asked.append((back_ends, board.ask_jobs(back_ends[0].id), monitor.recent(), others))
-    rows: list[Row] = []
+    rows: list[JobRow] = []
     problems: dict[str, PortalError] = {}
     for back_ends, mine, recent, others in asked:
         snapshot = snapshot_of(mine.answer())
@@ -97,7 +97,7 @@ def jobs_on(board: Board, clusters: Iterable[Cluster], *, everyones: bool) -> Jo
         if snapshot.problem is not None:
             known = [_undetermined(job) for job in known]
         if len(back_ends) == 1 and not cards:
-            rows.extend([Row(back_ends[0], job, None) for job in known])
+            rows.extend([JobRow(back_ends[0], job, None) for job in known])
         else:
             rows.extend([_row(job, back_ends, cards) for job in known])
     return Jobs(rows, problems)
@@ -121,20 +121,22 @@ def _undetermined(job: Job) -> Job:
     return job if completed else replace(job, status=JobStatus.UNDETERMINED)
 
 
-def _row(job: Job, back_ends: list[Cluster], cards: Mapping[tuple[str, str | None], Card]) -> Row:
+def _row(
+    job: Job, back_ends: list[Cluster], cards: Mapping[tuple[str, str | None], Card]
+) -> JobRow:
     """A job under the back-end it was submitted to, or else the one with its partition."""
     for cluster in back_ends if cards else ():
-        card = cards.get((cluster.id, job.id)) or cards.get((cluster.id, whole(job.id)))
+        card = cards.get((cluster.id, job.id)) or cards.get((cluster.id, parent_id(job.id)))
         if card is not None:
-            return Row(cluster, job, card)
+            return JobRow(cluster, job, card)
     for cluster in back_ends:
         if cluster.partition in job.partition.split(","):
-            return Row(cluster, job, None)
+            return JobRow(cluster, job, None)
     open_to_all = (cluster for cluster in back_ends if cluster.partition is None)
-    return Row(next(open_to_all, back_ends[0]), job, None)
+    return JobRow(next(open_to_all, back_ends[0]), job, None)
 
 
-def whole(job_id: str) -> str:
+def parent_id(job_id: str) -> str:
     """The id of the array, or heterogeneous job, that this is a part of."""
     return job_id.partition("_")[0].partition("+")[0]
 
@@ -165,7 +167,7 @@ SORTS = {
 }
 
 
-def page_of(rows: list[Row], view: View) -> TablePage:
+def page_of(rows: list[JobRow], view: JobFilter) -> JobPage:
     """The rows of one page. Unsorted, what goes on comes first and then the newest."""
     if view.cluster:
         rows = [row for row in rows if row.cluster.id == view.cluster]
@@ -181,7 +183,7 @@ def page_of(rows: list[Row], view: View) -> TablePage:
         rows.sort(key=by, reverse=view.sort.startswith("-"))
     pages = max(1, -(-len(rows) // PAGE_SIZE))
     page = min(max(view.page, 1), pages)
-    return TablePage(rows[(page - 1) * PAGE_SIZE : page * PAGE_SIZE], len(rows), page, pages)
+    return JobPage(rows[(page - 1) * PAGE_SIZE : page * PAGE_SIZE], len(rows), page, pages)
 
 
 def _text(job: Job) -> str:
@@ -189,5 +191,5 @@ def _text(job: Job) -> str:
 
 
 def _number(id: str) -> tuple[int, str]:
-    number = whole(id)
+    number = parent_id(id)
     return (int(number) if number.isdigit() else 0, id)

@@ -12,12 +12,12 @@ from werkzeug.wrappers import Response as BaseResponse
 from ood.appearance import Announcement
 from ood.apps.templates import markdown
 from ood.errors import ConfigError, NotFound
+from ood.web.current import portal
 from ood.web.errors import this_page
 from ood.web.filters import fingerprint
-from ood.web.here import portal
 from ood.web.signin import safe_next
 
-bp = Blueprint("look", __name__, url_prefix="/look")
+bp = Blueprint("theme", __name__, url_prefix="/look")
 
 THEMES = ("light", "dark")
 THEME_COOKIE = "ood_theme"

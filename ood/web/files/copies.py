@@ -14,11 +14,18 @@ from ood.errors import FileExists, FileFailed, FileMissing, InvalidForm
 from ood.hosts.base import FileEntry, as_utf8, shown
 from ood.transfers.names import free_name, unfinished
 from ood.transfers.transfer import Order, Place, Transfer
-from ood.web.file_changes import note_each
-from ood.web.here import portal, user
-from ood.web.paths import address_of, asked_path, canonical, files_address, for_audit, is_possible
-from ood.web.reach import Access, Reach, hosts, reach_on
-from ood.web.selection import from_value, selected
+from ood.web.addresses import (
+    address_of,
+    asked_path,
+    canonical,
+    files_address,
+    for_audit,
+    is_possible,
+)
+from ood.web.current import portal, user
+from ood.web.files.access import FileAccess, Operation, file_access, hosts
+from ood.web.files.changes import note_each
+from ood.web.files.selection import from_value, selected
 
 bp = Blueprint("transfers", __name__)
 
@@ -64,18 +71,18 @@ def ends(transfer: Transfer) -> Ends:
 @bp.post("/copies/<host>/<rest:path>", merge_slashes=False)
 def begin(host: str, path: str) -> str | BaseResponse:  # noqa: ARG001 - see asked_path
     """Ask where the chosen entries are to go, or send them there."""
-    reach = reach_on(host)
+    access = file_access(host)
     directory = canonical(asked_path())
     if not is_possible(directory):
         raise FileMissing(f"There is no {shown(directory)}.")
-    reach.demand(Access.EDIT)
+    access.demand(Operation.EDIT)
     try:
-        chosen = selected(reach, directory)
+        chosen = selected(access, directory)
     except InvalidForm as error:
         flash(next(iter(error.fields.values())))
-        return redirect(files_address(reach.id, directory), 303)
+        return redirect(files_address(access.id, directory), 303)
     form = request.form
-    target = reach_on(form.get("to_host", reach.id))
+    target = file_access(form.get("to_host", access.id))
     try:
         to = _meant(target, directory)
         if not is_possible(to):
@@ -83,17 +90,17 @@ def begin(host: str, path: str) -> str | BaseResponse:  # noqa: ARG001 - see ask
         there = _directories(target, to)
     except FileFailed as error:
         to = canonical(target.start)
-        return _ask(reach, directory, chosen, target, to, _directories(target, to), error.message)
+        return _ask(access, directory, chosen, target, to, _directories(target, to), error.message)
     if "go" not in form:
-        return _ask(reach, directory, chosen, target, to, there)
+        return _ask(access, directory, chosen, target, to, there)
     try:
-        order = _order(reach, directory, chosen, target, to)
+        order = _order(access, directory, chosen, target, to)
     except FileFailed as error:
-        return _ask(reach, directory, chosen, target, to, there, error.message)
+        return _ask(access, directory, chosen, target, to, there, error.message)
     taken = sorted(name for name, wanted in order.names.items() if wanted in there)
     if_there = form.get("if_there", REFUSE)
     if taken and if_there not in (SKIP, BOTH):
-        return _ask(reach, directory, chosen, target, to, there, taken=taken)
+        return _ask(access, directory, chosen, target, to, there, taken=taken)
     names: dict[str, str] = {}
     full = {*there}
     for name in order.names:
@@ -102,22 +109,22 @@ def begin(host: str, path: str) -> str | BaseResponse:  # noqa: ARG001 - see ask
         names[name] = free_name(name, full)
         full.add(names[name])
     if not names:
-        return _ask(reach, directory, chosen, target, to, there, "All of them are there already.")
+        return _ask(access, directory, chosen, target, to, there, "All of them are there already.")
     order = Order(order.move, order.source, order.target, names)
     portal().transfers.start(user(), order)
     event = "file-moved" if order.move else "file-copied"
     note_each(
-        reach,
+        access,
         event,
         order.source.directory,
         list(names),
         to_host=target.machine.name,
         to=for_audit(order.target.directory),
     )
-    return redirect(files_address(reach.id, directory), 303)
+    return redirect(files_address(access.id, directory), 303)
 
 
-def _meant(target: Reach, directory: str) -> str:
+def _meant(target: FileAccess, directory: str) -> str:
     """The directory that the form means: one that was pressed, the one that it shows, which may
     have a name that cannot be typed, or what was typed, as in a shell at that one."""
     form = request.form
@@ -142,22 +149,22 @@ def _one_line(path: str) -> str:
     return as_utf8(path).replace("\r", "").replace("\n", "").strip()
 
 
-def _directories(target: Reach, to: str) -> dict[str, FileEntry]:
+def _directories(target: FileAccess, to: str) -> dict[str, FileEntry]:
     """All that is there, by name."""
-    return {entry.name: entry for entry in target.files.list(target.end(to, Access.EDIT))}
+    return {entry.name: entry for entry in target.files.list(target.end(to, Operation.EDIT))}
 
 
 def _order(
-    reach: Reach, directory: str, chosen: Sequence[FileEntry], target: Reach, to: str
+    access: FileAccess, directory: str, chosen: Sequence[FileEntry], target: FileAccess, to: str
 ) -> Order:
     """Raises `FileFailed` for what cannot be."""
     move = request.form.get("action") == "move"
-    access = [Access.EDIT] if move else []
-    paths = [reach.name(posixpath.join(directory, entry.name), *access) for entry in chosen]
-    source = Place(reach.id, reach.machine, posixpath.dirname(paths[0]))
-    into = Place(target.id, target.machine, target.end(to, Access.EDIT))
+    operations = [Operation.EDIT] if move else []
+    paths = [access.name(posixpath.join(directory, entry.name), *operations) for entry in chosen]
+    source = Place(access.id, access.machine, posixpath.dirname(paths[0]))
+    into = Place(target.id, target.machine, target.end(to, Operation.EDIT))
     if source.id == into.id:
-        real, from_ = reach.files.resolve(into.directory), reach.files.resolve(source.directory)
+        real, from_ = access.files.resolve(into.directory), access.files.resolve(source.directory)
         for entry in chosen:
             own = posixpath.join(from_, entry.name)
             if entry.is_directory and f"{real}/".startswith(f"{own}/"):
@@ -168,10 +175,10 @@ def _order(
 
 
 def _ask(
-    reach: Reach,
+    access: FileAccess,
     directory: str,
     chosen: Sequence[FileEntry],
-    target: Reach,
+    target: FileAccess,
     to: str,
     there: dict[str, FileEntry],
     problem: str = "",
@@ -182,7 +189,7 @@ def _ask(
     above = [above for _, above in target.crumbs(to)[:-1]]
     return render_template(
         "files/copy.html",
-        host=reach.id,
+        host=access.id,
         path=directory,
         chosen=chosen,
         hosts=hosts(),

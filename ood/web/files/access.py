@@ -14,15 +14,15 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from ood.asking import Asked
+from ood.background import Question
 from ood.config import FilesSettings
 from ood.errors import FileFailed, FileMissing, FileRefused, HostUnreachable, NotFound
 from ood.hosts.base import FileEntry, Host, shown
-from ood.web.here import groups, portal, user
-from ood.web.paths import PORTAL, canonical, crumbs, files_on
+from ood.web.addresses import PORTAL, canonical, crumbs, files_on
+from ood.web.current import groups, portal, user
 
 
-class Access(StrEnum):
+class Operation(StrEnum):
     """What may be done with a file. To copy it is to look at the one and to edit the other end."""
 
     VIEW = "view"
@@ -32,13 +32,13 @@ class Access(StrEnum):
 
 
 REFUSALS = {
-    Access.DOWNLOAD: "This portal lets no files be downloaded: they stay where they are.",
-    Access.EDIT: "This portal lets files be looked at, but not changed.",
-    Access.UPLOAD: "This portal takes no uploads.",
+    Operation.DOWNLOAD: "This portal lets no files be downloaded: they stay where they are.",
+    Operation.EDIT: "This portal lets files be looked at, but not changed.",
+    Operation.UPLOAD: "This portal takes no uploads.",
 }
 
 
-class Reach:
+class FileAccess:
     """The files of one host, as far as the site lets the user at them."""
 
     def __init__(
@@ -53,25 +53,25 @@ class Reach:
 
     def may(self, access: str) -> bool:
         """Whether the site lets this be done at all. For what pages offer."""
-        return access == Access.VIEW or bool(getattr(self._settings, access))
+        return access == Operation.VIEW or bool(getattr(self._settings, access))
 
-    def demand(self, *accesses: Access) -> None:
+    def demand(self, *operations: Operation) -> None:
         """Raise `FileRefused` when the site does not let one of these be done."""
-        for access in accesses:
+        for access in operations:
             if not self.may(access):
                 raise FileRefused(REFUSALS[access])
 
-    def end(self, path: str, *accesses: Access) -> str:
+    def end(self, path: str, *operations: Operation) -> str:
         """Where a path leads to, all links followed. Raises `FileRefused` when that is out of
-        reach. (What is looked at for nothing else needs no `accesses`.)"""
-        self.demand(*accesses)
+        reach. (What is looked at for nothing else needs no `operations`.)"""
+        self.demand(*operations)
         return self._within(path, path)
 
-    def name(self, path: str, *accesses: Access) -> str:
+    def name(self, path: str, *operations: Operation) -> str:
         """An entry itself, which may be a link or not be there yet: to make, rename or delete. Only
         the links above it are followed. Raises `FileRefused` when it is out of reach, or is a
         root."""
-        self.demand(*accesses)
+        self.demand(*operations)
         parent, name = posixpath.split(path)
         return posixpath.join(self._within(parent, path), name)
 
@@ -118,10 +118,10 @@ class Reach:
         waits for its menus."""
         return {each: self._short(each) for each in self._ask_favourites().known or ()}
 
-    def _ask_favourites(self) -> Asked[list[str]]:
+    def _ask_favourites(self) -> Question[list[str]]:
         key = (user(), "favourites", self.id)
         silence = HostUnreachable(f"{self.machine.name} did not answer in time.")
-        return portal().asking.ask(key, self._favourites, silence, 60.0)
+        return portal().questions.ask(key, self._favourites, silence, 60.0)
 
     def _favourites(self, _last: list[str] | None) -> list[str]:
         found = dict.fromkeys(self._roots)
@@ -200,16 +200,16 @@ def project_names(groups: Iterable[str]) -> list[str]:
     return list(names)
 
 
-def reach_on(id: str) -> Reach:
+def file_access(id: str) -> FileAccess:
     """The files of the host with the files of a cluster, or of the portal host. Raises `NotFound`
     for a host that is not there or not for this user."""
     settings = portal().settings.files
     if id == PORTAL:
-        return Reach(PORTAL, portal().pool.portal_host(user()), settings, groups())
+        return FileAccess(PORTAL, portal().pool.portal_host(user()), settings, groups())
     cluster = portal().clusters_for(groups()).get(id)
     if cluster is None:
         raise NotFound("There is no such host.")
-    return Reach(files_on(cluster), portal().home_on(user(), cluster), settings, groups())
+    return FileAccess(files_on(cluster), portal().home_on(user(), cluster), settings, groups())
 
 
 def hosts() -> dict[str, str]:

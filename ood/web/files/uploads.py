@@ -27,9 +27,9 @@ from ood.errors import FileExists, FileFailed, FileMissing, HostError, PortalErr
 from ood.hosts.base import shown
 from ood.transfers.names import part_name
 from ood.transfers.parts import IfThere, Upload
-from ood.web.here import note, portal, user
-from ood.web.paths import asked_path, canonical, files_address, for_audit, is_possible
-from ood.web.reach import Access, Reach, reach_on
+from ood.web.addresses import asked_path, canonical, files_address, for_audit, is_possible
+from ood.web.current import note, portal, user
+from ood.web.files.access import FileAccess, Operation, file_access
 
 bp = Blueprint("uploads", __name__, url_prefix="/uploads")
 
@@ -77,14 +77,14 @@ def post(host: str, path: str) -> BaseResponse:  # noqa: ARG001 - see asked_path
         with portal().turns.turn(user()):
             return _form(host)
     _check_token(request.headers.get("X-CSRFToken", ""))
-    reach, directory = _place(host)
+    access, directory = _place(host)
     try:
         plan = Plan.model_validate(request.get_json())
     except NotValid as error:
         raise BadRequest from error
     for each in plan.directories:
-        _made(reach, directory, _names(each))
-    return jsonify(files=_there(reach, directory, plan.files))
+        _made(access, directory, _names(each))
+    return jsonify(files=_there(access, directory, plan.files))
 
 
 @bp.put("/<host>/<rest:path>", merge_slashes=False)
@@ -95,9 +95,9 @@ def part(host: str, path: str) -> BaseResponse:  # noqa: ARG001
     request.max_content_length = MAX_PART
     if request.content_length is None:
         raise LengthRequired
-    reach, directory = _place(host)
+    access, directory = _place(host)
     with portal().turns.turn(user()):
-        upload = _upload(reach, directory, make=True)
+        upload = _upload(access, directory, make=True)
         try:
             offset = int(request.args["offset"])
             if_there = IfThere(request.args["if_there"])
@@ -117,16 +117,16 @@ def part(host: str, path: str) -> BaseResponse:  # noqa: ARG001
             return answer
         if got < upload.size:
             return jsonify(offset=got, done=False)
-        return jsonify(offset=got, done=True, name=_finished(reach, upload, if_there))
+        return jsonify(offset=got, done=True, name=_finished(access, upload, if_there))
 
 
 @bp.delete("/<host>/<rest:path>", merge_slashes=False)
 def cancel(host: str, path: str) -> BaseResponse:  # noqa: ARG001
     """Nothing of this file is wanted any more."""
     _check_token(request.headers.get("X-CSRFToken", ""))
-    reach, directory = _place(host)
+    access, directory = _place(host)
     with suppress(FileMissing):
-        upload = _upload(reach, directory)
+        upload = _upload(access, directory)
         now = time.monotonic()
         for key in [key for key, when in _cancelled.items() if now - when > LATE]:
             _cancelled.pop(key, None)
@@ -135,14 +135,14 @@ def cancel(host: str, path: str) -> BaseResponse:  # noqa: ARG001
     return Response(status=204)
 
 
-def _place(host: str) -> tuple[Reach, str]:
+def _place(host: str) -> tuple[FileAccess, str]:
     """Where an upload goes, and by what path it was asked for."""
-    reach = reach_on(host)
+    access = file_access(host)
     path = canonical(asked_path())
     if not is_possible(path):
         raise FileMissing(f"There is no {shown(path)}.")
-    reach.demand(Access.UPLOAD)
-    return reach, path
+    access.demand(Operation.UPLOAD)
+    return access, path
 
 
 def _check_token(token: str) -> None:
@@ -160,24 +160,24 @@ def _names(path: str) -> list[str]:
     return names
 
 
-def _made(reach: Reach, directory: str, names: list[str]) -> str:
+def _made(access: FileAccess, directory: str, names: list[str]) -> str:
     """The real path of a directory below another one; what is missing of it is made."""
     path = posixpath.join(directory, *names)
     try:
-        real = reach.end(path, Access.UPLOAD)
-        if not reach.files.stat(real).is_directory:
+        real = access.end(path, Operation.UPLOAD)
+        if not access.files.stat(real).is_directory:
             raise FileExists(f"{shown(path)} is there already, and is no directory.")
         return real
     except FileMissing:
         if not names:
             raise
-    _made(reach, directory, names[:-1])
+    _made(access, directory, names[:-1])
     with suppress(FileExists):  # another file of the same directory was quicker
-        reach.files.mkdir(reach.name(path, Access.UPLOAD))
-    return reach.end(path, Access.UPLOAD)
+        access.files.mkdir(access.name(path, Operation.UPLOAD))
+    return access.end(path, Operation.UPLOAD)
 
 
-def _there(reach: Reach, directory: str, files: list[ChosenFile]) -> list[dict[str, Any]]:
+def _there(access: FileAccess, directory: str, files: list[ChosenFile]) -> list[dict[str, Any]]:
     """For each file, how much of it came earlier, and whether its name is taken."""
     listed: dict[str, dict[str, int]] = {}
     found = []
@@ -186,7 +186,7 @@ def _there(reach: Reach, directory: str, files: list[ChosenFile]) -> list[dict[s
         where = posixpath.join(directory, *above)
         if where not in listed:
             try:
-                entries = reach.files.list(reach.end(where))
+                entries = access.files.list(access.end(where))
             except FileMissing:
                 entries = []
             listed[where] = {entry.name: entry.size for entry in entries}
@@ -196,7 +196,7 @@ def _there(reach: Reach, directory: str, files: list[ChosenFile]) -> list[dict[s
     return found
 
 
-def _upload(reach: Reach, directory: str, make: bool = False) -> Upload:
+def _upload(access: FileAccess, directory: str, make: bool = False) -> Upload:
     """The upload that a part's address names."""
     try:
         file = _CHOSEN.validate_python(request.args.to_dict())
@@ -204,16 +204,16 @@ def _upload(reach: Reach, directory: str, make: bool = False) -> Upload:
         raise BadRequest from error
     *above, name = _names(file.name)
     if make:
-        real = _made(reach, directory, above)
+        real = _made(access, directory, above)
     else:
-        real = reach.end(posixpath.join(directory, *above), Access.UPLOAD)
-    return Upload(reach.machine, real, name, file.size, file.modified)
+        real = access.end(posixpath.join(directory, *above), Operation.UPLOAD)
+    return Upload(access.machine, real, name, file.size, file.modified)
 
 
-def _finished(reach: Reach, upload: Upload, if_there: IfThere) -> str:
+def _finished(access: FileAccess, upload: Upload, if_there: IfThere) -> str:
     name = upload.finish(if_there)
     path = posixpath.join(upload.directory, name)
-    note("file-uploaded", user(), host=reach.machine.name, object=for_audit(path))
+    note("file-uploaded", user(), host=access.machine.name, object=for_audit(path))
     return name
 
 
@@ -241,7 +241,7 @@ def _form(host: str) -> BaseResponse:
     if request.mimetype != "multipart/form-data" or request.content_length is None:
         raise CSRFError("the token is in a form")
     events = _events(request.mimetype_params.get("boundary", ""))
-    reach, real = None, ""
+    access, real = None, ""
     if_there = IfThere.REFUSE
     done, problems = [], []
     for event in events:
@@ -249,21 +249,21 @@ def _form(host: str) -> BaseResponse:
             value = b"".join(_data(events, MAX_FIELD)).decode("utf-8", "replace")
             if event.name == "csrf_token":
                 _check_token(value)
-                reach, directory = _place(host)
-                real = reach.end(directory, Access.UPLOAD)
+                access, directory = _place(host)
+                real = access.end(directory, Operation.UPLOAD)
             elif event.name == "if_there" and value in list(IfThere):
                 if_there = IfThere(value)
         elif isinstance(event, File):
-            if reach is None:
+            if access is None:
                 raise CSRFError("the token comes first")
             data = _data(events)
             try:
-                done += _take(reach, real, event.filename, data, if_there)
+                done += _take(access, real, event.filename, data, if_there)
             except HostError as error:
                 problems.append(error)
             for _ in data:  # what is left of it is not wanted
                 pass
-    if reach is None:
+    if access is None:
         raise CSRFError("there is no token")
     for problem in problems:
         flash(problem.message)
@@ -271,24 +271,24 @@ def _form(host: str) -> BaseResponse:
         flash(f"Uploaded {done[0] if len(done) == 1 else f'{len(done)} files'}.", "done")
     elif not problems:
         flash("No file was chosen. Choose one, and press Upload again.")
-    return redirect(files_address(reach.id, directory), 303)
+    return redirect(files_address(access.id, directory), 303)
 
 
 def _take(
-    reach: Reach, directory: str, name: str, data: Iterator[bytes], if_there: IfThere
+    access: FileAccess, directory: str, name: str, data: Iterator[bytes], if_there: IfThere
 ) -> list[str]:
     """One file of a form; its name in words, or nothing where no file was chosen."""
     if not name:
         return []
     (name,) = _names(name.rpartition("/")[2])
-    upload = Upload(reach.machine, directory, name, MAX_FORM, secrets.randbits(60))
+    upload = Upload(access.machine, directory, name, MAX_FORM, secrets.randbits(60))
     if if_there is IfThere.REFUSE:
         with suppress(FileMissing):
-            reach.files.lstat(upload.target)
+            access.files.lstat(upload.target)
             raise FileExists(f"There is a {shown(name)} already, which was left as it is.")
     try:
         upload.write(0, data)
-        return [shown(_finished(reach, upload, if_there))]
+        return [shown(_finished(access, upload, if_there))]
     except (PortalError, HTTPException):  # the browser breaking off is one of these
         upload.cancel()
         raise

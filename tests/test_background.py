@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from ood.asking import Answer, Asking
+from ood.background import Answer, BackgroundQuestions
 from ood.errors import HostUnreachable, PortalError, SchedulerError
 from tests.helpers import Clock
 
@@ -37,9 +37,13 @@ class Oracle:
 
 
 def ask(
-    asking: Asking, oracle: Oracle, who: str = "ada", what: str = "jobs", good_for: float = 5.0
+    questions: BackgroundQuestions,
+    oracle: Oracle,
+    who: str = "ada",
+    what: str = "jobs",
+    good_for: float = 5.0,
 ) -> Answer[int]:
-    return asking.ask((who, what), oracle, SILENCE, good_for).answer()
+    return questions.ask((who, what), oracle, SILENCE, good_for).answer()
 
 
 def raises(error: Exception) -> Callable[[], object]:
@@ -52,7 +56,7 @@ def raises(error: Exception) -> Callable[[], object]:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("ood.asking.time", clock)
+    monkeypatch.setattr("ood.background.time", clock)
     return clock
 
 
@@ -61,8 +65,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_twenty_who_ask_at_once_share_one_answer(
     good_for: float, problem: PortalError | None
 ) -> None:
-    """Even when the asking takes longer than the answer is good for."""
-    asking, start = Asking(), threading.Barrier(20)
+    """Even when answering takes longer than the answer is good for."""
+    questions, start = BackgroundQuestions(), threading.Barrier(20)
 
     def takes_its_time() -> None:
         time.sleep(0.2)
@@ -73,7 +77,7 @@ def test_twenty_who_ask_at_once_share_one_answer(
 
     def look(_: int) -> Answer[int]:
         start.wait()
-        return ask(asking, oracle, good_for=good_for)
+        return ask(questions, oracle, good_for=good_for)
 
     with ThreadPoolExecutor(20) as tabs:
         answers = list(tabs.map(look, range(20)))
@@ -84,10 +88,10 @@ def test_twenty_who_ask_at_once_share_one_answer(
 
 @pytest.mark.parametrize("problem", [None, SchedulerError("No."), HostUnreachable("No.")])
 def test_an_answer_is_good_for_its_time(clock: Clock, problem: PortalError | None) -> None:
-    asking, oracle = Asking(), Oracle(raises(problem) if problem else lambda: None)
+    questions, oracle = BackgroundQuestions(), Oracle(raises(problem) if problem else lambda: None)
     for seconds, asked in [(0, 1), (0, 1), (4.9, 1), (0.2, 2), (4.9, 2), (0.1, 3), (100, 4)]:
         clock.now += seconds
-        answer = ask(asking, oracle if problem is None else Always(oracle))
+        answer = ask(questions, oracle if problem is None else Always(oracle))
         assert (oracle.asked, answer.problem) == (asked, problem)
 
 
@@ -108,38 +112,38 @@ def test_a_question_that_takes_long_is_asked_seldom(clock: Clock) -> None:
     def takes_two_seconds() -> None:
         clock.now += 2
 
-    asking, oracle = Asking(), Oracle(takes_two_seconds)
-    ask(asking, oracle)
+    questions, oracle = BackgroundQuestions(), Oracle(takes_two_seconds)
+    ask(questions, oracle)
     clock.now += 7.9
-    assert ask(asking, oracle).value == 1
+    assert ask(questions, oracle).value == 1
     clock.now += 0.2
-    assert ask(asking, oracle).value == 2
+    assert ask(questions, oracle).value == 2
 
 
 def test_nobody_waits_long_and_everybody_hears_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Frozen at first: a problem. It answers: the answer. Frozen again: believed for a while, then
     the problem, with what is known."""
-    monkeypatch.setattr("ood.asking.PATIENCE", 0.2)
+    monkeypatch.setattr("ood.background.PATIENCE", 0.2)
     free = threading.Event()
-    asking, oracle = Asking(), Oracle(lambda: free.wait(10))
+    questions, oracle = BackgroundQuestions(), Oracle(lambda: free.wait(10))
     began = time.monotonic()
-    first = ask(asking, oracle, good_for=0.1)
+    first = ask(questions, oracle, good_for=0.1)
     assert (first.value, first.problem) == (None, SILENCE)
     assert 0.15 < time.monotonic() - began < 0.5
     began = time.monotonic()
-    assert ask(asking, oracle).problem is SILENCE  # who comes later does not wait again
+    assert ask(questions, oracle).problem is SILENCE  # who comes later does not wait again
     assert time.monotonic() - began < 0.1
     free.set()
-    assert wait_for(lambda: ask(asking, oracle, good_for=0.1)).value == 1
+    assert wait_for(lambda: ask(questions, oracle, good_for=0.1)).value == 1
 
     free.clear()
-    asking, oracle = Asking(), Oracle(lambda: oracle.asked == 1 or free.wait(10))
-    assert ask(asking, oracle, good_for=0.1).value == 1
+    questions, oracle = BackgroundQuestions(), Oracle(lambda: oracle.asked == 1 or free.wait(10))
+    assert ask(questions, oracle, good_for=0.1).value == 1
     time.sleep(0.15)
-    believed = ask(asking, oracle, good_for=0.1)
+    believed = ask(questions, oracle, good_for=0.1)
     assert (believed.value, believed.problem) == (1, SILENCE)
     free.set()
-    assert wait_for(lambda: ask(asking, oracle, good_for=0.1)).value == 2
+    assert wait_for(lambda: ask(questions, oracle, good_for=0.1)).value == 2
 
 
 def wait_for(look: Callable[[], Answer[int]]) -> Answer[int]:
@@ -153,59 +157,59 @@ def wait_for(look: Callable[[], Answer[int]]) -> Answer[int]:
 
 
 def test_a_late_answer_is_believed_until_it_is_overdue(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ood.asking.PATIENCE", 0.0)
+    monkeypatch.setattr("ood.background.PATIENCE", 0.0)
     free = threading.Event()
     slow = Oracle(lambda: free.wait(0.3 if slow.asked == 1 else 10))
-    asking = Asking()
-    question = asking.ask(("ada", "jobs"), slow, SILENCE, 0.0)
+    questions = BackgroundQuestions()
+    question = questions.ask(("ada", "jobs"), slow, SILENCE, 0.0)
     time.sleep(0.4)
     assert question.answer().value == 1
-    monkeypatch.setattr("ood.asking.SPARING", 0)
-    assert ask(asking, slow, good_for=0.0).problem is None  # took 0.3 s: believed for 0.6 s
+    monkeypatch.setattr("ood.background.SPARING", 0)
+    assert ask(questions, slow, good_for=0.0).problem is None  # took 0.3 s: believed for 0.6 s
     time.sleep(0.4)
-    assert ask(asking, slow, good_for=0.0).problem is SILENCE
+    assert ask(questions, slow, good_for=0.0).problem is SILENCE
     free.set()
 
 
 def test_users_and_questions_are_kept_apart() -> None:
-    asking, asked = Asking(), []
+    questions, asked = BackgroundQuestions(), []
     for key in [("ada", "x"), ("ada", "y"), ("bob", "x")] * 3:
-        asking.ask(key, partial(lambda key, _: asked.append(key), key), SILENCE).answer()
+        questions.ask(key, partial(lambda key, _: asked.append(key), key), SILENCE).answer()
     assert asked == [("ada", "x"), ("ada", "y"), ("bob", "x")]
 
 
 def test_one_that_is_silent_does_not_hold_up_another() -> None:
-    asking, free = Asking(), threading.Event()
-    asking.ask(("ada", "silent"), lambda _: free.wait(5), SILENCE)
+    questions, free = BackgroundQuestions(), threading.Event()
+    questions.ask(("ada", "silent"), lambda _: free.wait(5), SILENCE)
     before = time.monotonic()
-    ask(asking, Oracle(), what="quick")
+    ask(questions, Oracle(), what="quick")
     assert time.monotonic() - before < 0.3
     free.set()
 
 
 def test_a_mistake_of_ours_is_a_problem_and_not_an_answer() -> None:
-    answer = ask(Asking(), Oracle(raises(RuntimeError("a mistake of ours"))))
+    answer = ask(BackgroundQuestions(), Oracle(raises(RuntimeError("a mistake of ours"))))
     assert answer.value is None
     assert answer.problem is not None
     assert "mistake of ours" not in answer.problem.message
 
 
 def test_what_a_user_was_told_is_forgotten(clock: Clock) -> None:
-    asking, oracle = Asking(), Oracle()
-    ask(asking, oracle)
-    ask(asking, Oracle(), who="bob")
-    asking.forget("ada")
-    assert len(asking._questions) == 1
+    questions, oracle = BackgroundQuestions(), Oracle()
+    ask(questions, oracle)
+    ask(questions, Oracle(), who="bob")
+    questions.forget("ada")
+    assert len(questions._questions) == 1
     clock.now += 61
-    ask(asking, Oracle(), who="carol")
-    assert len(asking._questions) == 1, "nobody wanted bob's any more"
+    ask(questions, Oracle(), who="carol")
+    assert len(questions._questions) == 1, "nobody wanted bob's any more"
 
 
 @pytest.mark.usefixtures("clock")
 def test_what_was_done_outdates_the_answers_about_it() -> None:
-    asking, oracle, other = Asking(), Oracle(), Oracle()
-    asking.ask(("ada", "alpha", "jobs"), oracle, SILENCE).answer()
-    asking.ask(("ada", "beta", "jobs"), other, SILENCE).answer()
-    asking.outdate(("ada", "alpha"))
-    assert asking.ask(("ada", "alpha", "jobs"), oracle, SILENCE).answer().value == 2
-    assert asking.ask(("ada", "beta", "jobs"), other, SILENCE).answer().value == 1
+    questions, oracle, other = BackgroundQuestions(), Oracle(), Oracle()
+    questions.ask(("ada", "alpha", "jobs"), oracle, SILENCE).answer()
+    questions.ask(("ada", "beta", "jobs"), other, SILENCE).answer()
+    questions.outdate(("ada", "alpha"))
+    assert questions.ask(("ada", "alpha", "jobs"), oracle, SILENCE).answer().value == 2
+    assert questions.ask(("ada", "beta", "jobs"), other, SILENCE).answer().value == 1

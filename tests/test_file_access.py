@@ -19,7 +19,7 @@ from app import create_app
 from ood.config import FilesSettings, PortalSettings
 from ood.errors import FileMissing, FileRefused
 from ood.hosts.local import LocalHost
-from ood.web.reach import Access, Reach, project_names
+from ood.web.files.access import FileAccess, Operation, project_names
 from tests.test_files import PNG, Visitor, address, home, settings
 
 __all__ = ["home", "settings"]
@@ -76,9 +76,9 @@ def test_without_roots_nothing_is_asked_of_the_host(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ood.hosts.local_files.LocalFiles.resolve", None)
-    reach = Reach("portal", LocalHost(), FilesSettings(), ())
-    assert reach.end(f"{home}/x") == reach.name(f"{home}/x") == f"{home}/x"
-    assert reach.start == str(home)
+    access = FileAccess("portal", LocalHost(), FilesSettings(), ())
+    assert access.end(f"{home}/x") == access.name(f"{home}/x") == f"{home}/x"
+    assert access.start == str(home)
 
 
 def test_only_roots_are_shown(limited: Limited, rooms: Path) -> None:
@@ -135,29 +135,29 @@ def test_a_link_into_a_root_is_a_way_in(limited: Limited, rooms: Path) -> None:
 def test_a_name_is_an_entry_below_a_root(rooms: Path) -> None:
     """What is made, renamed and deleted is the entry, not what it leads to."""
     settings = FilesSettings(roots=("~/open",))
-    reach = Reach("portal", LocalHost(), settings, ())
+    access = FileAccess("portal", LocalHost(), settings, ())
     real = os.path.realpath(rooms)
-    assert reach.name(f"{rooms}/open/out") == f"{real}/open/out"
-    assert reach.name(f"{rooms}/open/inner/new") == f"{real}/open/below/new"
-    assert reach.end(f"{rooms}/open/inner/new") == f"{real}/open/below/new"
+    assert access.name(f"{rooms}/open/out") == f"{real}/open/out"
+    assert access.name(f"{rooms}/open/inner/new") == f"{real}/open/below/new"
+    assert access.end(f"{rooms}/open/inner/new") == f"{real}/open/below/new"
     for path in ("open", "closed/new", "open/out/new", "new", "open-too/new", "nothing/new"):
         with pytest.raises(FileRefused, match=OUTSIDE):
-            reach.name(f"{rooms}/{path}")
+            access.name(f"{rooms}/{path}")
     for path in ("open/nowhere-out", "open/out/new"):
         with pytest.raises(FileRefused, match=OUTSIDE):
-            reach.end(f"{rooms}/{path}")
+            access.end(f"{rooms}/{path}")
     with pytest.raises(FileMissing):
-        reach.name(f"{rooms}/open/nothing/at/all/new")
+        access.name(f"{rooms}/open/nothing/at/all/new")
 
 
-@pytest.mark.parametrize("access", [Access.DOWNLOAD, Access.EDIT, Access.UPLOAD])
-def test_what_is_turned_off_is_refused(home: Path, access: Access) -> None:
-    reach = Reach("portal", LocalHost(), FilesSettings.model_validate({access: False}), ())
-    assert [each for each in Access if not reach.may(each)] == [access]
-    for ask in (reach.end, reach.name):
+@pytest.mark.parametrize("operation", [Operation.DOWNLOAD, Operation.EDIT, Operation.UPLOAD])
+def test_what_is_turned_off_is_refused(home: Path, operation: Operation) -> None:
+    access = FileAccess("portal", LocalHost(), FilesSettings.model_validate({operation: False}), ())
+    assert [each for each in Operation if not access.may(each)] == [operation]
+    for ask in (access.end, access.name):
         assert ask(f"{home}/x") == f"{home}/x"
         with pytest.raises(FileRefused):
-            ask(f"{home}/x", access)
+            ask(f"{home}/x", operation)
 
 
 def test_no_downloads(limited: Limited, home: Path) -> None:
@@ -223,10 +223,10 @@ def test_projects_are_named_by_groups(home: Path) -> None:
     ]
     (home / "trial").mkdir()
     settings = FilesSettings(roots=("~/{project}",))
-    reach = Reach("portal", LocalHost(), settings, ["nsh-trial", "other"])
-    assert reach.start == f"{home}/trial"
+    access = FileAccess("portal", LocalHost(), settings, ["nsh-trial", "other"])
+    assert access.start == f"{home}/trial"
     with pytest.raises(FileRefused):
-        reach.end(f"{home}/other")
+        access.end(f"{home}/other")
 
 
 def test_without_any_root_there_is_nothing(limited: Limited, home: Path) -> None:

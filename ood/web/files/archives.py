@@ -10,12 +10,12 @@ from werkzeug.wrappers import Response as BaseResponse
 from ood.errors import FileMissing, InvalidForm
 from ood.hosts.base import shown
 from ood.transfers.archive import start_packing, zipped
-from ood.web.downloads import NEVER_RUN, attachment
-from ood.web.file_changes import note_each
-from ood.web.here import portal, user
-from ood.web.paths import asked_path, canonical, files_address, is_possible
-from ood.web.reach import Access, Reach, reach_on
-from ood.web.selection import selected
+from ood.web.addresses import asked_path, canonical, files_address, is_possible
+from ood.web.current import portal, user
+from ood.web.files.access import FileAccess, Operation, file_access
+from ood.web.files.changes import note_each
+from ood.web.files.downloads import NEVER_RUN, attachment
+from ood.web.files.selection import selected
 
 bp = Blueprint("archives", __name__, url_prefix="/archives")
 
@@ -27,21 +27,21 @@ def init_app(app: Flask) -> None:
 @bp.post("/<host>/<rest:path>", merge_slashes=False)
 def send(host: str, path: str) -> BaseResponse:  # noqa: ARG001 - see asked_path
     """Entries of a directory, by a form with their names."""
-    reach = reach_on(host)
+    access = file_access(host)
     directory = canonical(asked_path())
     if not is_possible(directory):
         raise FileMissing(f"There is no {shown(directory)}.")
-    real = reach.end(directory, Access.DOWNLOAD)
+    real = access.end(directory, Operation.DOWNLOAD)
     try:
-        names = [entry.name for entry in selected(reach, directory)]
+        names = [entry.name for entry in selected(access, directory)]
     except InvalidForm as error:
         flash(next(iter(error.fields.values())))
-        return redirect(files_address(reach.id, directory), 303)
-    name = names[0] if len(names) == 1 else posixpath.basename(directory) or reach.id
-    return _send(reach, real, names, name)
+        return redirect(files_address(access.id, directory), 303)
+    name = names[0] if len(names) == 1 else posixpath.basename(directory) or access.id
+    return _send(access, real, names, name)
 
 
-def _send(reach: Reach, directory: str, names: list[str], title: str) -> Response:
+def _send(access: FileAccess, directory: str, names: list[str], title: str) -> Response:
     """The archive `title`.zip. It has no length before it is made."""
     headers = {
         "Content-Disposition": attachment(f"{title}.zip"),
@@ -51,7 +51,7 @@ def _send(reach: Reach, directory: str, names: list[str], title: str) -> Respons
     turns = portal().turns
     turns.take(who)
     try:
-        command = start_packing(reach.machine, directory, names)
+        command = start_packing(access.machine, directory, names)
     except BaseException:
         turns.give_back(who)
         raise
@@ -59,5 +59,5 @@ def _send(reach: Reach, directory: str, names: list[str], title: str) -> Respons
     # Also when the browser goes away, or never asked for the first piece.
     response.call_on_close(lambda: turns.give_back(who))
     response.call_on_close(command.close)
-    note_each(reach, "file-downloaded", directory, names)
+    note_each(access, "file-downloaded", directory, names)
     return response

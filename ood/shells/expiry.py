@@ -35,7 +35,7 @@ class Due:
     notice: float  # seconds before, when it is said
 
 
-class Limits:
+class Expiry:
     """`idle` and `absolute` are in seconds; `sign_in_ends_at` knows when sign-ins end."""
 
     def __init__(

@@ -11,9 +11,9 @@ from flask import request
 
 from ood.errors import FileMissing, InvalidForm
 from ood.hosts.base import FileEntry, shown
-from ood.web.listing import SORTS, matching, view_of
-from ood.web.paths import MAX_NAME, as_bytes
-from ood.web.reach import Reach
+from ood.web.addresses import MAX_NAME, as_bytes
+from ood.web.files.access import FileAccess
+from ood.web.files.listing import SORTS, matching, view_of
 
 BRIEF = 60  # characters of a name within a sentence
 
@@ -44,16 +44,16 @@ def entries(number: int) -> str:
     return f"{number} {'entry' if number == 1 else 'entries'}"
 
 
-def selected(reach: Reach, directory: str) -> list[FileEntry]:
+def selected(access: FileAccess, directory: str) -> list[FileEntry]:
     """The entries of a directory that a form names by `name`, or `all` that its view shows, in the
     order of their names. Links are the links themselves. Those that have gone are left out.
 
     Raises `InvalidForm` for `selection` when nothing is chosen, and `FileMissing` when all have
     gone.
     """
-    real = reach.end(directory)
+    real = access.end(directory)
     if request.form.get("all"):
-        found = matching(reach.files.list(real), view_of(request.args))[0]
+        found = matching(access.files.list(real), view_of(request.args))[0]
     else:
         names = [from_value(value) for value in request.form.getlist("name")]
         if not names:
@@ -64,7 +64,7 @@ def selected(reach: Reach, directory: str) -> list[FileEntry]:
         found = []
         for name in dict.fromkeys(names):
             try:
-                found.append(reach.files.lstat(posixpath.join(real, name)))
+                found.append(access.files.lstat(posixpath.join(real, name)))
             except FileMissing:
                 continue
     found.sort(key=SORTS["name"])

@@ -6,11 +6,11 @@ import pytest
 
 from ood.auth.signins import SignIn, SignIns
 from ood.errors import NotFound
-from ood.proxy import entry as entry_module
-from ood.proxy.entry import CODE_SECONDS, Admission, Entries, Entry, new_nonce, state_of
+from ood.proxy import tickets as tickets_module
 from ood.proxy.fence import fenced, from_another_session, policy, stays
 from ood.proxy.headers import to_browser, to_service
 from ood.proxy.origins import ServiceOrigins
+from ood.proxy.tickets import CODE_SECONDS, Admission, Grant, Tickets, new_nonce, state_of
 from tests.helpers import Clock
 
 ID = "01234567-89ab-4cde-8f01-23456789abcd"
@@ -18,11 +18,11 @@ OTHER = "89abcdef-0123-4567-89ab-cdef01234567"
 
 
 class Room:
-    """Entries and the sign-ins they are for."""
+    """Tickets and the sign-ins they are for."""
 
     def __init__(self) -> None:
         self.sign_ins = SignIns(3600, 3600, lambda *_: None)
-        self.entries = Entries(self.sign_ins)
+        self.tickets = Tickets(self.sign_ins)
 
     def signs_in(self, user: str) -> SignIn:
         return self.sign_ins.add(user, frozenset(), "")
@@ -31,15 +31,15 @@ class Room:
         self, sign_in: SignIn, *cookies: str, session: str = ID, origin: str = "apps"
     ) -> Admission:
         nonce = new_nonce()
-        code = self.entries.code(Entry(sign_in, session), state_of(nonce), f"/node/{session}/")
-        return self.entries.exchange(code, origin, [nonce], cookies)
+        code = self.tickets.code(Grant(sign_in, session), state_of(nonce), f"/node/{session}/")
+        return self.tickets.exchange(code, origin, [nonce], cookies)
 
     def enters(self, sign_in: SignIn, *cookies: str, session: str = ID, origin: str = "a") -> str:
         return self.admits(sign_in, *cookies, session=session, origin=origin).cookie
 
     def lets(self, *cookies: str, session: str = ID) -> str:
         """The user whom these cookies let into a session."""
-        found = self.entries.find(cookies, session, sign_of_life=False)
+        found = self.tickets.find(cookies, session, sign_of_life=False)
         return found.user if found else ""
 
 
@@ -50,34 +50,34 @@ def room() -> Room:
 
 def test_a_code_expires(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    monkeypatch.setattr(entry_module, "time", clock)
-    entry, nonce = Entry(room.signs_in("alice"), ID), new_nonce()
-    late, in_time = (room.entries.code(entry, state_of(nonce), "/node/id/") for _ in range(2))
+    monkeypatch.setattr(tickets_module, "time", clock)
+    entry, nonce = Grant(room.signs_in("alice"), ID), new_nonce()
+    late, in_time = (room.tickets.code(entry, state_of(nonce), "/node/id/") for _ in range(2))
     assert CODE_SECONDS == 30
     clock.now += 29.9
-    assert room.entries.exchange(in_time, "apps", [nonce], []).entry == entry
+    assert room.tickets.exchange(in_time, "apps", [nonce], []).entry == entry
     clock.now += 0.1
     with pytest.raises(NotFound):
-        room.entries.exchange(late, "apps", [nonce], [])
+        room.tickets.exchange(late, "apps", [nonce], [])
 
 
 def test_a_code_is_for_the_browser_with_its_nonce_and_used_up_by_any(room: Room) -> None:
-    entry, nonce = Entry(room.signs_in("alice"), ID), new_nonce()
+    entry, nonce = Grant(room.signs_in("alice"), ID), new_nonce()
     for nonces in ([], [new_nonce()], [state_of(nonce)], [""]):
-        code = room.entries.code(entry, state_of(nonce), "/")
+        code = room.tickets.code(entry, state_of(nonce), "/")
         for brought in (nonces, [nonce]):
             with pytest.raises(NotFound, match="expired"):
-                room.entries.exchange(code, "apps", brought, [])
-    code = room.entries.code(entry, state_of(nonce), "/")
-    assert room.entries.exchange(code, "apps", [new_nonce(), nonce], []).entry == entry
+                room.tickets.exchange(code, "apps", brought, [])
+    code = room.tickets.code(entry, state_of(nonce), "/")
+    assert room.tickets.exchange(code, "apps", [new_nonce(), nonce], []).entry == entry
 
 
 def test_a_code_ends_with_its_sign_in(room: Room) -> None:
     alice, nonce = room.signs_in("alice"), new_nonce()
-    code = room.entries.code(Entry(alice, ID), state_of(nonce), "/")
+    code = room.tickets.code(Grant(alice, ID), state_of(nonce), "/")
     room.sign_ins.remove(alice.id, "signed out")
     with pytest.raises(NotFound):
-        room.entries.exchange(code, "apps", [nonce], [])
+        room.tickets.exchange(code, "apps", [nonce], [])
 
 
 def test_a_browser_has_one_cookie_for_all_sessions_of_an_origin(room: Room) -> None:
@@ -131,9 +131,9 @@ def test_what_is_left_in_a_browser_is_kept_for_the_same_user_only(room: Room) ->
 
 def test_tabs_that_enter_at_once_each_use_their_own_nonce(room: Room) -> None:
     alice, nonces = room.signs_in("alice"), [new_nonce(), new_nonce()]
-    codes = [room.entries.code(Entry(alice, ID), state_of(nonce), "/") for nonce in nonces]
+    codes = [room.tickets.code(Grant(alice, ID), state_of(nonce), "/") for nonce in nonces]
     for code, nonce in zip(codes, nonces, strict=True):
-        assert room.entries.exchange(code, "apps", nonces, []).state == state_of(nonce)
+        assert room.tickets.exchange(code, "apps", nonces, []).state == state_of(nonce)
 
 
 def test_each_session_has_an_origin_of_its_own() -> None:

@@ -17,7 +17,7 @@ def mapping(data: bytes | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def whole(value: Any) -> int | None:
+def integer(value: Any) -> int | None:
     """A whole number that can also be seconds since the epoch; None for anything else."""
     good = isinstance(value, int) and not isinstance(value, bool)
     return value if good and -LAST_SECOND <= value <= LAST_SECOND else None

@@ -30,7 +30,7 @@ CODE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Entry:
+class Grant:
     """The right of one signed-in browser to one session's service."""
 
     sign_in: SignIn
@@ -48,7 +48,7 @@ class Admission:
     browser may be another user's."""
 
     cookie: str
-    entry: Entry
+    entry: Grant
     path: str
     state: str
     new_user: bool
@@ -57,7 +57,7 @@ class Admission:
 @dataclass(frozen=True)
 class _Code:
     issued_at: float
-    entry: Entry
+    entry: Grant
     state: str
     path: str
 
@@ -80,7 +80,7 @@ def state_of(nonce: str) -> str:
     return hashlib.sha256(nonce.encode()).hexdigest()
 
 
-class Entries:
+class Tickets:
     """Codes and entry cookies, in memory like the sign-ins. A browser has one entry cookie on each
     of the services' origins, so that an origin is one user's at a time."""
 
@@ -91,7 +91,7 @@ class Entries:
         self._codes: dict[str, _Code] = {}
         self._browsers: dict[str, _Browser] = {}
 
-    def code(self, entry: Entry, state: str, path: str) -> str:
+    def code(self, entry: Grant, state: str, path: str) -> str:
         """A code for the browser that has the nonce of this state. It then goes to `path`."""
         now = time.monotonic()
         code = secrets.token_urlsafe(32)
@@ -141,7 +141,7 @@ class Entries:
         known = bool(cookies or same) and all(self._is_of(key, entry.user) for key in cookies)
         return Admission(cookie, entry, issued.path, issued.state, new_user=not known)
 
-    def find(self, cookies: Sequence[str], session_id: str, sign_of_life: bool) -> Entry | None:
+    def find(self, cookies: Sequence[str], session_id: str, sign_of_life: bool) -> Grant | None:
         """The entry to a session that these cookies are for, if their sign-in is still good.
 
         A service's page can add cookies of the same name. Cookies that open nothing are ignored.
@@ -156,7 +156,7 @@ class Entries:
         for browser in here:
             if session_id in browser.session_ids:
                 self._sign_ins.find(browser.sign_in.id, sign_of_life)
-                return Entry(browser.sign_in, session_id)
+                return Grant(browser.sign_in, session_id)
         return None
 
     def whose(self, cookies: Sequence[str]) -> str:

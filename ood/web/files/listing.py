@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from ood.errors import CommandFailed, CommandTimedOut, FileFailed, FileRefused
 from ood.hosts.base import FileEntry, Host
-from ood.sessions.untrusted import LAST_SECOND
-from ood.web.here import asked_page
+from ood.sessions.checked_json import LAST_SECOND
+from ood.web.current import asked_page
 
 PAGE_SIZE = 500
 MAX_TEXT = 200  # characters to look for
@@ -49,7 +49,7 @@ def kind_of(entry: FileEntry) -> Kind:
 
 
 @dataclass(frozen=True)
-class View:
+class ListingView:
     """What of a directory is asked for. `sort` is a key of `SORTS`, with `-` before it for the
     other way round; empty: directories first."""
 
@@ -61,7 +61,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Row:
+class FileRow:
     """One entry. `leads_to` is what opening it opens: a link's end, None when there is none, or
     none for this user (`refused`)."""
 
@@ -100,11 +100,11 @@ def when(entry: FileEntry) -> int | None:
 
 
 @dataclass(frozen=True)
-class TablePage:
+class ListingPage:
     """The rows of one page of `pages`; `total` entries are like that, and `hidden` others are not
     shown for the dot they begin with."""
 
-    rows: list[Row]
+    rows: list[FileRow]
     total: int
     hidden: int
     page: int
@@ -119,9 +119,9 @@ SORTS: dict[str, Callable[[FileEntry], Any]] = {
 }
 
 
-def view_of(query: Mapping[str, str]) -> View:
+def view_of(query: Mapping[str, str]) -> ListingView:
     """The view that an address asks for."""
-    return View(
+    return ListingView(
         hidden=query.get("hidden") == "1",
         details=query.get("details") == "1",
         text=query.get("text", "").strip()[:MAX_TEXT],
@@ -130,7 +130,7 @@ def view_of(query: Mapping[str, str]) -> View:
     )
 
 
-def matching(entries: list[FileEntry], view: View) -> tuple[list[FileEntry], int]:
+def matching(entries: list[FileEntry], view: ListingView) -> tuple[list[FileEntry], int]:
     """The entries that a view shows, in no order, and how many others it does not show for the dot
     they begin with."""
     if view.text:
@@ -143,8 +143,8 @@ def matching(entries: list[FileEntry], view: View) -> tuple[list[FileEntry], int
 
 
 def page_of(
-    entries: list[FileEntry], directory: str, view: View, end_of: Callable[[str], FileEntry]
-) -> TablePage:
+    entries: list[FileEntry], directory: str, view: ListingView, end_of: Callable[[str], FileEntry]
+) -> ListingPage:
     """What to show of the entries of a directory. Links are followed, by `end_of`, for the one page
     only: each is a question to the host."""
     shown, hidden = matching(entries, view)
@@ -158,18 +158,18 @@ def page_of(
     page = min(max(view.page, 1), pages)
     on_page = shown[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
     rows = [row_of(entry, directory, end_of) for entry in on_page]
-    return TablePage(rows, len(shown), hidden, page, pages)
+    return ListingPage(rows, len(shown), hidden, page, pages)
 
 
-def row_of(entry: FileEntry, directory: str, end_of: Callable[[str], FileEntry]) -> Row:
+def row_of(entry: FileEntry, directory: str, end_of: Callable[[str], FileEntry]) -> FileRow:
     path = posixpath.join(directory, entry.name)
     kind = kind_of(entry)
     if kind is not Kind.LINK:
-        return Row(entry, path, kind, kind)
+        return FileRow(entry, path, kind, kind)
     try:
-        return Row(entry, path, kind, kind_of(end_of(path)))
+        return FileRow(entry, path, kind, kind_of(end_of(path)))
     except FileFailed as error:
-        return Row(entry, path, kind, None, isinstance(error, FileRefused))
+        return FileRow(entry, path, kind, None, isinstance(error, FileRefused))
 
 
 def names_of(

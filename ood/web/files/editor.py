@@ -26,9 +26,9 @@ from ood.errors import (
     SignInExpired,
 )
 from ood.hosts.base import FileEntry, shown
-from ood.web.here import note, user
-from ood.web.paths import as_bytes, files_address, for_audit
-from ood.web.reach import Access, Reach
+from ood.web.addresses import as_bytes, files_address, for_audit
+from ood.web.current import note, user
+from ood.web.files.access import FileAccess, Operation
 
 MAX_EDIT = 512 * 1024
 """Bytes of text: a form may hold a MiB, and its line ends take twice as much."""
@@ -47,47 +47,47 @@ class Found:
     line_end: str
 
 
-def edit(reach: Reach, path: str) -> str | BaseResponse:
+def edit(access: FileAccess, path: str) -> str | BaseResponse:
     """The form with the text of a file; back to the file's page, with a word, when it has none."""
     try:
-        found = _found(reach, reach.end(path, Access.EDIT), path)
+        found = _found(access, access.end(path, Operation.EDIT), path)
     except InvalidForm as error:
         flash(error.fields["text"])
-        return redirect(files_address(reach.id, path), 303)
-    note("file-read", user(), host=reach.machine.name, object=for_audit(path))
-    return _form(reach, path, found.text, found.fingerprint, found.line_end)
+        return redirect(files_address(access.id, path), 303)
+    note("file-read", user(), host=access.machine.name, object=for_audit(path))
+    return _form(access, path, found.text, found.fingerprint, found.line_end)
 
 
-def save(reach: Reach, path: str) -> str | BaseResponse | tuple[str, int]:
+def save(access: FileAccess, path: str) -> str | BaseResponse | tuple[str, int]:
     """Write what the form holds, unless the file has changed since it was read."""
-    reach.demand(Access.EDIT)
+    access.demand(Operation.EDIT)
     typed = request.form.get("text", "").replace("\r\n", "\n")
     seen = request.form.get("fingerprint", "")
     line_end = "\r\n" if request.form.get("line_end") == "crlf" else "\n"
     data = typed.replace("\n", line_end).encode()
     try:
-        real = reach.files.resolve(reach.end(path))
-        found = _found(reach, real, path, or_none=True)
+        real = access.files.resolve(access.end(path))
+        found = _found(access, real, path, or_none=True)
         if found.fingerprint != seen:
-            return _form(reach, path, typed, found.fingerprint, line_end, changed=True), 409
+            return _form(access, path, typed, found.fingerprint, line_end, changed=True), 409
         if len(data) > MAX_EDIT:
             raise InvalidForm({"text": f"{MOST}, and this is more: shorten it."})
         if found.entry is None or typed != found.text:
-            _write(reach, real, data, found.entry)
-            note("file-written", user(), host=reach.machine.name, object=for_audit(path))
+            _write(access, real, data, found.entry)
+            note("file-written", user(), host=access.machine.name, object=for_audit(path))
     except SignInExpired:
         raise
     except (HostError, InvalidForm) as error:
         g.said = error.fields["text"] if isinstance(error, InvalidForm) else error.message
-        return _form(reach, path, typed, seen, line_end, mistake=g.said), error.http_status
+        return _form(access, path, typed, seen, line_end, mistake=g.said), error.http_status
     flash("Saved.", "done")
     return redirect(
-        files_address(reach.id, path) + ("?edit" if "stay" in request.form else ""), 303
+        files_address(access.id, path) + ("?edit" if "stay" in request.form else ""), 303
     )
 
 
 def _form(
-    reach: Reach,
+    access: FileAccess,
     path: str,
     text: str,
     fingerprint: str,
@@ -98,7 +98,7 @@ def _form(
 ) -> str:
     return render_template(
         "files/edit.html",
-        **reach.shown(path),
+        **access.shown(path),
         kept="",
         text=text,
         fingerprint=fingerprint,
@@ -126,10 +126,10 @@ def mistake_in_text(data: bytes) -> str:
     return ""
 
 
-def _found(reach: Reach, real: str, path: str, or_none: bool = False) -> Found:
+def _found(access: FileAccess, real: str, path: str, or_none: bool = False) -> Found:
     """Look at a text. Raises `InvalidForm` for `text` when it cannot be edited here."""
     try:
-        entry = reach.files.stat(real)
+        entry = access.files.stat(real)
     except FileMissing:
         if or_none:
             return Found(None, "", MISSING, "\n")
@@ -137,9 +137,9 @@ def _found(reach: Reach, real: str, path: str, or_none: bool = False) -> Found:
     if not entry.is_file:
         raise InvalidForm({"text": f"{shown(path)} is no file that can be edited."})
     # Renaming asks only whether the directory may be written in, and would replace it all the same.
-    if reach.machine.run(["test", "-w", real], check=False).exit_code != 0:
+    if access.machine.run(["test", "-w", real], check=False).exit_code != 0:
         raise InvalidForm({"text": f"You may look at {shown(path)}, but not write to it."})
-    data = reach.files.read(real, MAX_EDIT + 1)
+    data = access.files.read(real, MAX_EDIT + 1)
     if mistake := mistake_in_text(data):
         raise InvalidForm({"text": mistake})
     fingerprint = hashlib.blake2b(data, digest_size=16).hexdigest()
@@ -148,11 +148,11 @@ def _found(reach: Reach, real: str, path: str, or_none: bool = False) -> Found:
     return Found(entry, text.replace("\r\n", "\n"), fingerprint, line_end)
 
 
-def _write(reach: Reach, real: str, data: bytes, entry: FileEntry | None) -> None:
+def _write(access: FileAccess, real: str, data: bytes, entry: FileEntry | None) -> None:
     """Put `data` in the place of a file, with its permissions and group: others in a project go on
     being able to read it. The old one stays whole if the disk is full. A file that is not there is
     made anew, and replaces none that has come since."""
-    files = reach.files
+    files = access.files
     if entry is None:
         with files.open(real, "xb") as file:
             file.write(data)
@@ -164,7 +164,7 @@ def _write(reach: Reach, real: str, data: bytes, entry: FileEntry | None) -> Non
     try:
         files.write(aside, data, 0o600)
         try:
-            reach.machine.run([*KEEP_ATTRIBUTES, "--", real, aside])
+            access.machine.run([*KEEP_ATTRIBUTES, "--", real, aside])
         except (CommandFailed, CommandTimedOut):
             files.chmod(aside, entry.mode & 0o777)
         files.rename(aside, real)

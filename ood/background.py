@@ -42,7 +42,7 @@ class Answer(Generic[T]):
     problem: PortalError | None = None
 
 
-class Asked(Generic[T]):
+class Question(Generic[T]):
     """One question: its last answer, and the asking of the next. Safe for all threads."""
 
     def __init__(self) -> None:
@@ -120,12 +120,12 @@ class Asked(Generic[T]):
             self._changed.notify_all()
 
 
-class Asking:
+class BackgroundQuestions:
     """All questions of the portal, by key. A key begins with the user who asks."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._questions: dict[Key, Asked[Any]] = {}
+        self._questions: dict[Key, Question[Any]] = {}
 
     def ask(
         self,
@@ -133,14 +133,14 @@ class Asking:
         ask: Callable[[T | None], T],
         silence: PortalError,
         good_for: float | None = None,
-    ) -> Asked[T]:
+    ) -> Question[T]:
         """Ask in the background, if need be. The answer is taken from what is returned, so that
         many can be asked before the first is waited for."""
         now = time.monotonic()
         with self._lock:
             for unwanted in [k for k, a in self._questions.items() if now - a.wanted_at > KEPT]:
                 del self._questions[unwanted]
-            asked = cast("Asked[T]", self._questions.setdefault(key, Asked()))
+            asked = cast("Question[T]", self._questions.setdefault(key, Question()))
             asked.wanted_at = now
         asked.start(ask, silence, SECONDS if good_for is None else good_for)
         return asked
