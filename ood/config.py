@@ -273,6 +273,16 @@ class Cluster(_Settings):
         scheduler that is asked about jobs, in the same way."""
         return self.job.model_dump_json() if self.job is not None else ""
 
+    @property
+    def unsynched(self) -> bool:
+        """Whether its home directories are not those of the portal host."""
+        return self.home == "unsynched" and self.login_host is not None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether its jobs are processes of the submit host, without Slurm."""
+        return self.job is not None and self.job.adapter == "local"
+
     def on_this_machine(self) -> Cluster:
         """With this machine's own limits where the file names none and jobs run here."""
         if self.job is None or self.job.adapter != "local" or self.job.submit_host is not None:

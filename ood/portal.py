@@ -15,8 +15,9 @@ from ood.auth.credentials import Credentials
 from ood.auth.signins import OneTimeToken, SignIn, SignIns
 from ood.background import BackgroundQuestions
 from ood.config import Cluster, PortalSettings, load_clusters, permit
-from ood.hosts.base import Command, Host, Stream
+from ood.hosts.base import Command, Stream
 from ood.hosts.pool import HostPool
+from ood.hosts.roles import HostRoles
 from ood.proxy.listeners import ARGV, Listeners
 from ood.proxy.origins import ServiceOrigins
 from ood.proxy.services import Services
@@ -33,7 +34,6 @@ from ood.shells.shell import Shell
 from ood.shells.shells import Shells
 from ood.transfers.transfers import Transfers
 
-DIAL_TIMEOUT = 5.0  # seconds
 EXPIRED_EVERY = 1.0  # seconds
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,7 @@ class Portal:
         if settings.auth == "header" and {"127.0.0.1", "::1"} & {*settings.front_ends}:
             log.warning("front_ends: whoever may use this machine can sign in as anybody: use unix")
         self.pool = HostPool(settings.portal_host, settings.known_hosts, Credentials(authority))
+        self.hosts = HostRoles(self.pool)
         self.questions = BackgroundQuestions()
         self.audit = AuditLog(settings.audit_log)
         self.attempts = Attempts()
@@ -111,35 +112,21 @@ class Portal:
                 self.clusters,
                 self.apps,
                 self.questions,
-                lambda cluster: scheduler_of(cluster, self.pool, user),
-                lambda cluster: self.home_on(user, cluster),
+                lambda cluster: scheduler_of(cluster, self.hosts, user),
+                lambda cluster: self.hosts.files(user, cluster),
                 self.services.is_silent,
             )
         )
         with self._lock:
             return self._boards.setdefault(user, new)
 
-    def home_on(self, user: str, cluster: Cluster) -> Host:
-        """The host with the user's home directory that jobs of a cluster find: the portal host, or
-        for an unsynched back-end its log-in host."""
-        if cluster.home == "synched" or cluster.login_host is None:
-            return self.pool.portal_host(user)
-        return self.pool.host(user, cluster.login_host)
-
     def _start_on_node(self, service: Service) -> Command:
-        scheduler = scheduler_of(self.clusters[service.cluster_id], self.pool, service.user)
+        scheduler = scheduler_of(self.clusters[service.cluster_id], self.hosts, service.user)
         return scheduler.start_on_node(service.job_id, service.node, ARGV)
 
     def _dial(self, service: Service) -> Stream:
-        """A connection to whatever listens at the port of a service, from the back-end's own log-in
-        host: that one reaches its nodes."""
         cluster = self.clusters[service.cluster_id]
-        submit_host = cluster.job.submit_host if cluster.job else None
-        if cluster.job is not None and cluster.job.adapter == "local":
-            host = self.pool.submit_host(service.user, submit_host)
-            return host.dial("127.0.0.1", service.port)
-        host = self.pool.submit_host(service.user, cluster.login_host or submit_host)
-        return host.dial(service.node, service.port, DIAL_TIMEOUT)
+        return self.hosts.dial_service(service.user, cluster, service.node, service.port)
 
     def _end_expired(self) -> None:
         while True:

@@ -28,8 +28,8 @@ from ood.config import EMBEDDED, PortalSettings, load_settings
 from ood.errors import HostUnreachable
 from ood.hosts.base import FileEntry, Host, shown
 from ood.hosts.local import LocalHost
-from ood.portal import Portal
-from ood.web.addresses import canonical, crumbs, files_address, files_on, is_possible
+from ood.hosts.roles import HostRoles, files_host_id
+from ood.web.addresses import canonical, crumbs, files_address, is_possible
 from ood.web.files.downloads import PDF, shown_type
 from ood.web.files.listing import PAGE_SIZE, FileRow, Kind, when
 from ood.web.filters import size
@@ -147,12 +147,12 @@ def far(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         name = "far.example"
         home = str(there)
 
-    own = Portal.home_on
+    own = HostRoles.files
 
-    def home_on(portal: Portal, user: str, cluster: Any) -> Host:
-        return Far() if cluster.id == "far" else own(portal, user, cluster)
+    def files(roles: HostRoles, user: str, cluster: Any) -> Host:
+        return Far() if cluster.id == "far" else own(roles, user, cluster)
 
-    monkeypatch.setattr(Portal, "home_on", home_on)
+    monkeypatch.setattr(HostRoles, "files", files)
     return there
 
 
@@ -277,7 +277,7 @@ def test_a_host_that_does_not_answer(ada: Visitor, monkeypatch: pytest.MonkeyPat
     def gone(*_: object) -> None:
         raise HostUnreachable("far.example cannot be reached.")
 
-    monkeypatch.setattr(Portal, "home_on", gone)
+    monkeypatch.setattr(HostRoles, "files", gone)
     answer = ada.opens("/files/far/etc")
     assert answer.status_code == 503
     assert "far.example cannot be reached." in answer.text
@@ -719,7 +719,7 @@ def test_a_job_leads_to_its_output(ada: Visitor, home: Path) -> None:
     [("this_machine", "portal"), ("far", "far"), ("secret", "secret")],
 )
 def test_the_host_with_a_clusters_files(ada: Visitor, cluster: str, host: str) -> None:
-    assert files_on(ada.portal.clusters[cluster]) == host
+    assert files_host_id(ada.portal.clusters[cluster]) == host
     with ada.app.test_request_context():
         assert files_address(host, "/a \udcff") == f"/files/{host}/a%20%FF"
         assert files_address("", "relative") == "/files/portal"

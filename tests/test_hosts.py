@@ -1200,7 +1200,7 @@ def test_one_connection_for_all_requests_of_a_user(pool: HostPool) -> None:
 
     assert in_parallel(request, 8) == ["alice\n", "bob\n"] * 4
     assert len(connections(LOGIN_HOST)) == 2
-    assert pool.submit_host("alice", None) is pool.host("alice", LOGIN_HOST)
+    assert pool.portal_host("alice") is pool.host("alice", LOGIN_HOST)
 
 
 def test_signing_out_closes_everything(pool: HostPool) -> None:

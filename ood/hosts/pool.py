@@ -44,10 +44,6 @@ class HostPool:
         """The portal host as this user: where their `ondemand` directory is."""
         return self._local if self._portal_host is None else self.host(user, self._portal_host)
 
-    def submit_host(self, user: str, address: str | None) -> Host:
-        """The host scheduler commands run on; `address` is the cluster's `v2.job.submit_host`."""
-        return self.portal_host(user) if address is None else self.host(user, address)
-
     def host(self, user: str, address: str) -> SSHHost:
         """A machine (`name` or `name:port`) as this user."""
         with self._lock:

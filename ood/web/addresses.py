@@ -7,10 +7,7 @@ from urllib.parse import quote, urlencode
 
 from flask import request, url_for
 
-from ood.config import Cluster
-
-PORTAL = "portal"
-"""The portal host, in addresses; other hosts go by the id of their cluster."""
+from ood.hosts.roles import PORTAL
 
 MAX_NAME = 255  # bytes, on Linux
 MAX_PATH = 4095
@@ -18,12 +15,6 @@ MAX_PATH = 4095
 
 def as_bytes(path: str) -> bytes:
     return path.encode("utf-8", "surrogateescape")
-
-
-def files_on(cluster: Cluster) -> str:
-    """The host, in addresses, with the files that jobs of a cluster find."""
-    unsynched = cluster.home == "unsynched" and cluster.login_host is not None
-    return cluster.id if unsynched else PORTAL
 
 
 def files_address(host: str, path: str) -> str:

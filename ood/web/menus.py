@@ -8,8 +8,8 @@ from flask import Flask
 
 from ood.apps.definition import AppDefinition
 from ood.errors import PortalError
+from ood.hosts.roles import PORTAL
 from ood.sessions.card import Card
-from ood.web.addresses import PORTAL
 from ood.web.current import groups, portal
 from ood.web.files.access import file_access
 

@@ -24,12 +24,12 @@ from werkzeug.exceptions import BadRequest, Forbidden
 from werkzeug.wrappers import Response as BaseResponse
 
 from ood.auth.signins import SignIn
-from ood.config import Cluster
 from ood.errors import NotFound, PortalError, SignInExpired
 from ood.hosts.base import Host
+from ood.hosts.roles import PORTAL, has_shell
 from ood.shells.shell import LARGEST, Shell, Where
 from ood.shells.websocket import NoWebSocket, WebSocket
-from ood.web.addresses import PORTAL, asked_path, is_possible, shell_address
+from ood.web.addresses import asked_path, is_possible, shell_address
 from ood.web.current import board, groups, note, portal, user, wants_json
 from ood.web.node import Rest
 from ood.web.security import policy_with_styles
@@ -56,12 +56,6 @@ def shell_hosts() -> dict[str, str]:
     clusters = portal().clusters_for(groups()).values()
     own = {cluster.id: cluster.label for cluster in clusters if has_shell(cluster)}
     return {PORTAL: "Portal host"} | own
-
-
-def has_shell(cluster: Cluster) -> bool:
-    """Whether there is a host of this back-end to log in to."""
-    is_here = cluster.job is not None and cluster.job.adapter == "local"
-    return is_here or cluster.login_host is not None
 
 
 @bp.before_request
@@ -212,23 +206,20 @@ def _machine(id: str, job: str) -> tuple[Host, str, str]:
 
     Raises `NotFound`, and the scheduler's problem when it does not say where a job runs.
     """
-    hosts, pool = shell_hosts(), portal().pool
+    hosts, roles = shell_hosts(), portal().hosts
     if id not in hosts:
         raise NotFound("There is no such host.")
     title = hosts[id]
     cluster = portal().clusters_for(groups()).get(id) if id != PORTAL else None
     if cluster is None:
-        return pool.portal_host(user()), title, ""
-    if cluster.job is not None and cluster.job.adapter == "local":
-        return pool.portal_host(user()), title, ""
-    assert cluster.login_host is not None, "others have no shells"
-    login_host = pool.host(user(), cluster.login_host)
-    if not job or cluster.job is None:
+        return portal().pool.portal_host(user()), title, ""
+    login_host = roles.shell(user(), cluster)
+    if not job or cluster.is_local or cluster.job is None:
         return login_host, title, ""
     if not JOB_ID.fullmatch(job):
         raise NotFound("There is no such job.")
     node = board().host_of_job(id, job)
     if node:
-        return pool.node(user(), node, cluster.login_host), f"{title}: {node}", ""
+        return roles.shell(user(), cluster, node), f"{title}: {node}", ""
     word = f"Job {job} does not run on one host now: this is the log-in host of {title}."
     return login_host, title, word

@@ -18,7 +18,8 @@ from ood.background import Question
 from ood.config import FilesSettings
 from ood.errors import FileFailed, FileMissing, FileRefused, HostUnreachable, NotFound
 from ood.hosts.base import FileEntry, Host, shown
-from ood.web.addresses import PORTAL, canonical, crumbs, files_on
+from ood.hosts.roles import PORTAL, files_host_id
+from ood.web.addresses import canonical, crumbs
 from ood.web.current import groups, portal, user
 
 
@@ -209,11 +210,13 @@ def file_access(id: str) -> FileAccess:
     cluster = portal().clusters_for(groups()).get(id)
     if cluster is None:
         raise NotFound("There is no such host.")
-    return FileAccess(files_on(cluster), portal().home_on(user(), cluster), settings, groups())
+    return FileAccess(
+        files_host_id(cluster), portal().hosts.files(user(), cluster), settings, groups()
+    )
 
 
 def hosts() -> dict[str, str]:
     """The hosts with files of their own that the user may look at, and what to call them."""
     clusters = portal().clusters_for(groups()).values()
-    own = {cluster.id: cluster.label for cluster in clusters if files_on(cluster) != PORTAL}
+    own = {cluster.id: cluster.label for cluster in clusters if files_host_id(cluster) != PORTAL}
     return {PORTAL: "Portal host"} | own

@@ -13,13 +13,12 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from ood.errors import FileMissing, FileRefused, InvalidForm, NotFound
 from ood.hosts.base import FileEntry, Host, as_utf8, shown
+from ood.hosts.roles import PORTAL, files_host_id
 from ood.transfers.names import unfinished
 from ood.web.addresses import (
-    PORTAL,
     asked_path,
     canonical,
     files_address,
-    files_on,
     for_audit,
     is_possible,
 )
@@ -43,7 +42,7 @@ def init_app(app: Flask) -> None:
     app.url_map.converters["rest"] = Rest
     app.register_blueprint(bp)
     app.jinja_env.filters.update(shown=shown, as_utf8=as_utf8, as_value=as_value)
-    app.jinja_env.globals.update(files_address=files_address, files_on=files_on)
+    app.jinja_env.globals.update(files_address=files_address, files_on=files_host_id)
 
 
 @bp.get("")
