@@ -1,8 +1,8 @@
-"""Questions that take long, asked in the background.
+"""Questions that can take long, asked in the background.
 
-Whatever the number of cards, tabs and pages, a question is asked by one thread at a time and at
-most once in a few seconds; those who want the answer share it. Nobody waits long: when the answer
-is late, the last one is believed until the next is overdue, and then there is a problem to show.
+One thread at a time asks a question, at most once in a few seconds, however many cards, tabs and
+pages want the answer. Nobody waits long: while a new answer is late, the last one is used until it
+is overdue. After that the answer is a problem to show.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any, Generic, TypeVar, cast
 
 from ood.errors import PortalError
 
-SECONDS = 5.0
-"""For how long an answer is good, unless its asker says otherwise."""
-PATIENCE = 2.0
-"""Seconds that anybody waits for a question that was just asked."""
-LITTLE_PATIENCE = 0.3  # when it was not answered the last time
-KEPT = 60.0  # seconds for which an answer is kept that nobody wants any more
+# Seconds.
+GOOD_FOR = 5.0  # for which an answer is used, unless the asker says otherwise
+PATIENCE = 2.0  # to wait for a question that has just been asked
+LITTLE_PATIENCE = 0.3  # the same, if it was not answered the last time
+FORGET_AFTER = 60.0  # without anybody wanting the answer
+
 SPARING = 5
-"""A question that takes long is asked seldom: its answer is good for so many times as long."""
+"""A slow question is asked less often: its answer is used this many times as long as it took."""
 
 T = TypeVar("T")
 Key = tuple[Hashable, ...]
@@ -33,50 +33,64 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Answer(Generic[T]):
-    """`asked_at` is on the monotonic clock. With a `problem`, `value` is the last that is known,
-    or None."""
+    """`asked_at` is on the monotonic clock. With a `problem`, `value` is the last one known, or
+    None."""
 
     asked_at: float
     took: float
     value: T | None
     problem: PortalError | None = None
 
+    def demand(self) -> T:
+        """The value. Raises the problem."""
+        if self.problem is not None:
+            raise self.problem.with_traceback(None)
+        return cast(T, self.value)
+
 
 class Question(Generic[T]):
-    """One question: its last answer, and the asking of the next. Safe for all threads."""
+    """One question, with its last answer. For all threads."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._changed = threading.Condition()  # guards all the fields below
         self._answer: Answer[T] | None = None
         self._asking_since: float | None = None
-        self._silence: PortalError | None = None
-        self._good_for = SECONDS
+        self._no_answer: PortalError | None = None
+        self._good_for = GOOD_FOR
+        self._patience = PATIENCE
+        self._changes = 0
+        self._changes_before_answer = 0
         self.wanted_at = 0.0
 
-    def start(self, ask: Callable[[T | None], T], silence: PortalError, good_for: float) -> None:
-        """Ask, unless that is going on already or the last answer is still good. `ask` gets the
-        last value; `silence` is the problem while it takes too long."""
+    def start(
+        self,
+        ask: Callable[[T | None], T],
+        no_answer: PortalError,
+        good_for: float,
+        patience: float,
+    ) -> None:
+        """Ask, unless that is happening already or the last answer is still good. `ask` gets the
+        last value; `no_answer` is the problem while it takes too long."""
         with self._changed:
             now = self.wanted_at = time.monotonic()
             known = self._answer
             if self._asking_since is not None:
                 return
-            self._good_for = good_for
-            if known is not None:
+            self._good_for, self._patience = good_for, patience
+            if known is not None and self._changes == self._changes_before_answer:
                 sparing = 0 if known.problem else SPARING * known.took
                 if now - known.asked_at < max(good_for, sparing):
                     return
             self._asking_since = now
-            self._silence = silence
-            last = known.value if known else None
-        threading.Thread(target=self._ask, args=(ask, last), name="asking", daemon=True).start()
+            self._no_answer = no_answer
+        threading.Thread(target=self._ask, args=(ask,), name="question", daemon=True).start()
 
     def answer(self) -> Answer[T]:
-        """The newest answer, waited for with patience. Only after `start`."""
+        """The newest answer, after waiting with patience. Only after `start`."""
         with self._changed:
             if self._asking_since is not None:
-                silent = self._answer is not None and self._answer.problem is not None
-                patience = LITTLE_PATIENCE if silent else PATIENCE
+                failed = self._answer is not None and self._answer.problem is not None
+                patience = LITTLE_PATIENCE if failed else self._patience
                 waited = time.monotonic() - self._asking_since
                 self._changed.wait_for(lambda: self._asking_since is None, patience - waited)
             known = self._answer
@@ -84,76 +98,91 @@ class Question(Generic[T]):
                 assert known is not None
                 return known
             if known is None:
-                return Answer(self._asking_since, 0, None, self._silence)
+                return Answer(self._asking_since, 0, None, self._no_answer)
             late = time.monotonic() - known.asked_at - self._good_for
-            if known.problem is not None or late < max(PATIENCE, 2 * known.took):
+            is_current = self._changes == self._changes_before_answer
+            if known.problem or (is_current and late < max(self._patience, 2 * known.took)):
                 return known
-            return replace(known, problem=self._silence)
+            return replace(known, problem=self._no_answer)
 
     @property
     def known(self) -> T | None:
-        """What is known without waiting for anything."""
+        """What is known without waiting."""
         with self._changed:
             return self._answer.value if self._answer is not None else None
 
     def outdate(self) -> None:
-        """The answer is no longer good, for all that it was given just now."""
+        """Something changed. Answers to questions asked before this are no longer good."""
         with self._changed:
-            if self._answer is not None:
-                self._answer = replace(self._answer, asked_at=float("-inf"))
+            self._changes += 1
 
-    def _ask(self, ask: Callable[[T | None], T], last: T | None) -> None:
-        assert self._asking_since is not None
-        began, problem, value = time.monotonic(), None, last
-        try:
-            value = ask(last)
-        except PortalError as error:
-            log.warning("%s %s", error.message, error.detail)
-            problem = error
-        except Exception:
-            log.exception("a question that is asked in the background")
-            problem = PortalError("The portal made a mistake. Tell your administrator.")
-        with self._changed:
-            took = time.monotonic() - began
-            self._answer = Answer(self._asking_since, took, value, problem)
-            self._asking_since = None
-            self._changed.notify_all()
+    def _ask(self, ask: Callable[[T | None], T]) -> None:
+        while True:
+            with self._changed:
+                last = value = self._answer.value if self._answer else None
+                changes, problem = self._changes, None
+            began = time.monotonic()
+            try:
+                value = ask(last)
+            except PortalError as error:
+                log.warning("%s %s", error.message, error.detail)
+                problem = error
+            except Exception:
+                log.exception("a question asked in the background")
+                problem = PortalError("The portal made a mistake. Tell your administrator.")
+            with self._changed:
+                now = time.monotonic()
+                assert self._asking_since is not None
+                self._answer = Answer(self._asking_since, now - began, value, problem)
+                self._changes_before_answer = changes
+                if changes == self._changes:
+                    self._asking_since = None
+                    self._changed.notify_all()
+                    return
+                self._asking_since = now
 
 
 class BackgroundQuestions:
     """All questions of the portal, by key. A key begins with the user who asks."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # guards `_questions`
         self._questions: dict[Key, Question[Any]] = {}
 
     def ask(
         self,
         key: Key,
         ask: Callable[[T | None], T],
-        silence: PortalError,
+        no_answer: PortalError,
         good_for: float | None = None,
+        patience: float | None = None,
     ) -> Question[T]:
-        """Ask in the background, if need be. The answer is taken from what is returned, so that
-        many can be asked before the first is waited for."""
+        """Ask in the background, if need be. Start many questions before waiting for the first
+        answer."""
         now = time.monotonic()
         with self._lock:
-            for unwanted in [k for k, a in self._questions.items() if now - a.wanted_at > KEPT]:
-                del self._questions[unwanted]
-            asked = cast("Question[T]", self._questions.setdefault(key, Question()))
-            asked.wanted_at = now
-        asked.start(ask, silence, SECONDS if good_for is None else good_for)
-        return asked
+            unwanted = [k for k, q in self._questions.items() if now - q.wanted_at > FORGET_AFTER]
+            for each in unwanted:
+                del self._questions[each]
+            question = cast("Question[T]", self._questions.setdefault(key, Question()))
+            question.wanted_at = now
+        question.start(
+            ask,
+            no_answer,
+            GOOD_FOR if good_for is None else good_for,
+            PATIENCE if patience is None else patience,
+        )
+        return question
 
     def outdate(self, beginning: Key) -> None:
-        """Ask anew whatever has a key with this beginning."""
+        """Ask again all questions whose keys begin like this."""
         with self._lock:
-            outdated = [a for k, a in self._questions.items() if k[: len(beginning)] == beginning]
-        for asked in outdated:
-            asked.outdate()
+            outdated = [q for k, q in self._questions.items() if k[: len(beginning)] == beginning]
+        for question in outdated:
+            question.outdate()
 
     def forget(self, user: str) -> None:
-        """Forget what a user was told who signed out."""
+        """Forget the questions of a user who signed out."""
         with self._lock:
             for key in [key for key in self._questions if key[0] == user]:
                 del self._questions[key]

@@ -213,3 +213,18 @@ def test_what_was_done_outdates_the_answers_about_it() -> None:
     questions.outdate(("ada", "alpha"))
     assert questions.ask(("ada", "alpha", "jobs"), oracle, SILENCE).answer().value == 2
     assert questions.ask(("ada", "beta", "jobs"), other, SILENCE).answer().value == 1
+
+
+def test_what_changes_while_it_is_asked_about_is_asked_again() -> None:
+    questions, asking, free = BackgroundQuestions(), threading.Event(), threading.Event()
+
+    def waits_once() -> None:
+        asking.set()
+        assert free.wait(10)
+
+    oracle = Oracle(waits_once)
+    question = questions.ask(("ada", "cards"), oracle, SILENCE)
+    assert asking.wait(10)
+    questions.outdate(("ada",))
+    free.set()
+    assert question.answer().value == 2, "the first was asked before the change"

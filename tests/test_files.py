@@ -107,8 +107,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("PATH", "/usr/bin:/bin")  # without the tools that run containers
-    monkeypatch.setattr("ood.sessions.board.SECONDS", 0.0)
-    monkeypatch.setattr("ood.background.SECONDS", 0.0)
+    monkeypatch.setattr("ood.sessions.board.CARDS_SECONDS", 0.0)
+    monkeypatch.setattr("ood.background.GOOD_FOR", 0.0)
     return home
 
 

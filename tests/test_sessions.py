@@ -11,7 +11,9 @@ import os
 import stat
 import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGTERM
@@ -42,11 +44,10 @@ from ood.schedulers.base import Job, JobRequest, JobStatus, Outcome, Scheduler
 from ood.schedulers.local import Local
 from ood.sessions.board import Board
 from ood.sessions.card import Card
-from ood.sessions.context import ContextDirectory
+from ood.sessions.context_directory import Listing, PortalFiles
 from ood.sessions.facts import Facts, parse_exit_code, parse_facts, parse_started_job
-from ood.sessions.job_report import NO_TRACES, Traces, remove_secrets, tail_of, traces_in
+from ood.sessions.job_report import NO_REPORT, JobReport, read_report, remove_secrets, tail_of
 from ood.sessions.launch import JOB_SCRIPT, launch, remember_form
-from ood.sessions.places import Listing
 from ood.sessions.record import SessionRecord, parse_record
 from ood.sessions.status import Evidence, judge
 from ood.sessions.store import SessionStore
@@ -150,7 +151,7 @@ class Ada:
         """Look at the cards after a while, in which a scheduler would be asked again."""
         if self.clock is not None:
             self.waits(10)
-        return self.board.look()
+        return self.board.cards()
 
     def sees(self) -> Card:
         (card,) = self.looks()
@@ -212,11 +213,11 @@ def ada(
 @pytest.fixture
 def really(home: Path, greeter: AppDefinition, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ada]:
     """Ada with the local scheduler, real jobs, and little patience."""
-    monkeypatch.setattr("ood.sessions.board.SECONDS", 0.0)
-    monkeypatch.setattr("ood.background.SECONDS", 0.0)
+    monkeypatch.setattr("ood.sessions.board.CARDS_SECONDS", 0.0)
+    monkeypatch.setattr("ood.background.GOOD_FOR", 0.0)
     ada = Ada(home, greeter, Local(cluster(), LocalHost()))
     yield ada
-    for card in ada.board.look():
+    for card in ada.board.cards():
         ada.board.delete(card.record.id)
 
 
@@ -585,9 +586,9 @@ def test_a_record_that_cannot_be_read_hides_itself_only(
 
 
 def test_a_context_directory_is_the_users_alone(store: SessionStore) -> None:
-    place = store.place(RECORD)
+    place = store.directory(RECORD)
     place.write({"a": (b"1", 0o600), "b": (b"2", 0o700)})
-    directory = Path(store.context_directory(RECORD))
+    directory = Path(store.directory(RECORD).path)
     assert directory.relative_to(store.root) == Path("sys/greeter/output", ID)
     assert (mode(directory), mode(directory / "a"), mode(directory / "b")) == (0o700, 0o600, 0o700)
     listing = Listing(place)
@@ -623,35 +624,39 @@ class Looker:
     """Looks at one job context directory, time and again."""
 
     def __init__(self, store: SessionStore, app: AppDefinition) -> None:
-        self.place = store.place(RECORD)
+        self.place = store.directory(RECORD)
         self.directory = Path(self.place.path)
-        self.context = ContextDirectory(store, RECORD, app)
-        self.traces = NO_TRACES
+        self.files = PortalFiles(self.place, app)
+        self.report = NO_REPORT
 
-    def looks(self) -> Traces:
+    def looks(self) -> JobReport:
         listing = Listing(self.place)
-        self.context.look(listing)
-        self.traces = traces_in(listing, self.traces, self.context.log_name, ("secret_token",))
-        return self.traces
+        self.files.update(listing)
+        self.report = read_report(listing, self.report, self.files.log_name, ("secret_token",))
+        return self.report
 
 
 @pytest.fixture
 def looker(store: SessionStore, greeter: AppDefinition) -> Looker:
-    options = {"output_path": f"{store.context_directory(RECORD)}/out.log"}
+    options = {"output_path": f"{store.directory(RECORD).path}/out.log"}
     files = {
         "out.log": b"one\ntwo\n",
         "job_script_options.json": json.dumps(options).encode(),
         "user_defined_context.json": b'{"cluster": "here", "who": "<b>", "shy": "1", "old": 5}',
     }
-    store.place(RECORD).write({name: (data, 0o600) for name, data in files.items()})
+    store.directory(RECORD).write({name: (data, 0o600) for name, data in files.items()})
     return Looker(store, greeter)
 
 
 def test_a_context_directory_tells_of_its_job(looker: Looker) -> None:
     directory = looker.directory
     found = looker.looks()
-    assert (looker.context.log_name, found.log_tail) == ("out.log", "one\ntwo")
-    assert looker.context.parameters == (("Who to greet", "<b>"), ("Shy", "yes"), ("old", "5"))
+    assert (looker.files.log_name, found.log_tail) == ("out.log", "one\ntwo")
+    assert looker.files.values(display=False) == (
+        ("Who to greet", "<b>"),
+        ("Shy", "yes"),
+        ("old", "5"),
+    )
     assert (found.connected, found.exit_code, found.started_job) == (False, None, None)
     (directory / "started.json").write_text('{"job_id": "12"}')
     (directory / "outcome.json").write_text('{"exit_code": 3}')
@@ -671,7 +676,7 @@ def test_a_log_is_looked_for_in_its_directory_only(looker: Looker, path: str) ->
     options = looker.directory / "job_script_options.json"
     options.write_text(json.dumps({"output_path": path}))
     found = looker.looks()
-    assert "/" not in looker.context.log_name
+    assert "/" not in looker.files.log_name
     assert found.log_tail == ""
 
 
@@ -700,14 +705,14 @@ def test_links_are_not_followed(looker: Looker, tmp_path: Path) -> None:
     ],
 )
 def test_a_pipe_holds_nobody_up(looker: Looker, name: str) -> None:
-    """A thread of the portal that opened it would wait for ever, with the user's board locked."""
+    """A thread of the portal that opened it would wait for ever, and with it the user's cards."""
     pipe = looker.directory / name
     pipe.unlink(missing_ok=True)
     os.mkfifo(pipe)
 
     def look() -> None:
         looker.looks()
-        _ = (looker.context.facts, looker.context.typed)
+        _ = (looker.files.facts, looker.files.typed)
 
     looking = threading.Thread(target=look, daemon=True)
     looking.start()
@@ -738,9 +743,9 @@ def test_only_an_outputs_directory_is_told(looker: Looker, outputs: str) -> None
 def test_a_directory_that_was_removed_is_empty(looker: Looker) -> None:
     looker.place.remove()
     found = looker.looks()
-    assert (found.there, looker.context.there) == (False, False)
-    assert (looker.context.parameters, found.log_tail) == ((), "")
-    assert looker.context.facts == Facts()
+    assert not looker.files.exist
+    assert (looker.files.values(display=False), found.log_tail) == ((), "")
+    assert looker.files.facts == Facts()
 
 
 # ---- Launching
@@ -787,7 +792,7 @@ def test_a_launch_writes_open_ondemands_files(ada: Ada) -> None:
     assert options["job_name"] == "sys-dashboard-sys-greeter"
     assert options["output_path"].startswith(f"{directory}/greeter-20")
     assert ada.has_somewhere(SECRET) == [directory / "secret_token"]
-    assert ada.board.context(id).facts.withheld == ("token",)
+    assert ada.board.files(id).facts.withheld == ("token",)
 
 
 def test_the_sites_own_token_is_used_and_never_asked_for_again(
@@ -800,7 +805,7 @@ def test_the_sites_own_token_is_used_and_never_asked_for_again(
     ada.app = replace(greeter, fields=fields)
     id = ada.launches(token="")
     assert (ada.context(id) / "secret_token").read_text() == "site-token"
-    assert ada.board.context(id).facts.withheld == ()
+    assert ada.board.files(id).facts.withheld == ()
     assert ada.has_somewhere("site-token") == [ada.context(id) / "secret_token"]
 
 
@@ -983,7 +988,7 @@ def test_silence_is_no_proof_that_a_launch_never_was(
 
 def test_a_card_from_queued_to_completed(ada: Ada, scripted: ScriptedScheduler) -> None:
     id = ada.launches(token=SECRET)
-    assert ada.board.look()[0].status == "queued", "not listed yet, but submitted just now"
+    assert ada.board.cards()[0].status == "queued", "not listed yet, but submitted just now"
     said = []
     for answer in (
         [job(status=JobStatus.QUEUED, reason="Resources")],
@@ -1056,7 +1061,7 @@ def test_accounting_has_the_last_word_and_is_not_asked_at_every_look(
     assert ada.sees().status == "undetermined"
     scripted.accounting = [ended(Outcome.OUT_OF_MEMORY)]
     ada.waits(again_after)
-    (card,) = ada.board.look()
+    (card,) = ada.board.cards()
     assert card.status == ("completed" if again_after > 15 else "undetermined")
 
 
@@ -1104,14 +1109,14 @@ def test_twenty_cards_in_five_tabs_are_one_question(ada: Ada, scripted: Scripted
     ada.waits(10)
     scripted.asked = 0
     for _ in range(5):
-        cards = ada.board.look()
+        cards = ada.board.cards()
         assert [card.status for card in cards] == ["starting"] * 20
     assert scripted.asked == 1
     ada.waits(3)
-    ada.board.look()
+    ada.board.cards()
     assert scripted.asked == 1
     ada.waits(3)
-    ada.board.look()
+    ada.board.cards()
     assert scripted.asked == 2
 
 
@@ -1119,7 +1124,7 @@ def test_twenty_cards_in_five_tabs_are_one_question(ada: Ada, scripted: Scripted
 
 
 def test_nobody_finds_what_is_not_there(ada: Ada) -> None:
-    for act in (ada.board.find, ada.board.cancel, ada.board.delete, ada.board.context):
+    for act in (ada.board.find, ada.board.cancel, ada.board.delete, ada.board.files):
         with pytest.raises(NotFound):
             act(ID)
 
@@ -1141,6 +1146,65 @@ def test_no_secret_outlives_its_job(ada: Ada, scripted: ScriptedScheduler, last:
     scripted.answer = [last]
     ada.sees()
     assert ada.has_somewhere(SECRET) == []
+
+
+def test_a_hung_home_directory_holds_nobody_up(ada: Ada, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten tabs wait no longer than their patience, and one thread asks."""
+    ada.launches()
+    free, hung = threading.Event(), []
+
+    def records(store: SessionStore) -> list[SessionRecord]:
+        hung.append(threading.current_thread())
+        assert free.wait(10)
+        return real(store)
+
+    real = SessionStore.records
+    monkeypatch.setattr(SessionStore, "records", records)
+    monkeypatch.setattr("ood.sessions.board.PATIENCE", 0.3)
+    monkeypatch.setattr("ood.background.time", time)
+    began = time.monotonic()
+    with ThreadPoolExecutor(10) as tabs:
+        problems = list(tabs.map(lambda _: problem_of(ada.board.cards), range(10)))
+    assert time.monotonic() - began < 2
+    assert all("did not answer in time" in problem for problem in problems)
+    assert len(hung) == 1
+    free.set()
+    wait_until(lambda: problem_of(ada.board.cards) == "", 5)
+
+
+def problem_of(ask: Callable[[], object]) -> str:
+    try:
+        ask()
+    except PortalError as error:
+        return error.message
+    return ""
+
+
+def test_a_session_deleted_while_its_end_is_written_down_stays_deleted(
+    ada: Ada, scripted: ScriptedScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = ada.launches()
+    ada.sees()
+    scripted.answer = [ended(Outcome.SUCCEEDED)]
+    writing, free = threading.Event(), threading.Event()
+
+    def write(store: SessionStore, record: SessionRecord) -> None:
+        writing.set()
+        assert free.wait(10)
+        real(store, record)
+
+    real = SessionStore.write
+    monkeypatch.setattr(SessionStore, "write", write)
+    ada.waits(20)
+    ada.board._ask_cards()
+    assert writing.wait(10)
+    (card,) = ada.board._ask_cards().known or ()
+    monkeypatch.setattr(ada.board, "find", lambda _: replace(card, status=JobStatus.COMPLETED))
+    ada.board.delete(id)
+    free.set()
+    ada.board._ask_cards().answer()
+    assert ada.looks() == []
+    assert list(ada.db.iterdir()) == []
 
 
 def test_cancel_before_the_start(ada: Ada, scripted: ScriptedScheduler) -> None:
@@ -1174,13 +1238,13 @@ def test_a_cancel_that_is_refused_changes_nothing(ada: Ada, scripted: ScriptedSc
     for act in (ada.board.cancel, ada.board.delete):
         with pytest.raises(SchedulerError, match="No"):
             act(id)
-    assert ada.board.context(id).facts.cancelled_at is None
+    assert ada.board.files(id).facts.cancelled_at is None
     assert (ada.db / id).exists()
 
 
 def test_cancel_works_without_the_context_directory(ada: Ada, scripted: ScriptedScheduler) -> None:
     id = ada.launches()
-    ada.store.place(ada.sees().record).remove()
+    ada.store.directory(ada.sees().record).remove()
     ada.board.cancel(id)
     assert scripted.cancelled == ["7"]
 
@@ -1209,7 +1273,7 @@ def test_a_card_whose_cluster_is_gone_can_be_deleted(ada: Ada) -> None:
     ada.restarts_the_portal()
     card = ada.sees()
     assert card.status == "undetermined"
-    assert "no longer set up" in card.reason
+    assert "no longer configured" in card.reason
     ada.board.delete(id)
     assert ada.looks() == []
 

@@ -182,8 +182,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    monkeypatch.setattr("ood.sessions.board.SECONDS", 0.0)
-    monkeypatch.setattr("ood.background.SECONDS", 0.0)
+    monkeypatch.setattr("ood.sessions.board.CARDS_SECONDS", 0.0)
+    monkeypatch.setattr("ood.background.GOOD_FOR", 0.0)
     return home
 
 
@@ -899,7 +899,7 @@ def test_no_file_in_a_home_directory_breaks_the_pages(
     ada: Browser, home: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: Any
 ) -> None:
     """Files there are the user's to change, and so are they any job's."""
-    monkeypatch.setattr("ood.background.SECONDS", 60)
+    monkeypatch.setattr("ood.background.GOOD_FOR", 60)
     good = replace(RECORD, id=ID.replace("0123", "9999"), title="The other card").completed(5)
     (db(home) / good.id).write_bytes(good.to_json())
     record = replace(RECORD, job_id=None).to_json()

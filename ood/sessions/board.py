@@ -1,155 +1,146 @@
-"""The board: all the job cards of one user, and the one look behind them.
+"""The board: all the job cards of one user.
 
-However many tabs and pages ask, files are looked at once in `SECONDS`. Schedulers, and the files on
-unsynched back-ends, are asked in the background, so that one that is slow holds up no other.
+A background thread updates the cards, once in `CARDS_SECONDS` however many pages want them. So no
+page waits long for a slow home directory.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-import threading
 import time
+from collections.abc import Callable
 
 from ood.background import Question
-from ood.errors import FileFailed, HostError, NotFound, PortalError
+from ood.errors import HostError, HostUnreachable, NotFound, PortalError
 from ood.schedulers.base import JobStatus
 from ood.schedulers.monitor import Snapshot, snapshot_of
 from ood.sessions.card import Card
-from ood.sessions.context import ContextDirectory
-from ood.sessions.places import Place
+from ood.sessions.context_directory import ContextDirectory, PortalFiles
 from ood.sessions.record import SessionRecord
 from ood.sessions.service import Service
 from ood.sessions.watch import Watch
 
-SECONDS = 2.0
+# Seconds.
+CARDS_SECONDS = 2.0
+PATIENCE = 10.0
+"""To wait for the cards. Within this, the update waits for schedulers."""
 HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 
 log = logging.getLogger(__name__)
 
 
 class Board:
-    """All sessions of one user. Safe for all threads."""
+    """All sessions of one user, for all threads."""
 
     def __init__(self, watch: Watch) -> None:
         self.user = watch.user
         self.store = watch.store
         self.monitors = watch.monitors
         self._watch = watch
-        self._lock = threading.RLock()
-        self._cards: list[Card] = []
-        self._looked_at = float("-inf")
+        self._key = (watch.user, "cards")
 
-    def look(self) -> list[Card]:
-        """All cards, newest first, at most `SECONDS` old."""
-        with self._lock:
-            if time.monotonic() - self._looked_at >= SECONDS:
-                self._cards = self._watch.look(self.store.records())
-                self._looked_at = time.monotonic()
-            return self._cards
+    def cards(self) -> list[Card]:
+        """All cards, newest first. Raises `PortalError` if the home directory cannot be reached."""
+        return self._ask_cards().answer().demand()
 
     def find(self, session_id: str) -> Card:
-        """One card. Raises `NotFound`, the same for no such session and somebody else's."""
-        for card in self.look():
+        """One card. Raises `NotFound`, the same for no such session and another user's."""
+        for card in self.cards():
             if card.record.id == session_id:
                 return card
-        raise NotFound("There is no such session. It may have been deleted in another window.")
+        raise NotFound("Session not found. It may have been deleted in another window.")
 
-    def context(self, session_id: str) -> ContextDirectory:
-        """The portal's part of a job context directory. Raises `NotFound`."""
-        with self._lock:
-            return self._watch.session(self.find(session_id).record).context
+    def files(self, session_id: str) -> PortalFiles:
+        """The portal's own files of a session. Raises `NotFound`."""
+        return self._watch.session(self.find(session_id).record).files
 
-    def place(self, record: SessionRecord) -> Place:
-        """Where the job of a session finds its context directory, and leaves its traces."""
-        return self._watch.place(record)
+    def job_directory(self, record: SessionRecord) -> ContextDirectory:
+        """The context directory of a session as its job sees it."""
+        return self._watch.job_directory(record)
 
     def service(self, session_id: str) -> Service:
         """Where the service of a session is.
 
         Raises `NotFound`, `ServiceNotThere` when there is nothing to connect to, and
-        `ServiceRefused` when the job says something that cannot be believed.
+        `ServiceRefused` when what the job says cannot be trusted.
         """
         card = self.find(session_id)
-        with self._lock:
-            return self._watch.service(card.record, card.status)
+        return self._watch.service(card.record, card.status)
 
     def ask_jobs(self, cluster_id: str) -> Question[Snapshot]:
-        """Ask for the user's jobs on a cluster, with or without sessions."""
-        with self._lock:
-            return self._watch.ask_jobs(cluster_id)
+        """Ask for the user's jobs on a cluster, with and without sessions."""
+        return self._watch.ask_jobs(cluster_id)
 
     def host_of_job(self, cluster_id: str, job_id: str) -> str:
-        """The host that a job of the user's runs on, by the scheduler's word; empty when it does
-        not run, or on several. Raises the scheduler's problem when it does not answer."""
+        """The host that a job of the user runs on, according to the scheduler; empty if it does not
+        run, or runs on several. Raises the scheduler's problem when it does not answer."""
         snapshot = snapshot_of(self.ask_jobs(cluster_id).answer())
         if snapshot.problem is not None:
             raise snapshot.problem
         job = snapshot.find(job_id)
-        on_it = job is not None and job.status in (JobStatus.RUNNING, JobStatus.SUSPENDED)
-        return job.host if on_it and job is not None and HOST_NAME.fullmatch(job.host) else ""
+        if job is None or job.status not in (JobStatus.RUNNING, JobStatus.SUSPENDED):
+            return ""
+        return job.host if HOST_NAME.fullmatch(job.host) else ""
 
     def begin(self, record: SessionRecord) -> None:
-        """A launch begins: the job files are there, the job is not submitted yet."""
-        with self._lock:
-            self._watch.session(record).launching = True
-            self.store.write(record)
-            self._look_again()
+        """A launch begins: the job files exist, and the job has not been submitted."""
+        self._watch.session(record, launching=True)
+        self.store.write(record)
+        self._outdate()
 
     def submitted(self, record: SessionRecord) -> None:
-        """A launch ended: with a job id, or with none known."""
-        with self._lock:
-            session = self._watch.session(record)
-            session.launching = False
+        """A launch ends, with a job ID or without knowing one."""
+        session = self._watch.session(record)
+        try:
             if record.job_id is not None:
-                session.submitted_at = time.monotonic()
                 self.store.write(record)
-            self._look_again()
+                session.submitted_at = time.monotonic()
+        finally:
+            session.launching = False
+            self._outdate()
 
     def discard(self, record: SessionRecord) -> None:
-        """Remove all traces of a launch that was refused or could not be written."""
-        if self._watch.is_elsewhere(record):
+        """Remove all files of a launch that was refused or could not be written."""
+        session = self._watch.session(record)
+        session.removed, session.launching = True, False
+        home = self.store.directory(record)
+        job_directory = self.job_directory(record)
+        steps: list[Callable[[], None]] = [home.remove, lambda: self.store.remove(record)]
+        if job_directory != home:
+            steps.insert(0, job_directory.remove)
+        for step in steps:
             try:
-                self.place(record).remove()
-            except HostError as error:
-                log.warning("files of %s are left: %s %s", record.id, error, error.detail)
-        with self._lock:
-            self._look_again()
-            try:
-                self.store.place(record).remove()
-                self.store.remove(record)
-            except HostError as error:  # its card then says that the launch was interrupted
-                log.warning("traces of %s are left: %s %s", record.id, error, error.detail)
+                step()
+            except HostError as error:  # a card that stays says that the launch was interrupted
+                log.warning("files of %s remain: %s %s", record.id, error, error.detail)
+        self._outdate()
 
     def cancel(self, session_id: str) -> None:
-        """Cancel a session's job. Raises `SchedulerError` or `HostError` when that cannot be."""
+        """Cancel a session's job. Raises `SchedulerError` or `HostError` when that fails."""
         card = self.find(session_id)
         if card.status is JobStatus.COMPLETED:
             return
         if card.record.job_id is None:
             raise PortalError("The scheduler has not accepted this job yet. Try again in a minute.")
         self._cancel_job(card.record)
-        with self._lock:
-            self._look_again()
-            try:
-                self._watch.session(card.record).context.add_facts(cancelled_at=int(time.time()))
-            except FileFailed as error:  # it is cancelled, which matters more
-                log.warning("cancel of %s not written down: %s", session_id, error.detail)
+        self._watch.session(card.record).cancelled_at = int(time.time())
+        self._outdate()
+        self._ask_cards().answer()  # which writes it down
 
     def delete(self, session_id: str) -> None:
         """Remove a card; its files stay. A job that has not ended is cancelled first."""
         card = self.find(session_id)
         record = card.record
+        session = self._watch.session(record)
         reachable = record.job_id is not None and record.cluster_id in self.monitors
         if card.status is not JobStatus.COMPLETED and reachable:
             self._cancel_job(record)
-        with self._lock:
-            finished = self._watch.session(record).card is not None
-        if not finished:
+        if session.card is None:
             self._watch.remove_secrets(record)
-        with self._lock:
-            self.store.remove(record)
-            self._look_again()
+        session.removed = True
+        self.store.remove(record)
+        self._outdate()
 
     def _cancel_job(self, record: SessionRecord) -> None:
         assert record.job_id is not None
@@ -158,5 +149,13 @@ class Board:
         monitor.outdate()
         log.info("%s cancelled job %s on %s", self.user, record.job_id, record.cluster_id)
 
-    def _look_again(self) -> None:
-        self._looked_at = float("-inf")
+    def _ask_cards(self) -> Question[list[Card]]:
+        no_answer = HostUnreachable(
+            "Your home directory did not answer in time. Try again in a minute."
+        )
+        return self._watch.questions.ask(
+            self._key, lambda _: self._watch.update(), no_answer, CARDS_SECONDS, PATIENCE
+        )
+
+    def _outdate(self) -> None:
+        self._watch.questions.outdate(self._key)

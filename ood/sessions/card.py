@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from ood.apps.definition import AppDefinition
 from ood.config import Cluster
 from ood.schedulers.base import Job, JobStatus, Outcome
-from ood.sessions.context import ContextDirectory
-from ood.sessions.job_report import Traces
+from ood.sessions.context_directory import PortalFiles
+from ood.sessions.job_report import JobReport
 from ood.sessions.record import SessionRecord
 from ood.sessions.service import Service
 from ood.sessions.status import Verdict
@@ -53,19 +53,18 @@ def compose(
     record: SessionRecord,
     cluster: Cluster | None,
     app: AppDefinition | None,
-    context: ContextDirectory,
-    traces: Traces,
+    files: PortalFiles,
+    report: JobReport,
     job: Job | None,
     verdict: Verdict,
-    directory: str,
     service: Service | None,
     silent: bool,
 ) -> Card:
-    """Put together what is known of a session. `directory` is its context directory at the portal
-    host; a service that can be connected to comes with whether it is `silent`."""
-    facts = context.facts
+    """The card for what is known of a session. `service` is None while there is none to connect to;
+    `silent`: it does not answer."""
+    facts = files.facts
     options = app.manifest.service if app is not None else None
-    elsewhere = cluster is not None and cluster.home == "unsynched"
+    unsynched = cluster is not None and cluster.unsynched
     waits = verdict.status is JobStatus.QUEUED and job is not None
     return Card(
         record=record,
@@ -78,14 +77,14 @@ def compose(
         time_limit=(job.time_limit if job else None) or facts.time_limit,
         time_left=job.time_left if job else None,
         starts_at=job.started_at if job is not None and waits else None,
-        context_directory=(facts.directory if elsewhere else "") or directory,
-        files_on=record.cluster_id if elsewhere else "",
-        displayed=context.displayed,
-        parameters=context.parameters,
-        log_name=context.log_name,
-        log_tail=traces.log_tail,
-        outputs=traces.outputs,
-        result=traces.result,
+        context_directory=(facts.directory if unsynched else "") or files.directory.path,
+        files_on=record.cluster_id if unsynched else "",
+        displayed=files.values(display=True),
+        parameters=files.values(display=False),
+        log_name=files.log_name,
+        log_tail=report.log_tail,
+        outputs=report.outputs,
+        result=report.result,
         cancelling=facts.cancelled_at is not None and verdict.outcome is None,
         service_title=options.title if options is not None else "",
         connection_timeout=options.connection_timeout if options is not None else None,

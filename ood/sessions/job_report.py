@@ -1,7 +1,6 @@
-"""What a session's job leaves in its job context directory, on the back-end it runs on.
+"""What a session's job reports, in files of its context directory on the back-end.
 
-All of it may have been changed by the user or by what ran in the job, so every file is read with a
-limit and only if it is a plain file; and only when it changed since the last look.
+A file is read again only if it has changed.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ from dataclasses import dataclass, field, replace
 
 from ood.errors import FileMissing
 from ood.hosts.base import Host
+from ood.sessions.context_directory import ContextDirectory, Listing, Version
 from ood.sessions.facts import OUTCOME, STARTED, parse_exit_code, parse_started_job
-from ood.sessions.places import Listing, Place, Version
 from ood.sessions.service import MAX_CONNECTION, Connection, parse_connection
 
 TAIL_LINES = 20
@@ -26,12 +25,11 @@ CONTROLS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b.|[\x00-\x08\x0b-\x1f\x7f-\x
 
 
 @dataclass(frozen=True)
-class Traces:
-    """What one look found. `started_job` is the id that the job gave for itself, `exit_code` that
-    of the outcome file, `failure` the job's own sentence on why it failed and `result` that on what
-    it did, `secrets` the names of secret files that are still there."""
+class JobReport:
+    """`started_job` is the job ID that the job wrote down and `exit_code` that of the outcome file.
+    `failure` is the job's own sentence about why it failed, `result` about what it did. `secrets`
+    names the secret files that still exist."""
 
-    there: bool = False
     started_job: str | None = None
     exit_code: int | None = None
     failure: str = ""
@@ -39,18 +37,20 @@ class Traces:
     connected: bool = False
     connection: Connection | None = None
     connection_changed: bool = False
-    """connection.yml is no longer what it was when it first came."""
+    """connection.yml is not what the job first wrote."""
     log_tail: str = ""
     outputs: str = ""
     secrets: tuple[str, ...] = ()
     versions: Mapping[str, Version] = field(default_factory=dict)
 
 
-NO_TRACES = Traces()
+NO_REPORT = JobReport()
 
 
-def traces_in(listing: Listing, last: Traces, log_name: str, secrets: tuple[str, ...]) -> Traces:
-    """Read what has changed since the `last` look."""
+def read_report(
+    listing: Listing, last: JobReport, log_name: str, secrets: tuple[str, ...]
+) -> JobReport:
+    """Read what has changed since the `last` report."""
     changed = {
         name: version
         for name in (*FILES, log_name)
@@ -58,7 +58,6 @@ def traces_in(listing: Listing, last: Traces, log_name: str, secrets: tuple[str,
     }
     found = replace(
         last,
-        there=bool(listing.files),
         connected=listing.version("connection.yml") is not None,
         secrets=tuple(name for name in secrets if name in listing.files),
         versions={
@@ -89,7 +88,7 @@ def traces_in(listing: Listing, last: Traces, log_name: str, secrets: tuple[str,
 
 @dataclass(frozen=True)
 class Wanted:
-    """A session whose traces are wanted. `over`: its job has ended, so no secret is to be left."""
+    """A session whose report is wanted. `over`: its job has ended, so its secrets are removed."""
 
     session_id: str
     relative: str
@@ -98,38 +97,38 @@ class Wanted:
     over: bool
 
 
-def look_at(
-    host: Host, wanted: Iterable[Wanted], last: Mapping[str, Traces] | None
-) -> dict[str, Traces]:
-    """Look at the traces of many sessions. Raises `HostError` when the host does not answer."""
+def read_reports(
+    host: Host, wanted: Iterable[Wanted], last: Mapping[str, JobReport] | None
+) -> dict[str, JobReport]:
+    """Read the reports of many sessions, by session ID. Raises `HostError`."""
     found = {}
     for session in wanted:
-        place = Place(host, session.relative)
-        known = (last or {}).get(session.session_id, NO_TRACES)
-        traces = traces_in(Listing(place), known, session.log_name, session.secrets)
-        found[session.session_id] = remove_secrets(place, traces) if session.over else traces
+        directory = ContextDirectory(host, session.relative)
+        known = (last or {}).get(session.session_id, NO_REPORT)
+        report = read_report(Listing(directory), known, session.log_name, session.secrets)
+        found[session.session_id] = remove_secrets(directory, report) if session.over else report
     return found
 
 
-def remove_secrets(place: Place, traces: Traces) -> Traces:
+def remove_secrets(directory: ContextDirectory, report: JobReport) -> JobReport:
     """Remove the secrets that the job has not removed itself."""
-    for name in traces.secrets:
+    for name in report.secrets:
         try:
-            place.host.files.remove(f"{place.path}/{name}")
+            directory.host.files.remove(f"{directory.path}/{name}")
         except FileMissing:
-            pass  # the job has, just now
-    return replace(traces, secrets=())
+            pass  # the job has removed it meanwhile
+    return replace(report, secrets=())
 
 
 def secret_file(name: str) -> str:
-    """The name of the file that carries a secret field to the job, which removes it."""
+    """The name of the file with a secret for the job, which removes it."""
     return f"secret_{name}"
 
 
 def tail_of(data: bytes, *, cut: bool) -> str:
-    """The last lines of a log as plain text; `cut`: the data begins in the middle of a line.
+    """The last lines of a log as plain text. `cut`: the data begins in the middle of a line.
 
-    Of a line that was overwritten with carriage returns (a progress bar), the last state is kept.
+    Of a line overwritten with carriage returns (a progress bar), the last state remains.
     """
     lines = data.decode("utf-8", "replace").split("\n")
     if cut and len(lines) > 1:
@@ -140,7 +139,7 @@ def tail_of(data: bytes, *, cut: bool) -> str:
     return "\n".join(CONTROLS.sub("", line) for line in shown)
 
 
-def _with_connection(found: Traces, last: Traces, listing: Listing) -> Traces:
+def _with_connection(found: JobReport, last: JobReport, listing: Listing) -> JobReport:
     if not found.connected:  # not yet, or the job was requeued
         return replace(found, connection=None, connection_changed=False)
     connection = parse_connection(listing.read("connection.yml", MAX_CONNECTION))

@@ -77,7 +77,7 @@ class JobPage:
 
 def jobs_on(board: Board, clusters: Iterable[Cluster], *, everyones: bool) -> Jobs:
     """The user's jobs, or all that the user may see, on these back-ends."""
-    cards = {(card.record.cluster_id, card.record.job_id): card for card in board.look()}
+    cards = {(card.record.cluster_id, card.record.job_id): card for card in board.cards()}
     sharing: dict[str, list[Cluster]] = {}
     for cluster in clusters:
         sharing.setdefault(cluster.scheduler_key, []).append(cluster)

@@ -22,9 +22,9 @@ from ood.config import Cluster
 from ood.errors import FileFailed, HostError, InvalidForm, LaunchFailed, SchedulerError
 from ood.schedulers.base import JobRequest
 from ood.sessions.board import Board
+from ood.sessions.context_directory import ContextDirectory
 from ood.sessions.facts import PORTAL, Facts
 from ood.sessions.job_report import secret_file
-from ood.sessions.places import Place
 from ood.sessions.record import SessionRecord
 from ood.sessions.service import service_path
 
@@ -38,7 +38,7 @@ class _Prepared:
     """All of a launch before anything is written: its files as name -> (content, mode)."""
 
     record: SessionRecord
-    place: Place
+    directory: ContextDirectory
     request: JobRequest
     files: dict[str, tuple[bytes, int]]
     secrets: dict[str, tuple[bytes, int]]
@@ -52,17 +52,17 @@ def launch(board: Board, app: AppDefinition, cluster: Cluster, typed: Mapping[st
     scheduler the job may exist, so the card stays and finds out.
     """
     prepared = _prepare(board, app, cluster, typed)
-    record, place = prepared.record, prepared.place
-    home = board.store.place(record)
+    record, directory = prepared.record, prepared.directory
+    home = board.store.directory(record)
     where = "your home directory"
     try:
         home.write(prepared.files)
         board.begin(record)
-        if cluster.home == "unsynched":
+        if cluster.unsynched:
             where = f"{cluster.label}, where the job would run"
-            place.write(prepared.files)
+            directory.write(prepared.files)
         # Last, so that there is no moment at which a secret has no card to be removed with.
-        place.write(prepared.secrets)
+        directory.write(prepared.secrets)
     except HostError as error:
         board.discard(record)
         raise LaunchFailed(
@@ -109,17 +109,17 @@ def _prepare(
     check_limits(options, cluster, board.monitors[cluster.id].limits(options.queue_name))
     session["log"] = options.output_path
 
-    place = board.place(record)
+    directory = board.job_directory(record)
     try:
-        directory = place.path
+        path = directory.path
     except HostError as error:
         raise LaunchFailed(
             f"The job's files could not be copied to {cluster.label}: {error.message}", error.detail
         ) from error
-    request = _job_request(app, cluster, record, options, directory, list(secrets))
+    request = _job_request(app, cluster, record, options, path, list(secrets))
     facts = Facts(
         withheld=tuple(name for name in secrets if typed.get(name)),
-        directory=directory if cluster.home == "unsynched" else "",
+        directory=path if cluster.unsynched else "",
     )
     contents = {
         **app.job_files(known),
@@ -130,7 +130,7 @@ def _prepare(
     }
     return _Prepared(
         record,
-        place,
+        directory,
         request,
         {name: (content, 0o600) for name, content in contents.items()},
         {secret_file(n): (value.encode(), 0o600) for n, value in secrets.items() if value},

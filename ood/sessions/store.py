@@ -1,14 +1,15 @@
-"""Where sessions are kept: the user's own `ondemand` directory, in Open OnDemand's layout."""
+"""Session records and form values in the user's `ondemand` directory, in Open OnDemand's layout."""
 
 from __future__ import annotations
 
 import json
 import logging
+import threading
 
 from ood.errors import FileFailed, FileMissing
 from ood.hosts.base import FileEntry, Host
 from ood.sessions.checked_json import mapping, text
-from ood.sessions.places import Place
+from ood.sessions.context_directory import ContextDirectory, Version
 from ood.sessions.record import SESSION_ID, SessionRecord, parse_record
 
 ROOT = "ondemand/data/sys/dashboard/batch_connect"
@@ -19,40 +20,42 @@ log = logging.getLogger(__name__)
 
 
 class SessionStore:
-    """The session files of one user, on the portal host.
-
-    Only what changed since the last look is read again. Not safe for two threads: its owner locks.
-    """
+    """The session files of one user, on the portal host. For all threads."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
         self._files = host.files
         self.root = f"{host.home}/{ROOT}"
-        self._read: dict[str, tuple[tuple[float, int], SessionRecord | None]] = {}
+        self._lock = threading.Lock()  # guards the two fields below
+        self._known: dict[str, tuple[Version, SessionRecord | None]] = {}
+        self._writes = 0
 
     def relative_path(self, record: SessionRecord) -> str:
-        """The job context directory of a session, below the home on any host."""
+        """The job context directory of a session, below the home directory of any host."""
         return f"{ROOT}/{record.token}/output/{record.id}"
 
-    def place(self, record: SessionRecord) -> Place:
+    def directory(self, record: SessionRecord) -> ContextDirectory:
         """The job context directory on the portal host."""
-        return Place(self._host, self.relative_path(record))
-
-    def context_directory(self, record: SessionRecord) -> str:
-        return self.place(record).path
+        return ContextDirectory(self._host, self.relative_path(record))
 
     def records(self) -> list[SessionRecord]:
-        """All sessions of the user, newest first."""
+        """All sessions of the user, newest first. Only files that have changed are read."""
+        with self._lock:
+            writes, known = self._writes, dict(self._known)
         try:
             entries = self._files.list(f"{self.root}/db")
         except FileMissing:
             entries = []
-        names = {entry.name for entry in entries}
-        self._read = {name: known for name, known in self._read.items() if name in names}
-        for entry in entries:
-            self._look_at(entry)
-        found = [record for _, record in self._read.values() if record is not None]
-        return sorted(found, key=lambda record: (record.created_at, record.id), reverse=True)
+        found = {
+            entry.name: pair
+            for entry in entries
+            if (pair := self._read(entry, known.get(entry.name))) is not None
+        }
+        with self._lock:
+            # A file written meanwhile can have the size and time of the one that was read.
+            self._known = found if writes == self._writes else {}
+        records = [record for _, record in found.values() if record is not None]
+        return sorted(records, key=lambda record: (record.created_at, record.id), reverse=True)
 
     def write(self, record: SessionRecord) -> None:
         """Write a session's record in one step."""
@@ -62,17 +65,16 @@ class SessionStore:
         except FileMissing:
             self._files.make_directories(directory, 0o700)
             self._files.replace(f"{directory}/{record.id}", record.to_json(), 0o600)
-        self._read.pop(record.id, None)
+        with self._lock:
+            self._writes += 1
+            self._known.pop(record.id, None)
 
     def remove(self, record: SessionRecord) -> None:
-        """Remove a session's record, if it is there: its card goes, its files stay."""
+        """Remove a session's record, if it exists. Its other files stay."""
         try:
             self._files.remove(f"{self.root}/db/{record.id}")
         except FileMissing:
             pass  # deleted in another window
-
-    def replace(self, record: SessionRecord, name: str, data: bytes) -> None:
-        self._files.replace(f"{self.context_directory(record)}/{name}", data, 0o600)
 
     def last_values(self, token: str) -> dict[str, str]:
         """What the user last typed into an app's form (Open OnDemand's cache file)."""
@@ -90,17 +92,21 @@ class SessionStore:
     def _cache_path(self, token: str) -> str:
         return f"{self.root}/cache/{token.replace('/', '_')}.json"
 
-    def _look_at(self, entry: FileEntry) -> None:
-        version = (entry.modified, entry.size)
+    def _read(
+        self, entry: FileEntry, known: tuple[Version, SessionRecord | None] | None
+    ) -> tuple[Version, SessionRecord | None] | None:
+        version = (entry.size, entry.modified)
         if not SESSION_ID.fullmatch(entry.name) or not entry.is_file or entry.size > MAX_RECORD:
-            return
-        if entry.name in self._read and self._read[entry.name][0] == version:
-            return
+            return None
+        if known is not None and known[0] == version:
+            return known
         try:
             data = self._files.read(f"{self.root}/db/{entry.name}", MAX_RECORD)
-        except FileFailed:  # deleted in another tab, or not to be read
-            return
+        except FileFailed:  # deleted meanwhile, or not readable
+            return None
         record = parse_record(entry.name, data)
         if record is None:
-            log.warning("%s: %s/db/%s is no session record", self._host.user, self.root, entry.name)
-        self._read[entry.name] = (version, record)
+            log.warning(
+                "%s: %s/db/%s is not a session record", self._host.user, self.root, entry.name
+            )
+        return version, record

@@ -41,8 +41,8 @@ def form(name: str) -> str:
     app = find_app(name)
     source = request.args.get("from")
     if source:
-        context = board().context(source)
-        known, again = context.typed, context.facts.withheld
+        files = board().files(source)
+        known, again = files.typed, files.facts.withheld
     else:
         known, again = board().store.last_values(app.token), ()
     values = {field.name: field.value for field in app.fields}

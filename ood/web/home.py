@@ -64,7 +64,7 @@ def health() -> tuple[str, int, dict[str, str]]:
 def _cards() -> tuple[list[Card], str]:
     """The user's cards, and what is wrong: Home is there even when their home directory is not."""
     try:
-        return board().look(), ""
+        return board().cards(), ""
     except SignInExpired:
         raise
     except PortalError as error:
@@ -88,7 +88,7 @@ def _tell_how_sessions_stand(response: Response) -> Response:
     if request.endpoint not in POLLS or response.status_code not in (200, 204):
         return response
     try:
-        cards = board().look()
+        cards = board().cards()
     except PortalError:  # which the page's own answer tells, where it matters
         return response
     now = int(time.time())

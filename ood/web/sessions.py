@@ -23,7 +23,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from ood.errors import InvalidForm, NotFound
 from ood.schedulers.base import JobStatus
 from ood.sessions.card import Card
-from ood.sessions.places import Listing
+from ood.sessions.context_directory import Listing
 from ood.web.apps import find_app, start
 from ood.web.current import board, from_htmx, go_to, groups, note, portal, user, wants_json
 from ood.web.filters import fingerprint
@@ -54,7 +54,7 @@ def init_app(app: Flask) -> None:
 @bp.get("")
 def index() -> str | Response:
     """All cards."""
-    cards = board().look()
+    cards = board().cards()
     if wants_json():
         return jsonify(sessions=[as_json(card) for card in cards])
     return render_template("sessions/index.html", cards=cards, poll=url_for("sessions.poll"))
@@ -66,7 +66,7 @@ def poll() -> Response:
 
     It is a POST because an address holds the parts of some hundred cards at most.
     """
-    return _changes(board().look())
+    return _changes(board().cards())
 
 
 @bp.get("/<session_id>")
@@ -102,12 +102,11 @@ def relaunch(session_id: str) -> BaseResponse:
     """Launch again with the same values; by way of the form when a secret has to be typed."""
     app = find_app(board().find(session_id).record.app_name)
     form = f"{url_for('apps.form', name=app.name)}?from={session_id}"
-    context = board().context(session_id)
-    if context.facts.withheld:
+    files = board().files(session_id)
+    if files.facts.withheld:
         return go_to(form)
-    typed = context.typed
     try:
-        start(app, typed)
+        start(app, files.typed)
     except InvalidForm:  # the site changed since: the form says what to choose instead
         return go_to(form)
     return _back()
@@ -117,16 +116,16 @@ def relaunch(session_id: str) -> BaseResponse:
 def log(session_id: str) -> str | Response:
     """The log: all of it as text when text is asked for, else a page with its last part."""
     card = board().find(session_id)
-    place = board().place(card.record)
-    listing = Listing(place)
+    directory = board().job_directory(card.record)
+    listing = Listing(directory)
     version = listing.version(card.log_name)
     if version is None:
         raise NotFound("There is no log yet. It appears when the job starts.")
-    path = f"{place.path}/{card.log_name}"
-    note("file-read", user(), host=place.host.name, object=path)
+    path = f"{directory.path}/{card.log_name}"
+    note("file-read", user(), host=directory.host.name, object=path)
     best = request.accept_mimetypes.best_match(["text/html", "text/plain"])
     if best == "text/plain":
-        return _as_text(place.host.files.open(path, "rb"))
+        return _as_text(directory.host.files.open(path, "rb"))
     start = max(0, version[0] - LOG_PAGE_BYTES)
     text = (listing.read(card.log_name, LOG_PAGE_BYTES, start) or b"").decode("utf-8", "replace")
     return render_template("sessions/log.html", card=card, path=path, text=text, cut=start > 0)
@@ -157,7 +156,7 @@ def _changes(cards: list[Card]) -> Response:
 def _back() -> BaseResponse:
     """After an action: the cards as they are now."""
     if from_htmx():
-        return _changes(board().look())
+        return _changes(board().cards())
     return redirect(url_for("sessions.index"), 303)
 
 

@@ -1,0 +1,153 @@
+"""The job context directory of a session, and the portal's own files in it.
+
+Users, and what runs in their jobs, can change everything in it. So every file is read with a limit,
+and only if it is a regular file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ood.apps.definition import CLUSTER_FIELD, AppDefinition
+from ood.apps.fields import CHECKED, MAX_LENGTH
+from ood.errors import FileFailed
+from ood.hosts.base import FileEntry, Host
+from ood.sessions.checked_json import mapping, text
+from ood.sessions.facts import MAX_SIZE, PORTAL, Facts, parse_facts
+
+MAX_TYPED = 1024 * 1024  # bytes
+
+Version = tuple[int, float]  # size and time of change
+
+
+@dataclass(frozen=True)
+class ContextDirectory:
+    """A directory below the user's home on a host. `path` may ask the host where home is."""
+
+    host: Host
+    relative: str
+
+    @property
+    def path(self) -> str:
+        return f"{self.host.home}/{self.relative}"
+
+    def write(self, files: Mapping[str, tuple[bytes, int]]) -> None:
+        """Write new files, name -> (content, mode), and make the directory (0700) if need be."""
+        path = self.path
+        self.host.files.make_directories(path, 0o700)
+        for name, (content, mode) in files.items():
+            self.host.files.write(f"{path}/{name}", content, mode)
+
+    def remove(self) -> None:
+        """Remove the directory with everything in it."""
+        self.host.run(["rm", "-rf", "--", self.path])
+
+
+class Listing:
+    """The files of a context directory at one moment. Empty if there is no directory."""
+
+    def __init__(self, directory: ContextDirectory) -> None:
+        self._directory = directory
+        try:
+            entries = directory.host.files.list(directory.path)
+        except FileFailed:  # the user removed it
+            entries = []
+        self.files: Mapping[str, FileEntry] = {entry.name: entry for entry in entries}
+
+    def version(self, name: str) -> Version | None:
+        """A value that changes when a regular file does; None if there is no such file."""
+        found = self.files.get(name)
+        return (found.size, found.modified) if found and found.is_file else None
+
+    def read(self, name: str, limit: int = MAX_SIZE, offset: int = 0) -> bytes | None:
+        """At most `limit` bytes of a regular file. (Opening a pipe would wait for ever.)"""
+        if self.version(name) is None:
+            return None
+        try:
+            path = f"{self._directory.path}/{name}"
+            return self._directory.host.files.read(path, limit, offset)
+        except FileFailed:
+            return None
+
+
+class PortalFiles:
+    """What the portal wrote into a context directory on the portal host: the values of the form and
+    facts about the session. Call `update` first, with the files that exist now."""
+
+    def __init__(self, directory: ContextDirectory, app: AppDefinition | None) -> None:
+        self.directory = directory
+        self._app = app
+        self._listing: Listing | None = None
+        self._facts: Facts | None = None
+        self._facts_version: Version | None = None
+        self._typed: dict[str, str] | None = None
+        self._log_name = ""
+
+    def update(self, listing: Listing) -> None:
+        """Use this listing from now on."""
+        self._listing = listing
+        version = listing.version(PORTAL)
+        if version is not None and version != self._facts_version:
+            self._facts = None  # another portal may write it too
+            self._facts_version = version
+
+    @property
+    def exist(self) -> bool:
+        """Whether the directory has any files. Users may remove it."""
+        return self._listing is not None and bool(self._listing.files)
+
+    @property
+    def log_name(self) -> str:
+        """The file, in the same directory, that the scheduler writes the job's output to."""
+        if not self._log_name:
+            data = self._read("job_script_options.json", MAX_TYPED)
+            path = text(mapping(data).get("output_path"), 4096) or "output.log"
+            if data is None:
+                return path
+            self._log_name = path.rpartition("/")[2]
+        return self._log_name
+
+    @property
+    def facts(self) -> Facts:
+        if self._facts is None:
+            self._facts = parse_facts(self._read(PORTAL))
+        return self._facts
+
+    def add_facts(self, **known: Any) -> None:
+        """Add facts and write them down. Raises `FileFailed`; the facts are known even then."""
+        self._facts = replace(self.facts, **known)
+        path = f"{self.directory.path}/{PORTAL}"
+        self.directory.host.files.replace(path, self._facts.to_json(), 0o600)
+
+    @property
+    def typed(self) -> dict[str, str]:
+        """What was typed into the form, without secrets."""
+        if self._typed is None:
+            found = mapping(self._read("user_defined_context.json", MAX_TYPED))
+            self._typed = {
+                text(name, 100): text(str(value), MAX_LENGTH) for name, value in found.items()
+            }
+        return self._typed
+
+    def values(self, *, display: bool) -> tuple[tuple[str, str], ...]:
+        """What was typed, as (label, value) for the card, without the cluster and empty fields:
+        with `display` the fields that form.yml shows on the card itself, else all the others."""
+        fields = {field.name: field for field in self._app.fields} if self._app else {}
+        rows = []
+        for name, value in self.typed.items():
+            field = fields.get(name)
+            if name == CLUSTER_FIELD or display != (field is not None and field.display):
+                continue
+            if value == "" and (field is None or not display or field.hide_when_empty):
+                continue
+            if field is not None and field.widget == "check_box":
+                value = "yes" if value == CHECKED else "no"
+            elif field is not None:
+                value = next((each.label for each in field.options if each.value == value), value)
+            rows.append((field.label if field else name, value))
+        return tuple(rows)
+
+    def _read(self, name: str, limit: int = MAX_SIZE) -> bytes | None:
+        return self._listing.read(name, limit) if self._listing is not None else None
