@@ -1198,8 +1198,10 @@ def test_a_session_deleted_while_its_end_is_written_down_stays_deleted(
     ada.waits(20)
     ada.board._ask_cards()
     assert writing.wait(10)
-    (card,) = ada.board._ask_cards().known or ()
-    monkeypatch.setattr(ada.board, "find", lambda _: replace(card, status=JobStatus.COMPLETED))
+    known = ada.board._ask_cards().known
+    assert known
+    card = replace(known[0], status=JobStatus.COMPLETED)
+    monkeypatch.setattr(ada.board, "find", lambda _: card)
     ada.board.delete(id)
     free.set()
     ada.board._ask_cards().answer()
