@@ -1,4 +1,4 @@
-"""The portal as one object: settings, apps, hosts and boards, wired for the pages above."""
+"""The portal as one object: settings, apps, hosts and job cards, wired up for the pages."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from ood.shells.shell import Shell
 from ood.shells.shells import Shells
 from ood.transfers.transfers import Transfers
 
-EXPIRED_EVERY = 1.0  # seconds
+EXPIRY_INTERVAL = 1.0  # seconds
 
 log = logging.getLogger(__name__)
 
 
 class Portal:
-    """What the pages work with. One for the process, shared by all threads."""
+    """Everything that pages use. One for the process, for all threads."""
 
     def __init__(self, settings: PortalSettings) -> None:
         self.settings = settings
@@ -52,7 +52,7 @@ class Portal:
             log.error("%s", problem)
         authority = UserAuthority(settings.user_ca) if settings.user_ca is not None else None
         if settings.auth == "header" and {"127.0.0.1", "::1"} & {*settings.front_ends}:
-            log.warning("front_ends: whoever may use this machine can sign in as anybody: use unix")
+            log.warning("front_ends: any user of this machine can sign in as anybody. Use unix.")
         self.pool = HostPool(settings.portal_host, settings.known_hosts, Credentials(authority))
         self.hosts = HostRoles(self.pool)
         self.questions = BackgroundQuestions()
@@ -78,12 +78,12 @@ class Portal:
         )
         self.transfers = Transfers()
         self.turns = Turns()
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # guards `_boards`
         self._boards: dict[str, Board] = {}
         threading.Thread(target=self._end_expired, name="sign-ins", daemon=True).start()
 
     def clusters_for(self, groups: AbstractSet[str]) -> dict[str, Cluster]:
-        """The back-ends that are shown to somebody in these groups."""
+        """The clusters shown to a user in these groups."""
         return {
             id: cluster
             for id, cluster in self.clusters.items()
@@ -91,34 +91,30 @@ class Portal:
         }
 
     def job_clusters(self, groups: AbstractSet[str]) -> dict[str, Cluster]:
-        """Those that run jobs, as forms offer them."""
+        """The clusters that run jobs, as forms offer them."""
         found = self.clusters_for(groups)
         return {id: cluster for id, cluster in found.items() if cluster.job is not None}
 
     def apps_for(self, groups: AbstractSet[str]) -> dict[str, AppDefinition]:
-        """The apps that somebody in these groups may launch."""
+        """The apps that a user in these groups may launch."""
         return {name: app for name, app in self.apps.items() if permit(app.manifest.acls, groups)}
 
     def board(self, user: str) -> Board:
-        """The user's job cards. Raises `HostError` when their home cannot be reached."""
+        """The user's job cards."""
         with self._lock:
-            board = self._boards.get(user)
-        if board is not None:
-            return board
-        new = Board(
-            Watch(
-                user,
-                SessionStore(self.pool.portal_host(user)),
-                self.clusters,
-                self.apps,
-                self.questions,
-                lambda cluster: scheduler_of(cluster, self.hosts, user),
-                lambda cluster: self.hosts.files(user, cluster),
-                self.services.is_silent,
-            )
-        )
-        with self._lock:
-            return self._boards.setdefault(user, new)
+            if user not in self._boards:
+                watch = Watch(
+                    user,
+                    SessionStore(self.pool.portal_host(user)),
+                    self.clusters,
+                    self.apps,
+                    self.questions,
+                    lambda cluster: scheduler_of(cluster, self.hosts, user),
+                    lambda cluster: self.hosts.files(user, cluster),
+                    self.services.is_silent,
+                )
+                self._boards[user] = Board(watch)
+            return self._boards[user]
 
     def _start_on_node(self, service: Service) -> Command:
         scheduler = scheduler_of(self.clusters[service.cluster_id], self.hosts, service.user)
@@ -130,11 +126,11 @@ class Portal:
 
     def _end_expired(self) -> None:
         while True:
-            time.sleep(EXPIRED_EVERY)
+            time.sleep(EXPIRY_INTERVAL)
             try:
                 self.sign_ins.end_expired()
             except Exception:
-                log.exception("a sign-in that expired")
+                log.exception("ending expired sign-ins")
 
     def _sign_in_ended(self, sign_in: SignIn, why: str, last: bool) -> None:
         self.audit.note("sign-out", sign_in.user, address=sign_in.address, reason=why)

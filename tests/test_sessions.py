@@ -853,7 +853,7 @@ def test_a_launch_that_cannot_be_written_leaves_nothing(
     root.mkdir(parents=True)
     (root / in_the_way).touch()
     scripted.submits = refuses(LaunchFailed("It must not be submitted."))
-    with pytest.raises(LaunchFailed, match="could not be written"):
+    with pytest.raises(LaunchFailed, match="Could not write the job files"):
         ada.launches(token=SECRET)
     assert ada.has_somewhere(SECRET) == []
     assert list(root.rglob(f"{'[0-9a-f]' * 8}-*")) == []

@@ -1,18 +1,18 @@
-"""Reading JSON that belongs to the user, or was written by what ran as them: checked key by key."""
+"""Reading JSON that users or their jobs can change: every value is checked."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-LAST_SECOND = 253_402_300_799  # of the year 9999: the most that a date can say
+LAST_SECOND = 253_402_300_799  # of the year 9999, the last that Python's dates have
 
 
 def mapping(data: bytes | None) -> dict[str, Any]:
     """A JSON object; empty for anything else."""
     try:
         found = json.loads(data or b"{}")
-    except (ValueError, RecursionError):  # no JSON, or nested without end
+    except (ValueError, RecursionError):  # not JSON, or nested too deeply
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -24,7 +24,7 @@ def integer(value: Any) -> int | None:
 
 
 def text(value: Any, limit: int) -> str:
-    """Text that a page can show, of at most `limit` characters; empty for no text."""
+    """Text that a page can show, of at most `limit` characters; empty for anything else."""
     if not isinstance(value, str):
         return ""
     return value[:limit].encode("utf-8", "replace").decode()

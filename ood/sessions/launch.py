@@ -1,7 +1,7 @@
-"""Launching: from what was typed into a form to a job with a card.
+"""Launching: from the values of a form to a job with a card.
 
-The record is written before the job is submitted, and the job carries the session id in its
-comment, so that a portal that dies at any moment leaves no job without a card.
+The record is written before the job is submitted, and the job's comment holds the session ID. So a
+portal that is killed at any moment leaves no job without a card.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Prepared:
-    """All of a launch before anything is written: its files as name -> (content, mode)."""
+    """A launch before anything is written, with its files as name -> (content, mode)."""
 
     record: SessionRecord
     directory: ContextDirectory
@@ -45,11 +45,11 @@ class _Prepared:
 
 
 def launch(board: Board, app: AppDefinition, cluster: Cluster, typed: Mapping[str, str]) -> str:
-    """Launch an app; return the id of its session.
+    """Launch an app; return the session ID.
 
-    Raises `InvalidForm` for what was typed, `LaunchFailed` when the files could not be written or
-    the scheduler refused the job (then nothing is left behind). When no answer came from the
-    scheduler the job may exist, so the card stays and finds out.
+    Raises `InvalidForm` for mistakes in `typed`. Raises `LaunchFailed` if the files could not be
+    written or the scheduler refused the job; then nothing is left behind. If the scheduler does not answer,
+    the job may exist, so the card stays.
     """
     prepared = _prepare(board, app, cluster, typed)
     record, directory = prepared.record, prepared.directory
@@ -61,12 +61,12 @@ def launch(board: Board, app: AppDefinition, cluster: Cluster, typed: Mapping[st
         if cluster.unsynched:
             where = f"{cluster.label}, where the job would run"
             directory.write(prepared.files)
-        # Last, so that there is no moment at which a secret has no card to be removed with.
+        # Last: deleting the card removes the secrets, so it must exist before them.
         directory.write(prepared.secrets)
     except HostError as error:
         board.discard(record)
         raise LaunchFailed(
-            f"The job's files could not be written to {where}: {error.message}", error.detail
+            f"Could not write the job files to {where}: {error.message}", error.detail
         ) from error
     except BaseException:
         board.submitted(record)
@@ -78,7 +78,7 @@ def launch(board: Board, app: AppDefinition, cluster: Cluster, typed: Mapping[st
 def _prepare(
     board: Board, app: AppDefinition, cluster: Cluster, typed: Mapping[str, str]
 ) -> _Prepared:
-    """Check what was typed, and render the job files."""
+    """Check the values and render the job files."""
     values = app.read_form(typed)
     now = time.time()
     record = SessionRecord(
@@ -89,11 +89,11 @@ def _prepare(
         token=app.token,
         title=app.manifest.name,
     )
-    # Left empty, a secret is the site's own, which no page ever shows.
+    # If left empty, the site's own secret is used. No page ever shows it.
     secrets = {f.name: values.pop(f.name) or f.value for f in app.secrets}
     session = {
         "id": record.id,
-        # A number that no other session of the user has: the time, to the millisecond.
+        # Unique among the user's sessions: the time in milliseconds.
         "run_id": datetime.fromtimestamp(now).strftime("%Y%m%d%H%M%S%f")[:17],
         "secrets": {name: secret_file(name) for name in secrets},
         "service_path": service_path(record.id),
@@ -114,7 +114,7 @@ def _prepare(
         path = directory.path
     except HostError as error:
         raise LaunchFailed(
-            f"The job's files could not be copied to {cluster.label}: {error.message}", error.detail
+            f"Could not copy the job files to {cluster.label}: {error.message}", error.detail
         ) from error
     request = _job_request(app, cluster, record, options, path, list(secrets))
     facts = Facts(
@@ -138,13 +138,15 @@ def _prepare(
 
 
 def remember_form(board: Board, app: AppDefinition, typed: Mapping[str, str]) -> None:
-    """Keep what was typed for the next time, secrets and uncacheable fields left out."""
-    kept = {field.name for field in app.fields if field.cacheable and not field.is_secret}
-    values = {name: typed[name] for name in [CLUSTER_FIELD, *sorted(kept)] if name in typed}
+    """Save the values for the next launch, without secrets and uncacheable fields."""
+    names = [field.name for field in app.fields if field.cacheable and not field.is_secret]
+    values = {name: typed[name] for name in [CLUSTER_FIELD, *names] if name in typed}
     try:
         board.store.remember_values(app.token, values)
-    except FileFailed as error:  # a convenience: the launch matters more
-        log.warning("form of %s not kept for %s: %s", app.name, board.user, error.detail)
+    except FileFailed as error:  # the launch matters more
+        log.warning(
+            "could not save the form values of %s for %s: %s", app.name, board.user, error.detail
+        )
 
 
 def _submit(board: Board, cluster: Cluster, record: SessionRecord, request: JobRequest) -> None:
@@ -182,7 +184,7 @@ def _job_request(
         content=f"#!/bin/bash\n{cluster.script_wrapper.replace('%s', script)}\n",
         workdir=directory,
         output_path=f"{directory}/{options.output_path}",
-        # Open OnDemand's name for the jobs of an app, as it looks in a queue.
+        # The job name that Open OnDemand gives an app's jobs.
         job_name=options.job_name or f"sys-dashboard-sys-{app.name}",
         comment=record.comment,
         cores=options.cores,
@@ -195,14 +197,14 @@ def _job_request(
 
 
 def native_options(options: ScriptOptions) -> list[str]:
-    """The scheduler's own options, with those that Open OnDemand has a name for."""
+    """Options for the scheduler's command, including those with names of Open OnDemand's."""
     account = [f"--account={options.accounting_id}"] if options.accounting_id else []
     email = ["--mail-type=BEGIN"] if options.email_on_started else []
     return [*account, *email, *options.native]
 
 
 def _context_json(app: AppDefinition, cluster: Cluster, typed: Mapping[str, str]) -> bytes:
-    """What was typed, as Open OnDemand writes it down; secrets never."""
+    """The values without secrets, in Open OnDemand's format."""
     context = {CLUSTER_FIELD: cluster.id}
     context |= {f.name: typed.get(f.name, "") for f in app.fields if not f.is_secret}
     return json.dumps(context, indent=2, ensure_ascii=False).encode()
@@ -219,7 +221,7 @@ def _options_json(request: JobRequest, options: ScriptOptions) -> bytes:
 
 
 def cluster_of(clusters: Mapping[str, Cluster], typed: Mapping[str, str]) -> Cluster:
-    """The back-end that was chosen. Raises `InvalidForm` when it is none of `clusters`."""
+    """The selected cluster. Raises `InvalidForm` if it is not one of `clusters`."""
     chosen = clusters.get(typed.get(CLUSTER_FIELD, ""))
     if chosen is None:
         raise InvalidForm({CLUSTER_FIELD: "Choose one of the options."})

@@ -1,7 +1,7 @@
-"""The record of a session: Open OnDemand's own JSON file, one a session.
+"""The record of a session: a JSON file in Open OnDemand's format.
 
 `~/ondemand/data/sys/dashboard/batch_connect/db/<session id>`, mode 0600 (apps/dashboard,
-app/models/batch_connect/session.rb). The file is the user's: nothing in it is believed unchecked.
+app/models/batch_connect/session.rb). Users can change the file, so all of it is checked.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+\[\]-]{0,63}")
 
 @dataclass(frozen=True)
 class SessionRecord:
-    """Times are in seconds since the epoch. `job_id` is None from before the submission until the
-    scheduler's answer is written down."""
+    """Times are in seconds since the epoch. `job_id` is None until the scheduler has accepted the
+    job."""
 
     id: str
     cluster_id: str
@@ -39,7 +39,7 @@ class SessionRecord:
 
     @property
     def comment(self) -> str:
-        """What the job's comment says, by which a job finds its session again."""
+        """The job's comment, which names its session."""
         return f"ood-session:{self.id}"
 
     def completed(self, at: int) -> SessionRecord:
@@ -50,7 +50,7 @@ class SessionRecord:
 
 
 def parse_record(name: str, data: bytes) -> SessionRecord | None:
-    """Read a record from the file called `name`; None when it is not one."""
+    """Read a record from the contents of the file `name`; None if it is not valid."""
     found = mapping(data)
     cluster, token = text(found.get("cluster_id"), 100), text(found.get("token"), 200)
     created, job = integer(found.get("created_at")), found.get("job_id")

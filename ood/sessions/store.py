@@ -25,10 +25,13 @@ class SessionStore:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._files = host.files
-        self.root = f"{host.home}/{ROOT}"
         self._lock = threading.Lock()  # guards the two fields below
         self._known: dict[str, tuple[Version, SessionRecord | None]] = {}
         self._writes = 0
+
+    @property
+    def root(self) -> str:
+        return f"{self._host.home}/{ROOT}"
 
     def relative_path(self, record: SessionRecord) -> str:
         """The job context directory of a session, below the home directory of any host."""

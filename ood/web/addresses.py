@@ -1,4 +1,7 @@
-"""Paths on hosts, in addresses of pages and out of them. Names hold any bytes but `/` and NUL."""
+"""Addresses of pages for paths on hosts, and paths from addresses.
+
+Names can hold any bytes except `/` and NUL.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ def as_bytes(path: str) -> bytes:
 
 
 def files_address(host: str, path: str) -> str:
-    """The address of a path in the File Manager; of the home directory when it is not absolute.
+    """The address of a path in the File Manager; of the home directory if it is not absolute.
 
     An empty `host` is the portal host.
     """
@@ -27,10 +30,10 @@ def files_address(host: str, path: str) -> str:
 
 
 def shell_address(host: str, path: str = "", job: str = "") -> str:
-    """The address of a shell in a directory; in the home directory when it is not absolute.
+    """The address of a shell in a directory; in the home directory if it is not absolute.
 
-    An empty `host` is the portal host. A back-end's is its log-in host or, with the id of one of
-    the user's own jobs there, the host that this runs on for as long as it runs.
+    An empty `host` is the portal host. For a cluster the shell is on its log-in host or, with the
+    ID of a running job of the user, on the host that the job runs on.
     """
     address = url_for("shell.home", host=host or PORTAL)
     if path.startswith("/"):
@@ -39,39 +42,39 @@ def shell_address(host: str, path: str = "", job: str = "") -> str:
 
 
 def address_of(family: str, host: str, path: str) -> str:
-    """The address at which one of the families of pages beside `files` has a directory."""
+    """The address of a directory in another family of pages than `files`."""
     return f"/{family}/{quote(host)}{quote(as_bytes(path))}"
 
 
 def asked_path() -> str:
-    """The path that is asked for, with surrogate escapes: Werkzeug has it without the bytes that
-    are not UTF-8."""
+    """The path in this request's address, with surrogate escapes. (Werkzeug drops bytes that are
+    not UTF-8.)"""
     asked: bytes = request.environ["PATH_INFO"].encode("latin-1")
     _, _files, _host, path = asked.split(b"/", 3)
     return "/" + path.decode("utf-8", "surrogateescape")
 
 
 def canonical(path: str) -> str:
-    """An absolute path without `//`, `.` and `..`, and without a slash at its end.
+    """An absolute path without `//`, `.`, `..` and a slash at its end.
 
-    `..` is what stands before it in the path, as in a shell: who came by a link goes back there.
+    `..` removes the name before it, as in a shell, even if that is a link.
     """
     return "/" + posixpath.normpath("/" + path).lstrip("/")
 
 
 def is_possible(path: str) -> bool:
-    """Whether a file of this path can be: hosts have no good words for one that cannot."""
+    """Whether a file can have this path. (Hosts give unhelpful errors for others.)"""
     names = as_bytes(path).split(b"/")
     return "\0" not in path and len(as_bytes(path)) <= MAX_PATH and max(map(len, names)) <= MAX_NAME
 
 
 def for_audit(path: str) -> str:
-    """A path in which no byte is lost, and which every reader of JSON takes."""
+    """A path for JSON, with escapes for bytes that are not UTF-8."""
     return as_bytes(path).decode("utf-8", "backslashreplace")
 
 
 def crumbs(path: str) -> list[tuple[str, str]]:
-    """A canonical path and all above it, from the root: (name, path)."""
+    """A canonical path and its parents, from the root: (name, path)."""
     found = [("/", "/")]
     for name in path.split("/"):
         if name:

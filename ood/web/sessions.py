@@ -1,4 +1,4 @@
-"""My Interactive Sessions: the job cards, and what can be done with them."""
+"""My Interactive Sessions: the job cards and their actions."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ bp = Blueprint("sessions", __name__, url_prefix="/sessions")
 
 LOG_PAGE_BYTES = 1024 * 1024
 COPY_BYTES = 256 * 1024
-CARDS_KEPT = 2000  # of all users, some KiB each
+RENDERED_CARDS = 2000  # of all users, some KiB each
 
 
 def init_app(app: Flask) -> None:
     app.register_blueprint(bp)
 
-    @lru_cache(maxsize=CARDS_KEPT)
-    def kept(card: Card, _groups: frozenset[str]) -> Markup:
+    @lru_cache(maxsize=RENDERED_CARDS)
+    def rendered(card: Card, _groups: frozenset[str]) -> Markup:
         module: Any = app.jinja_env.get_template("sessions/_card.html").module
         return cast(Markup, module.card_body(card))
 
     def card_html(card: Card) -> Markup:
-        """What a card shows somebody in these groups: the same for as long as the card is, and
-        asked for at every poll."""
-        return kept(card, groups())
+        """HTML of a card for the user's groups. Every poll wants it, and it changes only with the
+        card."""
+        return rendered(card, groups())
 
     app.jinja_env.filters.update(card_notes=card_notes, card_html=card_html)
 
@@ -62,9 +62,9 @@ def index() -> str | Response:
 
 @bp.post("")
 def poll() -> Response:
-    """A page says in `have` what it shows, and gets what is new.
+    """A page says in `have` which parts it shows, and gets those that are new.
 
-    It is a POST because an address holds the parts of some hundred cards at most.
+    It is a POST because addresses are too short for the parts of many cards.
     """
     return _changes(board().cards())
 
@@ -99,7 +99,7 @@ def delete(session_id: str) -> BaseResponse:
 
 @bp.post("/<session_id>/relaunch")
 def relaunch(session_id: str) -> BaseResponse:
-    """Launch again with the same values; by way of the form when a secret has to be typed."""
+    """Launch again with the same values, or show the form if secrets have to be typed."""
     app = find_app(board().find(session_id).record.app_name)
     form = f"{url_for('apps.form', name=app.name)}?from={session_id}"
     files = board().files(session_id)
@@ -107,14 +107,14 @@ def relaunch(session_id: str) -> BaseResponse:
         return go_to(form)
     try:
         start(app, files.typed)
-    except InvalidForm:  # the site changed since: the form says what to choose instead
+    except InvalidForm:  # the site has changed since: the form shows what is wrong
         return go_to(form)
     return _back()
 
 
 @bp.get("/<session_id>/log")
 def log(session_id: str) -> str | Response:
-    """The log: all of it as text when text is asked for, else a page with its last part."""
+    """The whole log as text if the request accepts text only, else a page with its last part."""
     card = board().find(session_id)
     directory = board().job_directory(card.record)
     listing = Listing(directory)
@@ -141,7 +141,7 @@ def _as_text(file: BinaryIO) -> Response:
 
 
 def _changes(cards: list[Card]) -> Response:
-    """The parts of these cards that a page does not have yet; 204 when it has them all."""
+    """The parts of these cards that a page does not have yet; 204 if it has all."""
     have = set(request.form.getlist("have"))
     order = fingerprint(" ".join(card.record.id for card in cards))
     if order not in have:
@@ -161,7 +161,7 @@ def _back() -> BaseResponse:
 
 
 def card_notes(card: Card) -> str:
-    """What the app has to say about a card, as markdown; empty for an app that is gone."""
+    """The app's own notes about a card, as markdown; empty if the app no longer exists."""
     app = portal().apps.get(card.record.app_name)
     if app is None:
         return ""
