@@ -48,8 +48,8 @@ def launch(board: Board, app: AppDefinition, cluster: Cluster, typed: Mapping[st
     """Launch an app; return the session ID.
 
     Raises `InvalidForm` for mistakes in `typed`. Raises `LaunchFailed` if the files could not be
-    written or the scheduler refused the job; then nothing is left behind. If the scheduler does not answer,
-    the job may exist, so the card stays.
+    written or the scheduler refused the job; then nothing is left behind. If the scheduler does not
+    answer, the job may exist, so the card stays.
     """
     prepared = _prepare(board, app, cluster, typed)
     record, directory = prepared.record, prepared.directory
