@@ -174,8 +174,8 @@ def test_pull_with_credentials(user: User, registry: str) -> None:
 @pytest.mark.parametrize(
     ("credentials", "name", "code", "sentence"),
     [
-        (("alice", "wrong"), "lab/hello-tre:1.0", 77, "to 'alice' with this token: check the"),
-        (("", ""), "lab/hello-tre:1.0", 77, "without a user name: check the"),
+        (("alice", "wrong"), "lab/hello-tre:1.0", 77, "for 'alice' with this token. Check the"),
+        (("", ""), "lab/hello-tre:1.0", 77, "without a user name. Check the"),
         (("alice", TOKEN), "lab/hello-tre:9", 66, "has no image"),
         (("alice", TOKEN), "lab/unauthorized", 66, "has no image"),
     ],
@@ -204,7 +204,7 @@ def test_pull_of_a_local_image_only_looks(user: User) -> None:
     assert user.run("ces-pull", "", "", IMAGE).returncode == 0
     done = user.run("ces-pull", "podman", "alice", "x", "localhost/hello-tre:nope")
     assert done.returncode == 66
-    assert "localhost images are never pulled: build it there" in done.stderr
+    assert "localhost images are never pulled. Build it there" in done.stderr
 
 
 def every_argv_and_environment() -> bytes:
@@ -268,11 +268,11 @@ def test_pull_command_line(user: User, args: tuple[str, ...], code: int, sentenc
 
 def test_missing_runner_names_the_other_one(user: User) -> None:
     done = user.run("ces-pull", "apptainer", "", "", "ghcr.io/a/b")
-    assert f"on {os.uname().nodename}: choose podman, or ask your administrator" in done.stderr
+    assert f"on {os.uname().nodename}. Choose podman, or ask your administrator" in done.stderr
     done = user.run("ces-run", "podman", IMAGE, PATH="/nonexistent")
     assert done.returncode == 69
     assert "podman is not installed on" in done.stderr
-    assert "ask your administrator to install it" in done.stderr
+    assert "Ask your administrator to install it" in done.stderr
 
 
 def test_credentials_reach_a_user_namespace() -> None:
@@ -316,7 +316,7 @@ def expect(code: int, sentence: str) -> Any:
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        ((), "(the following arguments are required: image): see ces-run --help."),
+        ((), "(the following arguments are required: image). See ces-run --help."),
         (("a", "b", "c"), "(unrecognized arguments: c)"),
         (("docker", "b"), "podman or apptainer, not 'docker'"),
         (("--gp", "b"), "(unrecognized arguments: --gp)"),
@@ -342,7 +342,7 @@ def test_words(tmp_path: Path) -> None:
     ("content", "sentence"),
     [
         (b"-n 'Ada", "words: a quote is not closed"),
-        (b"-n Ada\\", "words: a quote is not closed, or a backslash"),
+        (b"-n Ada\\", "words: a quote is not closed, or the text ends with a backslash"),
         (b"one\n\xff", "words, line 2: this is not UTF-8"),
         (b"one\ntwo\0", "words, line 2: this is not UTF-8"),
     ],
@@ -472,7 +472,7 @@ def test_run(user: User) -> None:
     )
     done = user.run("ces-run", "podman", *shell(user, script))
     assert done.returncode == 7
-    sentence = "The container ended with exit code 7: see what it printed above."
+    sentence = "The container ended with exit code 7: see its output above."
     assert done.stderr == f"ces-run: {sentence}\n"
     outputs, log = user.outputs(), done.stdout.splitlines()
     number = outputs.name.removeprefix("outputs-")
@@ -550,7 +550,7 @@ def test_run_errors(user: User) -> None:
     done = user.run("ces-run", "localhost/hello-tre:nope")
     assert done.returncode == 66
     assert "is not on" in done.stderr
-    assert "pull it first, with ces-pull podman" in done.stderr
+    assert "Pull it first, with ces-pull podman" in done.stderr
     done = user.run("ces-run", IMAGE, HOME="/nowhere")
     assert done.returncode == 73
     assert "Your home directory '/nowhere' cannot be used" in done.stderr
@@ -559,7 +559,7 @@ def test_run_errors(user: User) -> None:
     assert "podman does not work on" in done.stderr.splitlines()[-1]
     done = user.run("ces-run", "--gpu", IMAGE)
     assert done.returncode == 69
-    assert "No GPU can be seen by this job" in done.stderr
+    assert "No GPU is available to this job" in done.stderr
     assert not list(user.home.glob("outputs-*"))
 
 
@@ -649,7 +649,7 @@ def test_gpu_options(monkeypatch: pytest.MonkeyPatch) -> None:
     assert options()[1:] == ["--env=CUDA_VISIBLE_DEVICES"]
     assert options(CUDA_VISIBLE_DEVICES="0")[1:] == []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with expect(69, "No GPU can be seen by this job"):
+    with expect(69, "No GPU is available to this job"):
         options()
 
 
@@ -731,7 +731,7 @@ def test_apptainer(user: User, records: Path) -> None:
     sif = user.home / ".cache/ces/ghcr.io%2Fowner%2Fname%3A1.0.sif"
     done = user.run("ces-run", "apptainer", image)
     assert done.returncode == 66
-    assert "pull it first, with ces-pull apptainer" in done.stderr
+    assert "Pull it first, with ces-pull apptainer" in done.stderr
 
     done = user.run("ces-pull", "apptainer", "ada", TOKEN, image)
     assert done.returncode == 0, done.stderr

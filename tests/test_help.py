@@ -147,20 +147,20 @@ def test_every_known_cause_leads_somewhere(said: str) -> None:
     ("said", "topic"),
     [
         ("The registry refused the user name or access token. Relaunch it.", "registry-login"),
-        ("The registry 10.0.0.1:5000 refuses r/i:1 to alice: check the", "registry-login"),
+        ("The registry 10.0.0.1:5000 refused access to r/i:1 for 'alice'", "registry-login"),
         (
             "The registry has no such image or tag. Check the URL, and relaunch it.",
             "image-not-found",
         ),
-        ("The registry r.example has no image r.example/i: check its name", "image-not-found"),
+        ("The registry r.example has no image r.example/i. Check its name", "image-not-found"),
         ("The registry did not answer. Relaunch it later, or tell your", "registry"),
-        ("The registry r cannot be reached from h: check the registry's name", "registry"),
+        ("The registry r cannot be reached from h. Check the registry's name", "registry"),
         ("There is no safe data for you on desktop01: neither /home/a/safe_data", "safe-data"),
         ("It did not find safe data: there is none of your project on the machine", "safe-data"),
         ("There is no project directory for you on h: /safe_data has none", "safe-data"),
         ("The disk is full. Remove files that you no longer need", "disk-full"),
         ("ces-pull is not installed on h. Ask your administrator", "tools"),
-        ("The container ended with exit code 3: see what it printed above.", "container"),
+        ("The container ended with exit code 3: see its output above.", "container"),
         (
             "The container ended with exit code 137: it was killed, often because it needed more "
             "memory than the job has.",

@@ -1,4 +1,4 @@
-"""What ces-pull and ces-run share: how they speak, fail, end and find things.
+"""Shared code of ces-pull and ces-run: messages, errors, signals, and finding images.
 
 Python 3.8 or later, standard library only.
 """
@@ -23,7 +23,7 @@ ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class CesError(Exception):
-    """Why a tool ends, in one sentence for the user, and its exit code."""
+    """A message for the user that says why the tool failed, and the tool's exit code."""
 
     def __init__(self, code: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -31,7 +31,7 @@ class CesError(Exception):
 
 
 def write(fd: int, data: bytes) -> None:
-    """Write all of it at once; a reader that has gone away is no reason to fail."""
+    """Write all data unbuffered. Errors are ignored, because the reader may have gone."""
     try:
         while data:
             data = data[os.write(fd, data) :]
@@ -40,27 +40,27 @@ def write(fd: int, data: bytes) -> None:
 
 
 def line(fd: int, text: str) -> None:
-    """Write one line."""
+    """Write one line, unbuffered."""
     write(fd, os.fsencode(text + "\n"))
 
 
 def say(text: str) -> None:
-    """Write one dated line of the log."""
+    """Write a log line with the date."""
     line(1, f"{time.strftime('%a %b %e %H:%M:%S %Z %Y')} {TOOL}: {text}")
 
 
 def complain(sentence: str) -> None:
-    """Write an error in the form that the job card looks for: one undated line, the last one."""
+    """Write an error as a single line without a date. The job card shows the last such line."""
     line(2, f"{TOOL}: {sentence}".replace("\n", " "))
 
 
 def endable() -> list[signal.Signals]:
-    """The signals that end this program: not one that its parent has it ignore (nohup)."""
+    """The signals that end this program, except those that its parent set to be ignored (nohup)."""
     return [signum for signum in ENDING_SIGNALS if signal.getsignal(signum) != signal.SIG_IGN]
 
 
 def ended_by(signum: int) -> CesError:
-    """A signal asked this program to end."""
+    """The error for a program that a signal ended."""
     return CesError(128 + signum, f"Ended by {signal.Signals(signum).name}.")
 
 
@@ -71,8 +71,8 @@ def _on_signal(signum: int, _frame: FrameType | None) -> NoReturn:
 
 
 def main(help_text: str, work: Callable[[list[str]], None]) -> int:
-    """Have the work done, with the command line's words; the exit code."""
-    # Podman fails with an XDG_RUNTIME_DIR that cannot be used, which jobs can inherit.
+    """Run `work` with the command line's words, and return the exit code."""
+    # Jobs can inherit an XDG_RUNTIME_DIR that does not exist on the node, with which Podman fails.
     if not os.access(os.environ.get("XDG_RUNTIME_DIR", "/"), os.W_OK):
         os.environ.pop("XDG_RUNTIME_DIR", None)
     for signum in endable():
@@ -89,53 +89,54 @@ def main(help_text: str, work: Callable[[list[str]], None]) -> int:
     except OSError as error:
         what = error.strerror or str(error)
         where = f" ({error.filename})" if error.filename else ""
-        complain(f"{what}{where}: ask your administrator to look at {HOST}.")
+        complain(f"{what}{where}. Ask your administrator to look at {HOST}.")
         return os.EX_OSERR
 
 
 def check_runner(runner: str) -> None:
-    """Fail unless it is one that we know and that is installed."""
+    """Raise `CesError` unless the runner is known and installed."""
     if runner not in RUNNERS:
         raise CesError(os.EX_USAGE, f"The runner is podman or apptainer, not '{runner}'.")
     if not shutil.which(runner):
         other = RUNNERS[1 - RUNNERS.index(runner)]
-        instead = f"choose {other}, or ask" if shutil.which(other) else "ask"
+        instead = f"Choose {other}, or ask" if shutil.which(other) else "Ask"
         raise CesError(
             os.EX_UNAVAILABLE,
-            f"{runner} is not installed on {HOST}: {instead} your administrator to install it.",
+            f"{runner} is not installed on {HOST}. {instead} your administrator to install it.",
         )
 
 
 def sif_path(image: str) -> str:
-    """Where an Apptainer image is kept."""
+    """The path of the file with an Apptainer image."""
     return os.path.expanduser(f"~/.cache/ces/{quote(image, safe='')}.sif")
 
 
 def quiet(*argv: str, timeout: float = 10) -> subprocess.CompletedProcess[str]:
-    """Run a command for its exit code and output; one that hangs counts as failed."""
+    """Run a command and capture its output. A command that exceeds the timeout counts as failed."""
     try:
         return subprocess.run(
             argv, timeout=timeout, stdin=subprocess.DEVNULL, capture_output=True, text=True
         )
     except subprocess.TimeoutExpired:
-        sentence = f"{argv[0]} did not answer in {timeout:.0f} s"
+        sentence = f"{argv[0]} did not answer within {timeout:.0f} s"
         return subprocess.CompletedProcess(argv, 124, "", sentence)
 
 
 def ask_podman(*words: str) -> subprocess.CompletedProcess[str]:
-    """Ask podman something; when it works it may say no, but not on its standard error."""
+    """Run a podman query. A non-zero exit code may be its answer, but with error output it means
+    that podman does not work, and raises `CesError`."""
     answer = quiet("podman", "--log-level=error", *words, timeout=60)
     if answer.returncode and answer.stderr:
         line(2, answer.stderr.strip())
         raise CesError(
             os.EX_UNAVAILABLE,
-            f"podman does not work on {HOST}: show its message above to your administrator.",
+            f"podman does not work on {HOST}. Show its message above to your administrator.",
         )
     return answer
 
 
 def has_image(runner: str, image: str) -> bool:
-    """Is the image on this machine?"""
+    """Whether the image is on this machine."""
     if runner == "apptainer":
         return os.path.isfile(sif_path(image))
     return ask_podman("image", "exists", "--", image).returncode == 0

@@ -1,4 +1,4 @@
-"""What cleans up after ces-run, however it ends: a process of its own.
+"""A separate process that cleans up after ces-run, however ces-run ends.
 
 Python 3.8 or later, standard library only.
 """
@@ -13,10 +13,10 @@ import ces_common as ces
 
 
 def start_janitor(runner: str, scratch: str) -> tuple[int, int]:
-    """Start a process that cleans up when this one ends, however it ends, or closes the pipe.
+    """Start a process that cleans up when this process ends, however it ends, or closes the pipe.
 
-    Returns its process id and a pipe to it. What is written into the pipe is the process id of the
-    runner and, once that has ended by itself, the word "ended".
+    Returns the process ID and a pipe to the process. Write the runner's process ID to the pipe and,
+    once the runner has ended by itself, the word " ended".
     """
     reader, pipe = os.pipe()
     janitor = os.fork()
@@ -33,34 +33,34 @@ def start_janitor(runner: str, scratch: str) -> tuple[int, int]:
             pid, _, ended = orders.read().partition(" ")
         clean_up(runner, 0 if ended else int(pid or 0), scratch)
     except Exception as error:
-        ces.complain(f"The clean-up of {scratch} failed ({error}): look at it yourself.")
+        ces.complain(f"{scratch} could not be cleaned up ({error}). Delete it yourself.")
     finally:
         os._exit(0)
 
 
 def clean_up(runner: str, pid: int, scratch: str) -> None:
-    """End the runner, when it has a process id, and its container, and remove scratch."""
+    """End the runner (unless `pid` is 0) and its container, and remove the scratch directory."""
     podman = runner == "podman"
     if pid:
         stopped = podman and stop_containers(scratch)
         signal_group(pid, 0 if stopped else signal.SIGTERM, 1.5)
         signal_group(pid, signal.SIGKILL, 1)
     if podman:
-        stop_containers(scratch)  # also one that was still being made
-    # Directories may be read-only, and rootless podman leaves files of subordinate users behind.
+        stop_containers(scratch)  # again, for a container that podman was still creating
+    # Directories may be read-only, and rootless podman may leave files of subordinate users.
     rm = ("rm", "-rf", "--one-file-system", "--", scratch)
     for argv in (rm, ("chmod", "-Rf", "u+rwX", "--", scratch), rm, ("podman", "unshare", *rm)):
         if os.path.lexists(scratch):
             try:
                 ces.quiet(*argv, timeout=600)
             except OSError:
-                continue  # no podman
+                continue  # podman is not installed
     if os.path.lexists(scratch):
-        ces.complain(f"{scratch} could not be removed on {ces.HOST}: remove it yourself.")
+        ces.complain(f"{scratch} could not be removed on {ces.HOST}. Delete it yourself.")
 
 
 def stop_containers(scratch: str) -> bool:
-    """Stop and remove this run's container, found by its label; True when there was one."""
+    """Stop and remove this run's container, found by its label. Returns whether there was one."""
     find = ("podman", "ps", "--all", "--quiet", f"--filter=label=ces.run={scratch}")
     found = ces.quiet(*find).stdout.split()
     if found:
@@ -70,7 +70,7 @@ def stop_containers(scratch: str) -> bool:
 
 
 def signal_group(pid: int, signum: int, seconds: float) -> None:
-    """Send a signal (0: none) to a process and its children, and wait a while for their end."""
+    """Send a signal (0: none) to a process group, and wait up to `seconds` for it to end."""
     deadline = time.monotonic() + seconds
     try:
         os.killpg(pid, signum)
@@ -78,4 +78,4 @@ def signal_group(pid: int, signum: int, seconds: float) -> None:
             time.sleep(0.02)
             os.killpg(pid, 0)
     except OSError:
-        pass  # they are gone
+        pass  # the processes have ended
