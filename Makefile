@@ -1,8 +1,8 @@
-# make run [PORT=8000]   set up, and start the portal for this machine
-# make test              set up, and run every test on the real stack (as root)
-# make check             lint, format, types, requirements
-# make devcluster        start the one-machine site, and a portal for it on PORT; Ctrl-C ends both
-# make bench             launches, the proxy, Active Jobs and pages beside peers, on the devcluster
+# make run [PORT=8000]   install what is missing, and start the portal for this machine
+# make test              install what is missing, and run all tests on the real stack (as root)
+# make check             check style, formatting, types and requirements
+# make devcluster        start the one-machine site, and a portal for it on PORT; Ctrl-C stops both
+# make bench             run the benchmarks on the devcluster
 
 PORT ?= 8000
 STATE := var/embedded
@@ -43,10 +43,10 @@ bench: .venv/installed-dev
 	.venv/bin/python bench/shell.py
 	.venv/bin/python bench/files.py
 
-# Debian's python3 comes without venv.
+# Debian packages Python's venv separately.
 .venv/bin/python:
 	@python3 -c 'import ensurepip, venv' 2>/dev/null || { \
-	  test "$$(id -u)" = 0 || { echo 'Install python3-venv and start again.'; exit 1; }; \
+	  test "$$(id -u)" = 0 || { echo 'Install the package python3-venv and start again.'; exit 1; }; \
 	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends python3-venv; }
 	python3 -m venv .venv
 

@@ -1,6 +1,6 @@
-"""How gunicorn serves the portal: `gunicorn app:app` (it reads this file by itself).
+"""gunicorn's configuration. `gunicorn app:app` reads this file by itself.
 
-One process keeps the SSH connections and what was learnt in one place; threads serve its users.
+There is one process, which holds all SSH connections and caches, with threads for the requests.
 """
 
 import resource
@@ -11,25 +11,23 @@ from ood.config import PORT
 bind = f"127.0.0.1:{PORT}"
 workers = 1
 worker_class = "gthread"
-threads = 64  # of which services hold 44 at most (ood/proxy/services.py)
-timeout = 120  # seconds without a sign of life of the worker; single requests have their own limits
+threads = 64  # services use at most 44 of them (ood/proxy/services.py)
+timeout = 120  # seconds without a heartbeat of the worker; requests have limits of their own
 graceful_timeout = 5
 control_socket_disable = True
 worker_tmp_dir = "/dev/shm"  # noqa: S108 - gunicorn's own heartbeat file, which it unlinks at once
-forwarded_allow_ips = (
-    ""  # whose word is taken stands in portal.yml, and ood/web/front_end.py reads it
-)
+forwarded_allow_ips = ""  # ood/web/front_end.py decides instead, by `front_ends` of portal.yml
 forwarder_headers = ""
-limit_request_line = 8190  # bytes, gunicorn's most: in addresses of files a byte can take three
+limit_request_line = 8190  # gunicorn's maximum, in bytes: %-encoding can triple a path
 accesslog = None
 loglevel = "warning"
 
-# Each WebSocket takes up to three file descriptors.
+# Each WebSocket uses up to three file descriptors.
 resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 
 
 def post_worker_init(worker: Any) -> None:
-    """Print the one sign-in address, once the portal answers."""
+    """Print the one-time sign-in address as soon as the portal accepts requests."""
     portal = worker.wsgi.extensions["portal"]
     if portal.settings.auth == "token":
         with worker.wsgi.app_context():

@@ -1,4 +1,7 @@
-"""Run inside a host of the devcluster, as root, with the names of users: gives each 20 sessions."""
+"""Create 20 sessions for each user named on the command line.
+
+Run it as root inside a host of the devcluster.
+"""
 
 import json
 import os

@@ -1,9 +1,11 @@
-"""What the File Manager moves in a second, against `scp` on the same path, and its largest page.
+"""File transfers with the File Manager, compared with `scp` on the same path, and its largest page.
 
-On the devcluster, in one run, in turn: 1 GiB to and from the portal host, as a browser asks for it
-and by scp with the user's key; the page of a directory of 65,000 files; 10,000 small files, and
-1 GiB, from the portal host to beta by the portal, and by `scp -r` on the portal host itself, which
-has the shorter way. Run by `make bench`; goals are in the issue, not asserted here.
+Measured alternately, in one run on the devcluster:
+- 1 GiB to and from the portal host, as a browser transfers it, and with scp and the user's key;
+- 10,000 small files, and 1 GiB, from the portal host to beta with the portal, and with `scp -r` on
+  the portal host itself, which has a shorter path.
+Also measured: the page of a directory with 65,000 files.
+`make bench` runs it, and asserts no goals.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ def main() -> None:
             between(site, alice, "big", "1 GiB to beta")
             peak = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{portal.worker}/status").read_text())
             assert peak
-            print(f"memory of the worker: {int(peak[1]) / 1000:.0f} MB at most")
+            print(f"peak memory of the worker: {int(peak[1]) / 1000:.0f} MB")
         finally:
             portal.stop()
             for host in ("portal-host", "beta-login"):
@@ -114,7 +116,7 @@ def download(alice: WebUser, path: Path) -> None:
 
 
 def upload(alice: WebUser, path: Path) -> None:
-    """As static/js/uploads.js does."""
+    """Upload a file in parts, like static/js/uploads.js."""
     size = path.stat().st_size
     token = alice.csrf_token("/apps/container_app")
     with path.open("rb") as file:
@@ -163,7 +165,7 @@ def between(site: Devcluster, alice: WebUser, name: str, title: str) -> None:
 
 
 def copy(alice: WebUser, name: str) -> None:
-    """Copy a directory of the portal host to beta, and wait until it is there."""
+    """Copy a directory from the portal host to beta, and wait until the copy is complete."""
     fields = {"name": name, "action": "copy", "to_host": "beta", "at_host": "portal"}
     fields |= {"at": "", "to": HOME, "go": "1"}
     status, text = alice.post(f"/copies/portal{HOME}", fields, "/apps/container_app")
@@ -187,11 +189,11 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def report(name: str, pairs: list[tuple[float, float]]) -> None:
-    """Times by the portal and by scp, and how many times as fast the portal is."""
+    """Print the times of the portal and of scp, and the ratio of their speeds."""
     ratios = [theirs / ours for ours, theirs in pairs]
     print(f"{name}: portal {spread([ours for ours, _ in pairs], 's')}")
     print(f"{name}: scp    {spread([theirs for _, theirs in pairs], 's')}")
-    print(f"{name}: speed against scp, pair by pair {spread(ratios, '')}", flush=True)
+    print(f"{name}: speed relative to scp, per pair {spread(ratios, '')}", flush=True)
 
 
 def spread(values: list[float], unit: str) -> str:

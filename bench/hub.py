@@ -1,6 +1,6 @@
-"""JupyterHub's home page, as a peer: its own time for it, without a proxy before it.
+"""JupyterHub's home page, for comparison: the server's own time for it, without its proxy.
 
-JupyterHub is installed into a directory that goes with the run.
+JupyterHub is installed in a temporary directory.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SERVED = re.compile(r" 200 GET /hub/home \(\S+\) ([\d.]+)ms")
 
 
 def hub_times(directory: Path, seconds: float) -> list[float] | str:
-    """Seconds that the Hub took for each home page; a word on why not, if it cannot be had."""
+    """Seconds that the Hub took for each home page, or the reason why it could not be measured."""
     home = directory / "hub"
     subprocess.run([sys.executable, "-m", "venv", home], check=True)
     install = [f"{home}/bin/pip", "install", "-q", "jupyterhub"]
@@ -69,7 +69,7 @@ def hub_times(directory: Path, seconds: float) -> list[float] | str:
 
 
 def ask_for_home(url: str, seconds: float) -> None:
-    """Sign in, and ask for the home page as often as `bench/pages.py` asks for ours."""
+    """Sign in, and request the home page as often as `bench/pages.py` requests the portal's."""
     cookies = http.cookiejar.CookieJar()
     browser = build_opener(HTTPCookieProcessor(cookies))
     deadline = time.monotonic() + 60

@@ -1,10 +1,10 @@
-"""Active Jobs with many jobs, and with many users.
+"""Active Jobs with many jobs, and with many users, in one run on the devcluster.
 
-On the devcluster, in one run. First page: `squeue` alone (on the log-in host of the cluster, as the
-user) and the portal's page of the same 10,000 jobs when nothing of it is known yet, in turn. Users:
-fifty of them with the page open, for a minute; the calls are those that slurmctld counted.
-Run by `make bench`, not twice within ten minutes: slurmctld remembers ended jobs for five, and
-holds 20,000. Goals are in the issue, not asserted here.
+Many jobs: `squeue` alone (on the cluster's log-in host, as the user), alternately with the portal's
+page of the same 10,000 jobs while the portal has cached nothing. Many users: fifty users have the
+page open for a minute; slurmctld counts the calls.
+`make bench` runs it, and asserts no goals. Do not run it twice within ten minutes: slurmctld
+remembers ended jobs for five minutes, and holds at most 20,000 jobs.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def many_jobs(site: Devcluster, portal: RunningPortal) -> None:
     user.request("GET", "/jobs?cluster=beta")  # opens the connections
     alone, first, again = [], [], []
     for _ in range(ROUNDS):
-        time.sleep(20)  # until nothing is known any more
+        time.sleep(20)  # until the cache has expired
         start = time.perf_counter()
         listed = site.host("beta-login", "setpriv", *AS_OWNER, "sh", "-c", SQUEUE)
         alone.append(time.perf_counter() - start)
@@ -62,14 +62,14 @@ def many_jobs(site: Devcluster, portal: RunningPortal) -> None:
     print(f"{JOBS} jobs, squeue alone    {spread(alone)}")
     print(f"{JOBS} jobs, first page      {spread(first)}")
     print(f"{JOBS} jobs, another page    {spread(again)}")
-    print(f"ratio, pair by pair          median {statistics.median(ratios):.2f}")
+    print(f"ratio, per pair              median {statistics.median(ratios):.2f}")
 
 
 AS_OWNER = ("--reuid", OWNER, "--regid", OWNER, "--clear-groups", "env", f"USER={OWNER}")
 
 
 def submit(site: Devcluster) -> None:
-    """Ten thousand jobs, held: tasks of arrays that were changed one by one, which parts them."""
+    """Submit 10,000 held jobs: tasks of arrays, changed one by one, so that squeue lists each."""
     array = f"sbatch --parsable -H --mem=8M -o /dev/null --array=0-{TASKS - 1} --wrap true"
     for _ in range(ARRAYS):
         number = site.as_user(OWNER, "beta-login", array).strip()
@@ -119,7 +119,7 @@ def many_users(site: Devcluster, portal: RunningPortal) -> None:
 
 
 def calls(site: Devcluster, host: str) -> int:
-    """How often jobs were asked for since slurmctld started."""
+    """The number of queries about jobs since slurmctld started."""
     told = site.host(host, "sdiag")
     found = re.findall(r"REQUEST_JOB_(?:USER_)?INFO\w* +\( *\d+\) +count: *(\d+)", told)
     return sum(map(int, found))

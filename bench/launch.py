@@ -1,8 +1,8 @@
-"""How long Launch takes against submitting by hand, and what memory the portal has then.
+"""The time of a launch compared with submitting by hand, and the portal's memory afterwards.
 
-On the devcluster, in one run, in turn: `ssh back-end sbatch job.sh` with a key (connection, login
-shell and sbatch), and a press on Launch (form checked, files written, sbatch accepted, answered)
-for a user who is signed in. Run by `make bench`; goals are in the issue, not asserted here.
+Measured alternately, in one run on the devcluster: `ssh back-end sbatch job.sh` with a key
+(connection, login shell and sbatch), and pressing Launch (check the form, write the files, run
+sbatch, respond) as a signed-in user. `make bench` runs it, and asserts no goals.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ def measure(portal: RunningPortal) -> None:
     ratios = [ours / theirs for ours, theirs in zip(by_portal, by_hand, strict=True)]
     print(f"ssh back-end sbatch job.sh  {_spread(by_hand, 1000, ' ms')}")
     print(f"Launch                      {_spread(by_portal, 1000, ' ms')}")
-    print(f"ratio, pair by pair         {_spread(ratios, 1, '')}")
+    print(f"ratio, per pair             {_spread(ratios, 1, '')}")
     for name, pid in {"worker": portal.worker, "arbiter": portal.arbiter}.items():
         memory = _memory(pid)
-        print(f"memory of the {name}: {memory['Rss']} MB resident, {memory['Pss']} MB its share")
+        print(f"memory of the {name}: {memory['Rss']} MB resident, {memory['Pss']} MB proportional")
 
 
 def _spread(values: list[float], scale: float, unit: str) -> str:

@@ -1,10 +1,10 @@
 """Home, form and sessions pages with 20 cards each, while 50 users' pages poll; and the cold start.
 
-On the devcluster, in one run. What is told is the server's own time for a request, as gunicorn and
-JupyterHub write it into their logs. Fifty users have My Interactive Sessions open, with 18 sessions
-that have ended and 2 that wait, and it polls every three seconds; meanwhile the three pages are
-asked for in turn. Then JupyterHub's home page (`bench/hub.py`), with nothing else to do. Run by
-`make bench`. Goals are in the issue, not asserted here.
+In one run on the devcluster. The times are the server's own times for a request, which gunicorn and
+JupyterHub write to their logs. Fifty users have My Interactive Sessions open, with 18 completed and
+2 queued sessions, and the page polls every three seconds. Meanwhile, the three pages are requested
+in turn. After that, JupyterHub's home page is measured on an otherwise idle server
+(`bench/hub.py`). `make bench` runs it, and asserts no goals.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ def main() -> None:
             clean(site, names)
         found = hub_times(Path(directory), SECONDS)
         if isinstance(found, str):
-            print(f"JupyterHub's home page: left out: {found}")
+            print(f"JupyterHub's home page: not measured: {found}")
         else:
             print(f"JupyterHub's home page       {spread(found)}")
 
 
 def cold_start(portal: RunningPortal) -> float:
-    """Seconds from nothing to the sign-in page."""
+    """Seconds from the start of the portal to the sign-in page."""
     answered = threading.Event()
     began = time.perf_counter()
     took = 0.0
@@ -90,7 +90,7 @@ def many_users(portal: RunningPortal, names: list[str]) -> None:
             answer, text = user.request("GET", page)
             assert answer.status == 200, text
         assert text.count("<article") == 20, text.count("<article")
-    portal.log.write_text("")  # what comes first opens connections
+    portal.log.write_text("")  # the first requests open connections
     end = time.monotonic() + SECONDS
     threads = [
         threading.Thread(target=polls, args=(user, number * POLL / USERS, end))
@@ -108,11 +108,11 @@ def many_users(portal: RunningPortal, names: list[str]) -> None:
     log = portal.log.read_text()
     for page in PAGES:
         print(f"{USERS} users, {page:20}  {spread(served(log, 'GET', page))}")
-    print(f"{USERS} users, a poll               {spread(served(log, 'POST', '/sessions'))}")
+    print(f"{USERS} users, one poll             {spread(served(log, 'POST', '/sessions'))}")
 
 
 def polls(user: WebUser, delay: float, end: float) -> None:
-    """An open page of sessions."""
+    """Request what an open sessions page requests."""
     time.sleep(delay)
     _, page = user.request("GET", "/sessions")
     while time.monotonic() < end:

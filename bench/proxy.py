@@ -1,10 +1,11 @@
-"""What the way through the portal costs a session's service, against other ways to the same one.
+"""The cost of the portal's proxy, compared with other connections to the same service.
 
-On the devcluster, one echo service (tests/app_defs/echo_app) on a node is reached by the portal's
-/node/<id>/, by `ssh -L` as the same user, by npm's configurable-http-proxy in front of that tunnel,
-and directly, to see what the service itself can do. All ways take turns in each round. Last,
-many WebSockets are held open through the portal. Run by `make bench`; goals are printed, not
-asserted. The client is plain sockets, since a Python library would be what is measured.
+In one run on the devcluster, one echo service (tests/app_defs/echo_app) on a node is used through
+the portal's /node/<id>/; through `ssh -L` as the same user; through npm's configurable-http-proxy
+in front of that tunnel; and directly, to see the limits of the service itself. Each round measures
+all of them. At the end, many WebSockets are held open through the portal. `make bench` runs it;
+goals are printed, not asserted. The client uses plain sockets, because a Python library would
+dominate the result.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ GET_SECONDS = 1.0
 MESSAGES = 500
 HELD = 500  # WebSockets at once
 HOLD_SECONDS = 5.0
-LIMIT = 170  # seconds for all of it
+LIMIT = 170  # seconds for the whole run
 
-# The oldest line that still gets releases runs on Debian 12's node.
+# The oldest version that still gets releases. It runs on Debian 12's node.
 CHP = "configurable-http-proxy@4.6.3"
 CHP_DIRECTORY = ROOT / "var/bench"
 
@@ -50,12 +51,12 @@ BLOCK = memoryview(os.urandom(1 << 20))
 BUFFER = memoryview(bytearray(1 << 20))
 
 
-# ---- Ways to the service
+# ---- Connections to the service
 
 
 @dataclass(frozen=True)
 class Way:
-    """One way to the service: where to connect, and what a request says besides its address."""
+    """One connection to the service: the address to connect to, and the headers of a request."""
 
     name: str
     address: tuple[str, int]
@@ -74,8 +75,8 @@ class Way:
 
 @contextmanager
 def the_ways(directory: Path) -> Iterator[tuple[RunningPortal, list[Way]]]:
-    """A portal, a running service, and every way to it. The portal's is the first, ssh's the
-    second."""
+    """Start a portal and a service, and yield all connections to the service: the portal's first,
+    ssh's second."""
     site = Devcluster()
     site.up()
     with ExitStack() as held:
@@ -109,7 +110,7 @@ def the_ways(directory: Path) -> Iterator[tuple[RunningPortal, list[Way]]]:
 
 
 def _host(prefix: str, port: int) -> str:
-    """Where the portal serves the service that has this prefix."""
+    """The host name and port where the portal serves the service with this prefix."""
     return f"{prefix.split('/')[2]}.localhost:{port}"
 
 
@@ -124,7 +125,7 @@ def _portal(site: Devcluster, directory: Path) -> RunningPortal:
 
 @contextmanager
 def _service(alice: WebUser) -> Iterator[str]:
-    """A running echo service of alice's; its session's id."""
+    """Launch an echo service as alice, and yield its session ID."""
     before = {card["id"] for card in alice.sessions()}
     status, text = alice.post(
         "/apps/echo_app", {"cluster": "desktop", "delay": "0"}, "/apps/echo_app"
@@ -151,7 +152,7 @@ def _service(alice: WebUser) -> Iterator[str]:
 
 @contextmanager
 def _running(argv: list[str | Path], address: tuple[str, int], **env: str) -> Iterator[None]:
-    """A program that listens at an address."""
+    """Run a program until it listens on an address; stop it at the end."""
     process = subprocess.Popen(
         argv,
         env={**os.environ, **env},
@@ -197,7 +198,7 @@ def _ssh_tunnel(node: str, port: int) -> Iterator[tuple[str, int]]:
 
 @contextmanager
 def _chp(target: tuple[str, int], directory: Path) -> Iterator[tuple[str, int] | None]:
-    """configurable-http-proxy in front of an address; None, and a line why, without it."""
+    """Run configurable-http-proxy in front of an address. Yields None if it cannot be installed."""
     script = _install_chp(directory)
     if script is None:
         yield None
@@ -225,12 +226,12 @@ def _install_chp(directory: Path) -> Path | None:
             with log.open("ab") as said:
                 subprocess.run(argv, check=True, stdout=said, stderr=said, timeout=300)
         except (OSError, subprocess.SubprocessError) as error:
-            print(f"without configurable-http-proxy: {error}")
+            print(f"configurable-http-proxy: not measured: {error}")
             return None
     return script
 
 
-# ---- What is measured
+# ---- Measurements
 
 
 def download(way: Way) -> float:
@@ -267,7 +268,7 @@ def _receive(connection: socket.socket) -> int:
 
 
 def _answer(connection: socket.socket) -> tuple[int, int]:
-    """Read an answer's head; return the length of the body, and how much of it came along."""
+    """Read the head of a response. Returns the length of the body, and how much of it was read."""
     data = b""
     while (end := data.find(b"\r\n\r\n")) < 0:
         data += bytes(BUFFER[: _receive(connection)])
@@ -282,7 +283,7 @@ def _length(head: bytes) -> int:
 
 
 def gets(way: Way, connections: int) -> float:
-    """Small GETs per second, by so many keep-alive connections."""
+    """Small GETs per second over this number of keep-alive connections."""
     ask = way.head("GET", "bytes/100")
     answered = 0
     with ExitStack() as held, selectors.DefaultSelector() as selector:
@@ -307,7 +308,7 @@ def gets(way: Way, connections: int) -> float:
 
 
 class WebSocket:
-    """Just enough of one: small text messages in one frame, with a mask of zeros."""
+    """A minimal WebSocket: small text messages in one frame, with a mask of zeros."""
 
     def __init__(self, way: Way) -> None:
         self._connection = way.connect()
@@ -317,7 +318,7 @@ class WebSocket:
         key = ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==")
         self._connection.sendall(way.head("GET", "ws", *upgrade, *key))
         head = b""
-        while not head.endswith(b"\r\n\r\n"):  # the service says nothing of its own accord
+        while not head.endswith(b"\r\n\r\n"):  # the service sends nothing unasked
             part = self._connection.recv(65536)
             assert part, head
             head += part
@@ -330,7 +331,7 @@ class WebSocket:
         got = b""
         while len(got) < len(expected):
             part = self._connection.recv(65536)
-            assert part, "the WebSocket broke off"
+            assert part, "the WebSocket was closed"
             got += part
         assert got == expected, got
 
@@ -353,7 +354,7 @@ def round_trips(way: Way) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a value by way and round."""
+    """One line of the table: values by connection and round."""
 
     title: str
     digits: int
@@ -389,7 +390,7 @@ def measure(ways: list[Way]) -> None:
         round_trips,
     ]
     for way in ways:
-        gets(way, 1)  # whatever is done once only
+        gets(way, 1)  # not measured: work that is done only once
     for turn in range(ROUNDS):
         at = turn % len(ways)
         found: dict[str, tuple[float, ...]] = dict.fromkeys(names, ())
@@ -406,7 +407,7 @@ def measure(ways: list[Way]) -> None:
 
 
 def hold_many(portal: RunningPortal, way: Way) -> None:
-    """Many WebSockets at once, and the portal's memory."""
+    """Print times for many WebSockets at once, and the portal's memory."""
     before = _memory(portal)
     start = time.perf_counter()
     with ExitStack() as held:
@@ -436,7 +437,7 @@ def hold_many(portal: RunningPortal, way: Way) -> None:
 
 
 def _memory(portal: RunningPortal) -> float:
-    """MiB resident of the portal's processes together."""
+    """Resident memory of all the portal's processes, in MiB."""
     total = 0
     for pid in (portal.arbiter, portal.worker):
         rows = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
@@ -445,7 +446,7 @@ def _memory(portal: RunningPortal) -> float:
 
 
 def _stop(number: int, _: object) -> NoReturn:
-    sys.exit(f"stopped by {signal.Signals(number).name}")  # what was started is ended on the way
+    sys.exit(f"stopped by {signal.Signals(number).name}")  # the context managers stop all programs
 
 
 def main() -> None:

@@ -1,9 +1,10 @@
-"""What a shell in the browser costs, against `ssh` in a terminal to the same host.
+"""The cost of a shell in the browser, compared with `ssh` in a terminal to the same host.
 
-On the devcluster, alice has a shell on the log-in host by the portal's /shell/ and one by `ssh -tt`
-in a pseudo-terminal here. They take turns in each round: how long a key takes to come back, and how
-fast the host prints. Last, how long Ctrl-C takes while it prints, and the portal's memory with many
-shells. Run by `make bench`. The client is plain sockets, since a library would be what is measured.
+On the devcluster, alice has a shell on the log-in host through the portal's /shell/, and another
+through `ssh -tt` in a pseudo-terminal on this machine. Each round measures for both how long a key
+takes to be echoed, how fast the host prints, and how long Ctrl-C takes during output. At the end,
+the portal's memory with many shells is measured. `make bench` runs it. The client uses plain
+sockets, because a library would dominate the result.
 """
 
 from __future__ import annotations
@@ -32,22 +33,22 @@ from tests.webuser import WebUser  # noqa: E402
 ROUNDS = 5
 KEYS = 300
 SIZE = 64 * 2**20  # bytes printed, as one line of x, in a round
-ONE_SHELL = 2**30 + 2**26  # bytes through one shell in the end
+ONE_SHELL = 2**30 + 2**26  # bytes through one shell at the end
 MANY = 20
 PATIENCE = 30.0  # seconds
-LIMIT = 400  # seconds for all of it
+LIMIT = 400  # seconds for the whole run
 UNSHOWN = 32 * 1024
 
 
 class Shell(Protocol):
-    """A shell by one way or the other."""
+    """A shell, through the portal or ssh."""
 
     def type(self, data: bytes) -> None: ...
     def read(self) -> bytes: ...
 
 
 class PortalShell:
-    """A shell by the portal, over a WebSocket with masks of zeros."""
+    """A shell through the portal, over a WebSocket with masks of zeros."""
 
     def __init__(self, alice: WebUser) -> None:
         portal = alice.portal
@@ -85,7 +86,7 @@ class PortalShell:
         self._send(2, data)
 
     def read(self) -> bytes:
-        """The next message that was printed."""
+        """Read the next message with output."""
         while True:
             kind, head, length = self._frame()
             while kind < 0 or len(self._data) < head + length:
@@ -102,7 +103,7 @@ class PortalShell:
             return data
 
     def _frame(self) -> tuple[int, int, int]:
-        """Kind, length of the head and of the data of the frame that comes; kind -1: not yet."""
+        """The next frame: opcode, length of the head, length of the data. Opcode -1: incomplete."""
         data = self._data
         if len(data) < 10 and (len(data) < 2 or len(data) < (2, 4, 10)[max(0, data[1] - 125)]):
             return -1, 0, 0
@@ -118,7 +119,7 @@ class PortalShell:
 
 
 class SSHShell:
-    """A shell by ssh in a pseudo-terminal, which ssh has pass on everything as it is."""
+    """A shell through ssh, in a pseudo-terminal that ssh switches to raw mode."""
 
     def __init__(self) -> None:
         self._pid, self._fd = pty.fork()
@@ -138,7 +139,7 @@ class SSHShell:
 
 
 def until(shell: Shell, wanted: bytes) -> int:
-    """Read until something was printed; return how many bytes were."""
+    """Read until `wanted` is printed. Returns the number of bytes read."""
     count, last = 0, b""
     while wanted not in last:
         data = shell.read()
@@ -153,7 +154,7 @@ def ready(shell: Shell) -> None:
 
 
 def keys(shell: Shell) -> tuple[float, float]:
-    """The median and the 99th percentile of the time a key takes to come back, in milliseconds."""
+    """The median and the 99th percentile of the time until a key is echoed, in milliseconds."""
     shell.type(b"stty echo; echo o''n; cat >/dev/null\n")
     until(shell, b"on\r\n")
     took = []
@@ -179,7 +180,7 @@ def print_speed(shell: Shell, size: int = SIZE) -> float:
 
 
 def ctrl_c(shell: Shell) -> float:
-    """Milliseconds from Ctrl-C, in the middle of much output, to the next command's."""
+    """Milliseconds from Ctrl-C during output to the output of the next command."""
     shell.type(b"yes\n")
     count = 0
     while count < 4 * 2**20:
@@ -195,10 +196,10 @@ def measure(shells: dict[str, Shell]) -> None:
     rows = [
         Row(title, digits, "", {name: [] for name in shells})
         for title, digits in (
-            ("key and back, median ms", 2),
-            ("key and back, p99 ms", 2),
+            ("key echoed, median ms", 2),
+            ("key echoed, p99 ms", 2),
             (f"prints {SIZE / 1e6:.0f} MB, MB/s", 0),
-            ("Ctrl-C in much output, ms", 0),
+            ("Ctrl-C during output, ms", 0),
         )
     ]
     jobs: list[Callable[[Shell], tuple[float, ...]]] = [
@@ -222,7 +223,7 @@ def measure(shells: dict[str, Shell]) -> None:
 
 
 def long_and_many(portal: RunningPortal, alice: WebUser, shell: Shell) -> None:
-    """More than a GiB through one shell, many shells, and the portal's memory meanwhile."""
+    """Print more than a GiB through one shell, open many shells, and report the portal's memory."""
     before = _memory(portal)
     speed = print_speed(shell, ONE_SHELL)
     print(
@@ -238,7 +239,7 @@ def long_and_many(portal: RunningPortal, alice: WebUser, shell: Shell) -> None:
             ready(shells[-1])
         opened = time.perf_counter() - start
         during = _memory(portal)
-    print(f"{MANY} shells more: opened in {opened:.1f} s, {during:.0f} MiB with them")
+    print(f"{MANY} more shells: opened in {opened:.1f} s, {during:.0f} MiB with them")
 
 
 @contextmanager
