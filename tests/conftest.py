@@ -1,4 +1,4 @@
-"""The real parts that tests stand on: the devcluster, running portals, and a browser."""
+"""Fixtures for the real parts that tests use: the devcluster, running portals and browsers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Devcluster:
     state = Path(os.environ.get("DEVCLUSTER_STATE", "/var/tmp/ood-devcluster"))
 
     def up(self) -> None:
-        """Start what does not run."""
+        """Start the hosts and services that are not running."""
         subprocess.run([ROOT / "devcluster/up"], check=True, timeout=900)
 
     def host(self, host: str, *argv: str, check: bool = True) -> str:
@@ -53,7 +53,7 @@ def _output(argv: list[str | Path], check: bool) -> str:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What portals wrote last goes with the report of a failure."""
+    """Add the last lines of the portals' logs to the report of a failure."""
     report = yield
     if report.failed:
         for portal in RunningPortal.running:
@@ -64,8 +64,8 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 def pytest_configure() -> None:
-    """What runs in the background or under nohup ignores these signals, and so would every process
-    that a test starts and then signals."""
+    """Restore the default handling of signals. Processes in the background or under nohup ignore
+    these signals, and the processes that tests start and then signal would inherit that."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -87,13 +87,13 @@ def devcluster() -> Iterator[Devcluster]:
 
 @pytest.fixture
 def start_sshd(devcluster: Devcluster) -> Iterator[Callable[..., PrivateSshd]]:
-    """Start an sshd of this test's own, with the given lines in its sshd_config."""
+    """Start an sshd for this test only, with the given lines in its sshd_config."""
     with ExitStack() as undo:
         yield lambda *options: undo.enter_context(private_sshd(devcluster, *options))
 
 
 class RunningPortal:
-    """A portal under gunicorn, as it is run for users, on a port of its own."""
+    """A portal under gunicorn, as in production, on its own port."""
 
     image = "localhost/hello-tre:1.0"
     registry_username = ""
@@ -154,7 +154,7 @@ class RunningPortal:
         return self.log.read_text().rpartition("Open this address: ")[2].split()[0]
 
     def kill(self) -> None:
-        """kill -9 to all of it."""
+        """Kill all its processes with SIGKILL."""
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -177,7 +177,7 @@ class RunningPortal:
 
 @pytest.fixture(scope="session")
 def embedded_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home directory of this machine's user, prepared as `make run` does."""
+    """A home directory for this machine's user, prepared as by `make run`."""
     home = tmp_path_factory.mktemp("home")
     subprocess.run(
         [ROOT / "embedded/prepare", home / "state"],
@@ -192,7 +192,7 @@ def embedded_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def embedded(
     embedded_home: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningPortal]:
-    """The embedded default: this machine, this user, a one-time address."""
+    """A portal with the default configuration: this machine, this user, a one-time address."""
     settings = embedded_home / "state" / "containers.conf"
     portal = RunningPortal(
         tmp_path_factory.mktemp("embedded"),
@@ -230,8 +230,8 @@ def site(site_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 def start_site(site_config: Path, tmp_path: Path) -> Iterator[Callable[..., RunningPortal]]:
-    """Start a portal for the devcluster with these settings besides. Its audit log is `audit.log`
-    beside its own log."""
+    """Start a portal for the devcluster with these additional settings. Its audit log is
+    `audit.log` in the directory of its own log."""
     with ExitStack() as undo:
 
         def start(**settings: Any) -> RunningPortal:
@@ -266,7 +266,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A page of a new browser profile. What it shows at the end is kept as a picture."""
+    """A page of a new browser profile. A screenshot is saved at the end."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     page = context.new_page()
     page.set_default_timeout(20_000)
@@ -294,7 +294,7 @@ def firefox() -> Iterator[Firefox]:
 
 @pytest.fixture
 def firefox_page(firefox: Firefox, request: pytest.FixtureRequest) -> Iterator[FirefoxPage]:
-    """A page of a new user of Firefox. What it shows at the end is kept as a picture."""
+    """A page of a new Firefox profile. A screenshot is saved at the end."""
     with firefox.new_page() as page:
         yield page
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)

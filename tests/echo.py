@@ -27,7 +27,7 @@ OWNER = "carol"
 
 
 class HereUser(WebUser):
-    """The one user of the embedded default, by an address printed in the terminal."""
+    """The user of the default configuration, signed in with a printed one-time address."""
 
     def __init__(self, portal: RunningPortal) -> None:
         super().__init__(portal)
@@ -40,7 +40,7 @@ class HereUser(WebUser):
 
 @dataclass(frozen=True)
 class Stack:
-    """A portal that has the tests' own apps, and the machine that its users' homes are on."""
+    """A portal with the apps of tests/app_defs, and the machine with its users' homes."""
 
     portal: RunningPortal
     cluster: str
@@ -51,7 +51,7 @@ class Stack:
         return WebUser(self.portal, user) if self.site else HereUser(self.portal)
 
     def shell(self, command: str) -> str:
-        """Run a command as the owner of the sessions, beside their files."""
+        """Run a command as the owner of the sessions, on the machine with their files."""
         if self.site:
             return self.site.as_user(OWNER, "portal-host", command)
         return subprocess.run(
@@ -83,7 +83,7 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The words of a page."""
+        """The text of a page."""
         return " ".join(re.sub("<[^>]+>", " ", self.body.decode()).split())
 
 
@@ -120,7 +120,7 @@ def asked(
 
 
 class Echo:
-    """A running echo service, as its owner's browser has entered it."""
+    """A running echo service that its owner's browser has entered."""
 
     def __init__(self, stack: Stack, user: WebUser, id: str) -> None:
         self.stack = stack
@@ -139,7 +139,7 @@ class Echo:
         return found
 
     def starts(self) -> None:
-        """Wait until the card has Connect."""
+        """Wait until the card shows Connect."""
         wait_until(lambda: self.card["connect_url"] == self.prefix, 40, str(self.card))
 
     def enters(self) -> None:
@@ -151,7 +151,7 @@ class Echo:
         return {"Host": self.host, "Cookie": self.cookie}
 
     def exchanges(self, arrival: Arrival, cookies: str = "") -> Answer:
-        """Bring a code, as the browser does that has the nonce."""
+        """Exchange a code, as the browser with the nonce does."""
         assert arrival.origin == self.origin
         given = f"{arrival.nonce}; {cookies}" if cookies else arrival.nonce
         return asked(self.portal, "GET", arrival.path, {"Host": self.host, "Cookie": given})
@@ -167,7 +167,7 @@ class Echo:
         return asked(self.portal, method, self.prefix + path, given, body)
 
     def its_page_gets(self) -> int:
-        """The status that a script of the service's own page gets."""
+        """The HTTP status of a request by a script of the service's own page."""
         return self.asks(Sec_Fetch_Mode="cors", Sec_Fetch_Site="same-origin").status
 
     def told(
@@ -177,7 +177,7 @@ class Echo:
         body: bytes | Iterable[bytes] | None = None,
         **headers: str,
     ) -> dict[str, Any]:
-        """What the service says that it was asked."""
+        """The request as the service received it."""
         answer = self.asks(path, method, body, **headers)
         assert answer.status == 200, answer.text
         return dict(json.loads(answer.body))
@@ -187,7 +187,7 @@ class Echo:
         return self.asks(f"headers?set={quote(json.dumps(headers))}")
 
     def reads(self, path: str) -> int:
-        """Read an answer without keeping it; return its size."""
+        """Read a response and discard it. Returns its size."""
         size = 0
         with sent(self.portal, "GET", self.prefix + path, self.entered) as answer:
             assert answer.status == 200
@@ -214,7 +214,7 @@ class Echo:
         host: str = "",
         subprotocols: list[Subprotocol] | None = None,
     ) -> ClientConnection:
-        """A WebSocket. `origin`: the services' own unless given; None to send none."""
+        """Open a WebSocket. `origin`: default the services' own; None to send none."""
         return connect(
             f"ws://{host or self.host}{self.prefix}ws",
             sock=socket.create_connection(("127.0.0.1", self.portal.port), 10),
@@ -233,11 +233,11 @@ class Echo:
 
     @property
     def connection(self) -> dict[str, Any]:
-        """What connection.yml says."""
+        """The contents of connection.yml."""
         return dict(yaml.safe_load(self.stack.shell(f"cat {self.directory}/connection.yml")))
 
     def rewrites_connection(self, **changes: str | int) -> None:
-        """What a user may do to their own file."""
+        """Edit connection.yml, as its owner may."""
         text = yaml.dump({**self.connection, **changes})
         self.stack.shell(f"cat > {self.directory}/connection.yml <<'END'\n{text}END\n")
 

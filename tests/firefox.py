@@ -27,8 +27,8 @@ PREFERENCES: dict[str, str | bool | int] = {
     "remote.prefs.recommended": False,
     "toolkit.telemetry.reportingpolicy.firstRun": False,
 }
-"""Only what keeps Firefox off the network, and from opening pages of its own. The preferences that
-Firefox would otherwise set for automation weaken its security."""
+"""Only preferences that keep Firefox off the network and from opening pages of its own. The
+recommended preferences for automation would weaken its security."""
 SECONDS = 30.0
 
 
@@ -70,8 +70,8 @@ class FirefoxPage:
         self.user = user
 
     def goto(self, url: str) -> None:
-        """Go to an address, and wait for the page to which it leads. (What Firefox says of that by
-        itself can be lost when the page gets a process of its own.)"""
+        """Go to an address and wait for the page after all redirects. (Firefox's own event for this
+        can be lost when the page moves to another process.)"""
         self.waits_for("(window.left = true)")
         self.firefox.asks("browsingContext.navigate", context=self.context, url=url, wait="none")
         self.waits_for("!window.left && document.readyState === 'complete'")
@@ -82,7 +82,7 @@ class FirefoxPage:
         return str(tree["contexts"][0]["url"])
 
     def evaluate(self, script: str, seconds: float = SECONDS) -> Any:
-        """What an expression is, as JSON has it; promises are awaited."""
+        """The value of an expression, as in JSON. Promises are awaited."""
         found = self.firefox.asks(
             "script.evaluate",
             seconds,
@@ -98,7 +98,7 @@ class FirefoxPage:
         return str(self.evaluate("document.body.innerText"))
 
     def waits_for(self, script: str, seconds: float = SECONDS) -> None:
-        """Wait for an expression to be true, in whatever page is shown meanwhile."""
+        """Wait until an expression is true, also across navigations."""
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -110,7 +110,7 @@ class FirefoxPage:
             time.sleep(0.1)
 
     def clicks(self, css: str) -> None:
-        """Press an element with the mouse, as somebody does."""
+        """Click an element with the mouse."""
         found = self.firefox.asks(
             "browsingContext.locateNodes",
             context=self.context,
@@ -127,7 +127,7 @@ class FirefoxPage:
         self._acts({"type": "pointer", "id": "mouse", "actions": moves})
 
     def types(self, css: str, text: str) -> None:
-        """Press an element, and type."""
+        """Click an element and type."""
         self.clicks(css)
         keys = [{"type": kind, "value": key} for key in text for kind in ("keyDown", "keyUp")]
         self._acts({"type": "key", "id": "keyboard", "actions": keys})
@@ -136,7 +136,7 @@ class FirefoxPage:
         self.firefox.asks("input.performActions", context=self.context, actions=[source])
 
     def opens(self, css: str) -> FirefoxPage:
-        """Press a link that opens a new tab; return it."""
+        """Click a link that opens a new tab. Returns the tab."""
         known = self._tabs()
         self.clicks(css)
         deadline = time.monotonic() + SECONDS

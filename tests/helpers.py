@@ -1,4 +1,4 @@
-"""What several files of unit tests share."""
+"""Values, fakes and functions that several unit tests use."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ NASTY = (
     "no",
     ": {}[]&*!|>'\"%@",
 )
-"""Values that become code, or another value, wherever quoting is forgotten. They all try to leave a
+"""Values that become code, or another value, wherever quoting is missing. Each tries to create a
 file `pwned` in the working directory."""
 
 
 def cluster(**job_or_portal: object) -> Cluster:
-    """A back-end of this machine; keywords go into `v2.custom.portal`."""
+    """A back-end on this machine. Keywords are keys of `v2.custom.portal`."""
     return Cluster.model_validate(
         {
             "id": "here",
@@ -95,7 +95,7 @@ def ended(outcome: Outcome, exit_code: int | None = None, reason: str = "") -> J
 
 
 class Clock:
-    """Stands in for the `time` module of a room, and goes on only when a test says so."""
+    """Replaces the `time` module in a module. Time advances only when a test says so."""
 
     def __init__(self) -> None:
         self.now = 2_000_000_000.0
@@ -108,7 +108,7 @@ class Clock:
 
 
 class ScriptedScheduler(Scheduler):
-    """A scheduler that says what a test wants to hear: for answers no real one can be made to give.
+    """A fake scheduler with scripted answers that a real one cannot be made to give.
 
     Set `answer` to what `jobs` returns or raises; `submits` and `cancels` are what it does.
     """

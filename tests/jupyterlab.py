@@ -47,7 +47,7 @@ class JupyterLab:
         self.page.locator(".lm-Menu-itemLabel").get_by_text(item, exact=True).click()
 
     def starts(self, what: str) -> None:
-        """Press a card of the launcher."""
+        """Click a card of the launcher."""
         self.page.locator(".jp-LauncherCard").filter(has_text=what).first.click()
 
     @property
@@ -110,8 +110,8 @@ class JupyterLab:
         wait_until(lambda: self.size_of(path.name) == path.stat().st_size, 120)
 
     def asks(self, path: str, method: str = "GET") -> tuple[int, Any]:
-        """Ask JupyterLab's own interface, with this browser's cookies; return status and JSON.
-        (Only browsers know where names below localhost are.)"""
+        """Call JupyterLab's REST API with this browser's cookies. Returns status and JSON.
+        (Only browsers resolve names below localhost.)"""
         url = urlsplit(self.page.url)
         connection = http.client.HTTPConnection("127.0.0.1", url.port, timeout=60)
         address = url.path.partition("/lab")[0] + path
@@ -126,7 +126,7 @@ class JupyterLab:
 
     @property
     def cookies(self) -> str:
-        """What this browser sends to JupyterLab."""
+        """The cookies that this browser sends to JupyterLab."""
         cookies = self.page.context.cookies([self.page.url])
         return "; ".join(f"{one.get('name')}={one.get('value')}" for one in cookies)
 
@@ -160,8 +160,9 @@ class JupyterLab:
         self.page.keyboard.press("Enter")
 
     def opens_the_notebook_again(self, name: str) -> None:
-        """JupyterLab remembers what was open, and opens it again after a while. Whoever opens it
-        meanwhile too may get another kernel. Somebody else's tab opens it from the files."""
+        """Wait until JupyterLab has reopened the notebook that was open before, because opening it
+        in the meantime could start another kernel. If it does not reopen it, open it from the file
+        browser."""
         try:
             expect(self.notebook).to_be_visible(timeout=10_000)
         except AssertionError:

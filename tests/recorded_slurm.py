@@ -1,4 +1,4 @@
-"""What Slurm 22.05.8 and 25.11.7 really printed, by the commands whose answers the portal reads.
+"""Recorded output of Slurm 22.05.8 and 25.11.7, for the commands that the portal runs.
 
 Recorded on clusters of their own, with the marks 0x1f and 0x1e. The versions between print the
 same as 25.11, by their source.

@@ -25,7 +25,7 @@ PREFILLED = {
     "environment": "",
     "container_arguments": "",
 }
-"""What the form holds for somebody who never used it; afterwards it holds what they last typed."""
+"""The values of the form for a user who has never launched the app."""
 HELLO = {"environment": "HELLO_TRE=Hello there", "container_arguments": "-d 10\n-n Ada"}
 
 
@@ -50,7 +50,7 @@ class Researcher:
         expect(self.page.get_by_role("heading", name="Home")).to_be_visible()
 
     def goes_to_the_sign_in(self) -> None:
-        """A page that polls goes there by itself, perhaps at this very moment."""
+        """Go to the sign-in page. A page that polls may go there by itself at the same moment."""
         try:
             self.page.goto(f"{self.portal.url}/login")
         except PlaywrightError as error:
@@ -59,7 +59,7 @@ class Researcher:
         self.page.wait_for_url(re.compile("/login"))
 
     def signs_out(self) -> None:
-        """Whoever goes to another page before the answer has come is not signed out."""
+        """Sign out and wait for the answer, because going to another page cancels the request."""
         self.page.get_by_role("button", name="Log Out").click()
         expect(self.page.get_by_role("heading", name="Sign in")).to_be_visible()
 
@@ -69,7 +69,7 @@ class Researcher:
         wait_until(lambda: self.portal.address != used, 10)
 
     def signs_in(self, user: str = "alice") -> None:
-        """On the embedded default, the one user there is."""
+        """Sign in with the one-time address of the default configuration."""
         self.goes_to_the_sign_in()
         if not self.portal.registry_username:
             self.asks_for_another_address()
@@ -116,7 +116,7 @@ class Researcher:
         return self.presses_launch_and_sees_the_card()
 
     def service(self, card: Locator) -> str:
-        """Where the service of a card is served, without the last `/`."""
+        """The address of a card's service, without the final `/`."""
         session_id = card.get_attribute("data-session-id")
         return f"http://{session_id}.localhost:{self.portal.port}/node/{session_id}"
 
@@ -145,14 +145,14 @@ class Researcher:
         self.page.get_by_role("button", name="Launch").click()
 
     def mistake_at(self, name: str) -> str:
-        """What is said beside a field."""
+        """The message next to a field."""
         described = self.page.locator(f"[name={name}]").get_attribute("aria-describedby") or ""
         beside = self.page.locator(f"#{name}-mistake")
         assert f"{name}-mistake" in described, self.page.get_by_role("main").inner_text()
         return beside.inner_text()
 
     def watches(self, card: Locator, status: str, seconds: float = 60) -> list[str]:
-        """Watch a card, without touching the page, until it says `status`; return what it said."""
+        """Wait without reloading until a card shows `status`. Returns all statuses seen."""
         said: list[str] = []
         deadline = time.monotonic() + seconds
         while not said or said[-1] != status:
@@ -164,7 +164,7 @@ class Researcher:
         return said
 
     def sees(self, condition: Callable[[], bool], seconds: float = 60) -> None:
-        """Wait for a condition on pages, which go on meanwhile."""
+        """Wait for a condition while pages keep running."""
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, self.page.get_by_role("main").inner_text()
@@ -183,7 +183,7 @@ class Researcher:
         return answer.text()
 
     def outputs(self, card: Locator) -> str:
-        """The name of the outputs directory that the card tells of."""
+        """The name of the outputs directory on the card."""
         return _outputs(card.inner_text())
 
     def outputs_in_the_log(self, card: Locator) -> str:
@@ -197,7 +197,8 @@ def _outputs(text: str) -> str:
 
 
 def accessible(page: Page, name: str) -> None:
-    """Whether axe finds nothing on a page, and it does not scroll sideways. Takes its picture."""
+    """Whether axe finds no problems on a page, and it does not scroll sideways. Saves a
+    screenshot."""
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
     found = Axe().run(page)
     assert found.violations_count == 0, f"{name}: {found.generate_report()}"

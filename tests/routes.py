@@ -1,5 +1,5 @@
-"""What each address of the portal is, for the tests that ask all of them. A new one needs a line
-here, and keeps its rule from then on."""
+"""All addresses of the portal, for tests that check rules on each of them. Add a line for each new
+address."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Address:
 
 
 def addresses(app: Flask, session_id: str = "x") -> list[Address]:
-    """All that the portal answers, with `session_id` in the addresses of sessions."""
+    """All addresses that the portal serves, with `session_id` in those of sessions."""
     found = []
     for rule in app.url_map.iter_rules():
         path = re.sub("<[^>]*session_id>", session_id, rule.rule)

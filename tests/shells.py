@@ -1,4 +1,5 @@
-"""A shell without a browser: what its page does, for what needs exact moments or many shells."""
+"""A shell without a browser, for tests that need exact timing or many shells. Does what the page's
+script does."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ OWN = Origin("the portal's own")
 
 
 class Line:
-    """One connection to a shell. With `shows=False` it never says that it has shown anything."""
+    """One connection to a shell. With `shows=False`, it never reports that it has shown output."""
 
     def __init__(
         self,
@@ -66,7 +67,7 @@ class Line:
         self.connection.send(json.dumps(facts))
 
     def take(self, seconds: float) -> bytes:
-        """The next that was printed; empty for a word. Raises TimeoutError, `ConnectionClosed`."""
+        """The next output; empty for a control message. Raises TimeoutError, `ConnectionClosed`."""
         message = self.connection.recv(seconds)
         if isinstance(message, str):
             self.words.append(json.loads(message))
@@ -78,7 +79,7 @@ class Line:
         return message
 
     def takes_nothing_more(self, seconds: float = 3) -> None:
-        """Take until nothing has come for so long."""
+        """Read until there has been no output for this many seconds."""
         while True:
             try:
                 self.take(seconds)
@@ -86,7 +87,7 @@ class Line:
                 return
 
     def until(self, wanted: str, seconds: float = 30) -> str:
-        """What is printed until `wanted`, a regular expression, has been."""
+        """Read until the output matches the regular expression `wanted`. Returns the output."""
         deadline = time.monotonic() + seconds
         while not (found := re.search(wanted, self.text)):
             try:
@@ -97,7 +98,7 @@ class Line:
         return before
 
     def word(self, *names: str, seconds: float = 30) -> dict[str, Any]:
-        """The next word that has one of these names."""
+        """The next control message with one of these names."""
         deadline = time.monotonic() + seconds
         while True:
             while self._heard < len(self.words):
@@ -107,6 +108,6 @@ class Line:
             self.text += self.take(max(deadline - time.monotonic(), 0)).decode(errors="replace")
 
     def answers(self, seconds: float = 30) -> None:
-        """Have the shell answer something that was not typed."""
+        """Make the shell print something that was not typed."""
         self.type("echo is $((40+2))\n")
         self.until("is 42", seconds)

@@ -1,4 +1,4 @@
-"""A real sshd of one test, on the devcluster's portal host."""
+"""A real sshd for a single test, on the devcluster's portal host."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PrivateSshd:
         return self.devcluster.host("portal-host", "cat", f"{self.directory}/log")
 
     def dies(self) -> None:
-        """With all its connections, as at a loss of power."""
+        """Kill sshd and all its connections, as in a power cut."""
         script = f"cd {self.directory} && pid=$(cat pid) && kill -9 $(pgrep -P $pid) $pid"
         self.devcluster.host("portal-host", "sh", "-c", script)
 
@@ -43,7 +43,7 @@ class PrivateSshd:
 
 @contextmanager
 def private_sshd(devcluster: Devcluster, *options: str) -> Iterator[PrivateSshd]:
-    """Start one with these lines in its sshd_config; `DIR` in them is its directory."""
+    """Start an sshd with these lines in its sshd_config. `DIR` in them stands for its directory."""
     sshd = PrivateSshd(
         devcluster, f"/run/sshd-{secrets.token_hex(4)}", random.randrange(20000, 30000)
     )

@@ -1,5 +1,5 @@
-"""The guides are true: what they name is there, what is there they name, and their examples
-work."""
+"""The guides match the code: the names in them exist, they name everything that they should, and
+their examples work."""
 
 from __future__ import annotations
 
@@ -61,6 +61,13 @@ def test_paths_exist(path: Path) -> None:
             continue
         places = (ROOT / name, path.parent / name, ROOT / "ood" / name)
         assert any(place.exists() for place in places), name
+
+
+def test_tests_that_the_guides_name_exist() -> None:
+    tests = "".join(path.read_text() for path in ROOT.glob("tests/test_*.py"))
+    for path in DOCS:
+        for name in re.findall(r"`(test_\w+)`", path.read_text()):
+            assert f"def {name}(" in tests, f"{path.name}: {name}"
 
 
 def test_modules_of_the_architecture_exist() -> None:

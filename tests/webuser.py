@@ -1,4 +1,4 @@
-"""A user without a browser: for what needs exact moments, or many requests."""
+"""A user without a browser, for tests that need exact timing or many requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from tests.conftest import RunningPortal
 
 ENTRY = "__Host-Http-ood_node"
-"""The cookie that lets into services."""
+"""The cookie with which a browser enters services."""
 FORM = {
     "cluster": "desktop",
     "registry_username": "alice",
@@ -34,7 +34,7 @@ class Arrival:
 
 
 class _Place:
-    """An address of the services' origins, which all lead to the portal."""
+    """An address of a service's origin. All of these origins are on the portal's port."""
 
     def __init__(self, address: str, portal: RunningPortal) -> None:
         found = re.fullmatch("(http://([^/]+))(/.*)", address)
@@ -56,8 +56,8 @@ class WebUser:
     """One signed-in user, over plain HTTP."""
 
     def __init__(self, portal: RunningPortal, user: str = "", **headers: str) -> None:
-        """Sign in as `user`, if any. `headers` are in every request, as if a front end had added
-        them; `_` in their names stands for `-`."""
+        """Sign in as `user`, if given. `headers` are added to every request, as by a front end; `_`
+        in their names stands for `-`."""
         self.portal = portal
         self._cookie = ""
         self.become(**headers)
@@ -66,7 +66,7 @@ class WebUser:
             assert status == 303, status
 
     def become(self, **headers: str) -> None:
-        """Have these headers in every request from here on."""
+        """Add these headers to every request from now on."""
         self._headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
     def tries(self, user: str, password: str) -> tuple[int, str]:
@@ -89,7 +89,7 @@ class WebUser:
         return answer, text
 
     def comes_to(self, path: str) -> Arrival:
-        """Go to a session's service, up to where the services' origin is given the code."""
+        """Go to a session's service, up to the request with the code, which is not sent."""
         address = self._leads(path)
         start = _Place(address, self.portal)
         assert start.path.startswith("/enter?to="), address
@@ -107,7 +107,7 @@ class WebUser:
         return answer.getheader("Location") or ""
 
     def enters(self, path: str) -> str:
-        """Go to a session's service; return the cookie that lets in."""
+        """Enter a session's service. Returns the entry cookie."""
         arrival = self.comes_to(path)
         answer, text = _Place(arrival.origin + arrival.path, self.portal).asked(
             "GET", arrival.path, Cookie=arrival.nonce
@@ -119,11 +119,11 @@ class WebUser:
 
     @property
     def cookie(self) -> str:
-        """What tells who it is, for those who speak HTTP by themselves."""
+        """The cookie that identifies the user, for callers that send HTTP themselves."""
         return self._cookie
 
     def downloads(self, path: str, size: int = 1 << 20) -> Iterator[bytes]:
-        """The bytes that are at an address, piece by piece."""
+        """Download an address, in pieces."""
         connection = http.client.HTTPConnection("127.0.0.1", self.portal.port, timeout=60)
         try:
             connection.request("GET", path, headers={"Cookie": self._cookie})
@@ -149,7 +149,7 @@ class WebUser:
         return answer.status, text
 
     def launch(self, token: str = "", **fields: str) -> int:
-        """Launch Run Container; return the answer's status: 303 when it was launched."""
+        """Launch Run Container. Returns the HTTP status: 303 if it was launched."""
         form = {**FORM, "container_url": self.portal.image, **fields}
         return self.post("/apps/container_app", form, token=token)[0]
 
