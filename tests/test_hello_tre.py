@@ -133,7 +133,7 @@ def test_long_options(container: Container) -> None:
         (("-d", "1\n2"), "-d needs a whole number"),
         (("-d",), "-d needs a value after it."),
         (("-n", ""), "-n needs a name that is not empty."),
-        (("-n", "Ada", "Bob $(id)"), "Unknown argument 'Bob $(id)': use -d|--duration SECONDS"),
+        (("-n", "Ada", "Bob $(id)"), "Unknown argument 'Bob $(id)'. Use -d|--duration SECONDS"),
     ],
 )
 def test_bad_arguments(container: Container, args: tuple[str, ...], sentence: str) -> None:
@@ -168,7 +168,7 @@ def test_cannot_write(container: Container) -> None:
     argv = [word.replace(":/safe_outputs", ":/safe_outputs:ro") for word in container.command()]
     refused = subprocess.run(argv, env=container.env, capture_output=True, text=True)
     assert refused.returncode == 1
-    assert "hello-tre: Cannot list /safe_data into /safe_outputs/safe_data.txt" in refused.stderr
+    assert "hello-tre: Cannot write a list of /safe_data to /safe_outputs/safe_data.txt" in refused.stderr
 
 
 def test_build(machine: dict[str, str]) -> None:
@@ -189,7 +189,7 @@ def test_build(machine: dict[str, str]) -> None:
     subprocess.run(["podman", "rmi", f"localhost/hello-tre:{tag}"], env=machine, check=True)
     for args, env, sentence in (
         (("a b",), {}, "Usage: build [--recipe] [TAG]"),
-        ((), {"BUSYBOX": "/nowhere"}, "/nowhere is missing or not static: install the package"),
+        ((), {"BUSYBOX": "/nowhere"}, "/nowhere is missing or not static. Install the package"),
         ((), {"BUSYBOX": "/bin/ls"}, "/bin/ls is missing or not static"),
     ):
         done = run(*args, **env)

@@ -3,8 +3,8 @@
 #
 # Usage: [-d|--duration SECONDS] [-n|--name NAME]      Environment: HELLO_TRE, the greeting (default: Hello)
 #
-# Run by busybox sh as process 1 of its container, so it handles its own signals. What comes from outside
-# (the greeting, the arguments, file names) is only ever printed with printf %s, so that nothing in it is interpreted.
+# busybox sh runs this as process 1 of its container, so it handles signals itself. Values from outside (the greeting,
+# the arguments, file names) are only printed with printf %s, so that nothing in them is interpreted.
 
 line() { printf '%s\n' "$1"; }
 
@@ -13,7 +13,7 @@ clean_up() {
     rm -f /scratch/scratch.txt
 }
 
-# stop CODE MESSAGE: one sentence on stderr, then the end.
+# stop CODE MESSAGE: print a message to standard error and exit.
 stop() {
     printf 'hello-tre: %s\n' "$2" >&2
     clean_up
@@ -24,14 +24,14 @@ stop() {
 trap 'stop 143 "Stopped by signal TERM."' TERM
 trap 'stop 130 "Stopped by signal INT."' INT
 
-# facts FORMAT PATH...: owner, group and permissions as `ls -l` shows them, with the numbers.
+# facts PATH...: owner, group and permissions as `ls -l` shows them, with the numbers.
 facts() { stat -c '%n: %U (%u) %G(%g) %A' "$@"; }
 
 line 'Hello TRE!'
 line ''
 line 'Your container is now running.'
 line ''
-# busybox leaves the groups out when there is only the primary one.
+# busybox prints no groups if there is only the primary group.
 who=$(id)
 case $who in
 *groups=*) ;;
@@ -43,7 +43,7 @@ line ''
 line 'Check mounted directories, ownership, permissions, file system type:'
 for directory in /safe_data /scratch /safe_outputs; do
     if [ -d "$directory" ]; then
-        # What stat does not know by its number, the mount table knows by its name.
+        # If stat does not know the type, the mount table does.
         type=$(stat -f -c '%T' "$directory")
         case $type in
         UNKNOWN*) type=$(df -PT "$directory" | awk 'NR == 2 { print $2 }') ;;
@@ -60,12 +60,12 @@ line ''
 line 'List /safe_data contents and write to /safe_outputs/safe_data.txt'
 {
     facts /safe_data && find /safe_data -mindepth 1 -maxdepth 1 -exec stat -c '%n: %U (%u) %G(%g) %A' {} + | sort
-} >/safe_outputs/safe_data.txt || stop 1 'Cannot list /safe_data into /safe_outputs/safe_data.txt: check that both are mounted.'
+} >/safe_outputs/safe_data.txt || stop 1 'Cannot write a list of /safe_data to /safe_outputs/safe_data.txt. Check that both are mounted.'
 
 # write_check DIRECTORY NAME: write NAME.txt there and show it.
 write_check() {
     line "Check write to $1"
-    printf 'This text is in %s\n' "$2" >"$1/$2" || stop 1 "Cannot write $1/$2: check that $1 is mounted read-write."
+    printf 'This text is in %s\n' "$2" >"$1/$2" || stop 1 "Cannot write $1/$2. Check that $1 is mounted read-write."
     line "Contents of $1/$2:"
     cat "$1/$2"
 }
@@ -106,7 +106,7 @@ while [ $# -gt 0 ]; do
         option=${option%%=*}
         shift
         ;;
-    *) stop 2 "Unknown argument '$option': use -d|--duration SECONDS and -n|--name NAME." ;;
+    *) stop 2 "Unknown argument '$option'. Use -d|--duration SECONDS and -n|--name NAME." ;;
     esac
     case $option in
     -n | --name)
