@@ -332,7 +332,7 @@ def test_what_slurm_refuses_is_said_in_the_form(
             alice.fills_in(cluster="desktop", memory="99", registry_token="typed-secret")
             alice.presses_launch()
             notice = alice.page.get_by_role("alert").filter(has_text="memory")
-            expect(notice).to_contain_text("Desktop has no machine with")
+            expect(notice).to_contain_text("Desktop has no node with")
             expect(alice.page.get_by_label("Memory in GiB")).to_have_value("99")
             assert "never kept" in alice.mistake_at("registry_token")
             assert "typed-secret" not in alice.page.content()

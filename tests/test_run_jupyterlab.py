@@ -336,7 +336,7 @@ def test_a_service_that_does_not_answer_ends_and_says_why(
     assert "running" not in alice.watches(card, "completed", 40)
     assert card.get_attribute("data-outcome") == "failed"
     expect(card.locator(".message")).to_contain_text(
-        "JupyterLab did not answer within 5 seconds. The log says how far it came."
+        "JupyterLab did not answer within 5 seconds. The end of the log may say why."
     )
 
 
@@ -361,7 +361,9 @@ def test_somebody_elses_page_is_not_shown_as_this_one(
             alice.signs_in("alice")
             card = alice.launches_jupyterlab(cluster="desktop")
             assert "running" not in alice.watches(card, "completed", 40)
-            expect(card.locator(".message")).to_contain_text("Somebody else listens at port 18999")
+            expect(card.locator(".message")).to_contain_text(
+                "Another user’s program listens on port 18999"
+            )
         finally:
             roots.terminate()
             devcluster.host("desktop01", "pkill", "-f", "HTTPServer", check=False)

@@ -23,11 +23,13 @@ ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class CesError(Exception):
-    """Why a tool ends, in one sentence for the user, and its exit code."""
+    """Why a tool ends: its exit code, a sentence for the user, and the part of the portal's
+    troubleshooting page about it (ood/help_topics.py)."""
 
-    def __init__(self, code: int, sentence: str) -> None:
+    def __init__(self, code: int, sentence: str, topic: str) -> None:
         super().__init__(sentence)
         self.code = code
+        self.topic = topic
 
 
 def write(fd: int, data: bytes) -> None:
@@ -49,9 +51,17 @@ def say(text: str) -> None:
     line(1, f"{time.strftime('%a %b %e %H:%M:%S %Z %Y')} {TOOL}: {text}")
 
 
-def complain(sentence: str) -> None:
-    """Write an error in the form that the job card looks for: one undated line, the last one."""
-    line(2, f"{TOOL}: {sentence}".replace("\n", " "))
+def complain(sentence: str, topic: str, file: str | None) -> None:
+    """Write an error as the last line, undated. The job card reads it from `file`, where the help
+    topic follows on a second line."""
+    sentence = sentence.replace("\n", " ")
+    line(2, f"{TOOL}: {sentence}")
+    if file:
+        try:
+            with open(file, "wb") as failure:
+                failure.write(os.fsencode(f"{sentence}\n{topic}\n"))
+        except OSError:
+            pass  # a full disk, for example; the log has the sentence
 
 
 def endable() -> list[signal.Signals]:
@@ -61,7 +71,7 @@ def endable() -> list[signal.Signals]:
 
 def ended_by(signum: int) -> CesError:
     """A signal asked this program to end."""
-    return CesError(128 + signum, f"Ended by {signal.Signals(signum).name}.")
+    return CesError(128 + signum, f"Ended by {signal.Signals(signum).name}.", "machine")
 
 
 def _on_signal(signum: int, _frame: FrameType | None) -> NoReturn:
@@ -75,6 +85,7 @@ def main(help_text: str, work: Callable[[list[str]], None]) -> int:
     # Podman fails with an XDG_RUNTIME_DIR that cannot be used, which jobs can inherit.
     if not os.access(os.environ.get("XDG_RUNTIME_DIR", "/"), os.W_OK):
         os.environ.pop("XDG_RUNTIME_DIR", None)
+    failure = os.environ.pop("CES_FAILURE", None)  # the container must not see it
     for signum in endable():
         signal.signal(signum, _on_signal)
     try:
@@ -84,25 +95,27 @@ def main(help_text: str, work: Callable[[list[str]], None]) -> int:
             work(sys.argv[1:])
         return 0
     except CesError as error:
-        complain(str(error))
+        complain(str(error), error.topic, failure)
         return error.code
     except OSError as error:
         what = error.strerror or str(error)
         where = f" ({error.filename})" if error.filename else ""
-        complain(f"{what}{where}: ask your administrator to look at {HOST}.")
+        sentence = f"{what}{where}: ask your administrator to look at {HOST}."
+        complain(sentence, "machine", failure)
         return os.EX_OSERR
 
 
 def check_runner(runner: str) -> None:
     """Fail unless it is one that we know and that is installed."""
     if runner not in RUNNERS:
-        raise CesError(os.EX_USAGE, f"The runner is podman or apptainer, not '{runner}'.")
+        raise CesError(os.EX_USAGE, f"The runner is podman or apptainer, not '{runner}'.", "tools")
     if not shutil.which(runner):
         other = RUNNERS[1 - RUNNERS.index(runner)]
         instead = f"choose {other}, or ask" if shutil.which(other) else "ask"
         raise CesError(
             os.EX_UNAVAILABLE,
             f"{runner} is not installed on {HOST}: {instead} your administrator to install it.",
+            "tools",
         )
 
 
@@ -130,6 +143,7 @@ def ask_podman(*words: str) -> subprocess.CompletedProcess[str]:
         raise CesError(
             os.EX_UNAVAILABLE,
             f"podman does not work on {HOST}: show its message above to your administrator.",
+            "tools",
         )
     return answer
 
