@@ -267,10 +267,9 @@ class _Node:
         while marks:
             part = command.read(4096)
             size += len(part)
-            if not part:
-                raise CommandFailed("It gave no answer.", -1, command.said.strip()[-500:])
-            if size > MAX_OUTPUT:
-                raise CommandFailed("It gave no answer.", -1, "it printed too much")
+            if not part or size > MAX_OUTPUT:
+                detail = "it printed too much" if part else command.said.strip()[-500:]
+                raise CommandFailed("It gave no answer.", -1, detail)
             *printed, rest = (rest + part).split(b"\n")
             for line in printed:
                 mark, _, words = line.decode("ascii", "replace").partition(" ")

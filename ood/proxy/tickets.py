@@ -97,11 +97,8 @@ class Tickets:
         now = time.monotonic()
         ticket = secrets.token_urlsafe(32)
         with self._lock:
-            self._tickets = {
-                key: kept
-                for key, kept in self._tickets.items()
-                if now - kept.issued_at < TICKET_SECONDS
-            }
+            for old in [k for k, t in self._tickets.items() if now - t.issued_at >= TICKET_SECONDS]:
+                del self._tickets[old]
             self._tickets[ticket] = _Ticket(now, grant, state, path)
         return ticket
 
@@ -125,17 +122,12 @@ class Tickets:
             ):
                 raise NotFound("This link has expired. Go back to the portal and press Connect.")
             grant = issued.grant
-            self._entries = {
-                key: kept
-                for key, kept in self._entries.items()
-                if self._alive(kept.sign_in)
-                and (key not in cookies or kept.sign_in is grant.sign_in)
-            }
-            same = [
-                key
-                for key, kept in self._entries.items()
-                if kept.sign_in is grant.sign_in and kept.origin == origin
-            ]
+            for key, entry in list(self._entries.items()):
+                replaced = key in cookies and entry.sign_in is not grant.sign_in
+                if replaced or not self._alive(entry.sign_in):
+                    del self._entries[key]
+            ours = [(k, e) for k, e in self._entries.items() if e.sign_in is grant.sign_in]
+            same = [key for key, entry in ours if entry.origin == origin]
             cookie = same[0] if same else self._new_cookie(grant.user)
             entry = self._entries.setdefault(cookie, _Entry(grant.sign_in, origin))
             entry.session_ids.add(grant.session_id)

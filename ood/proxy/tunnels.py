@@ -82,8 +82,7 @@ class _Pump:
         self._new: list[_Tunnel] | None = [first]  # None: the thread has ended
         self._tunnels: set[_Tunnel] = set()
         self._blocked: set[_Tunnel] = set()
-        self._thread = threading.Thread(target=self._run, name=f"tunnels-{user}", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._run, name=f"tunnels-{user}", daemon=True).start()
 
     def add(self, tunnel: _Tunnel) -> bool:
         """Add a tunnel; return False if this pump has ended."""

@@ -24,8 +24,6 @@ MAX_HEAD = 64 * 1024  # bytes of the response to an upgrade
 
 log = logging.getLogger(__name__)
 
-Dial = Callable[[], Stream]
-
 
 @dataclass(frozen=True)
 class UpstreamResponse:
@@ -43,7 +41,6 @@ class Upgraded:
     response and have been read already."""
 
     status: int
-    reason: str
     headers: Headers
     stream: Stream
     first: bytes
@@ -56,7 +53,7 @@ class Upstream:
     and `ServiceSilent` when it does not start to respond within `patience` seconds.
     """
 
-    def __init__(self, dial: Dial) -> None:
+    def __init__(self, dial: Callable[[], Stream]) -> None:
         self._dial = dial
         self._lock = threading.Lock()  # guards _idle
         self._idle: list[tuple[float, _Connection]] = []
@@ -99,11 +96,11 @@ class Upstream:
                 data += more
             head, _, first = data.partition(b"\r\n\r\n")
             line, _, fields = head.partition(b"\r\n")
-            _, status, *reason = line.decode("latin-1").split(" ", 2)
+            _, status, *_reason = line.decode("latin-1").split(" ", 2)
             found = http.client.parse_headers(io.BytesIO(fields + b"\r\n\r\n"))
             if int(status) == http.client.SWITCHING_PROTOCOLS:
                 undo.pop_all()
-            return Upgraded(int(status), "".join(reason), found.items(), stream, first)
+            return Upgraded(int(status), found.items(), stream, first)
 
     def close_idle(self, seconds: float = 0.0) -> None:
         """Close the connections that were not used for `seconds`."""
@@ -155,8 +152,8 @@ class Upstream:
                 raise http.client.BadStatusLine(str(response.status))
             connection.stream.settimeout(BODY_PATIENCE)
             undo.pop_all()
-        body_parts = _Body(self, connection, response)
-        return UpstreamResponse(response.status, response.reason, response.getheaders(), body_parts)
+        parts = _Body(self, connection, response)
+        return UpstreamResponse(response.status, response.reason, response.getheaders(), parts)
 
 
 class _Body:

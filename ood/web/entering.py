@@ -218,20 +218,15 @@ def grant_of_request(session_id: str, upgrading: bool = False) -> Grant | None:
         return None
     origin = request.headers.get("Origin")
     site = request.headers.get("Sec-Fetch-Site")
-    if origin != origin_of(session_id) and (origin is not None or upgrading):
+    another_origin = origin != origin_of(session_id) and (origin is not None or upgrading)
+    if another_origin or (site not in (None, "none", "same-origin") and not visit):
         raise Forbidden("This request came from another site.")
-    if site not in (None, "none", "same-origin") and not visit:
-        raise Forbidden("This request came from another site.")
-    if site == "same-origin" and _comes_from_another(session_id):
-        raise Forbidden("This request came from another session.")
-    return grant
-
-
-def _comes_from_another(session_id: str) -> bool:
-    """Whether the request came from a page of another session, where they share an origin."""
     origins = portal().origins
     shared = origins is not None and origins.shared
-    return shared and from_another_session(request.referrer, address_of(session_id))
+    another_session = from_another_session(request.referrer, address_of(session_id))
+    if site == "same-origin" and shared and another_session:
+        raise Forbidden("This request came from another session.")
+    return grant
 
 
 def address_of(session_id: str) -> str:

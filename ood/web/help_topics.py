@@ -73,6 +73,7 @@ CODES = {
     "scheduler": "undetermined",
     "service-not-there": "service",
     "service-refused": "service",
+    "service-silent": "service",
     "file-refused": "files",
     "internal": "portal",
     "config": "portal",

@@ -119,11 +119,10 @@ def _demand_same_origin() -> None:
     """
     if request.method in SAFE_METHODS or g.on_services_origin:
         return
-    site = request.headers.get("Sec-Fetch-Site")
+    site = request.headers.get("Sec-Fetch-Site", "none")
     origin = request.headers.get("Origin")
-    if site is not None and site not in ("same-origin", "none"):
-        raise Forbidden("This request came from another site.")
-    if origin is not None and origin.partition("://")[2] != request.host:
+    another_origin = origin is not None and origin.partition("://")[2] != request.host
+    if another_origin or site not in ("same-origin", "none"):
         raise Forbidden("This request came from another site.")
 
 
