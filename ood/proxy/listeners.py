@@ -61,7 +61,7 @@ class Listeners:
     def __init__(self, start: Start) -> None:
         self._start = start
         self._lock = threading.Lock()  # guards _nodes; each node has a lock of its own
-        self._nodes: dict[Key, _Node] = {}
+        self._nodes: dict[Key, _Node] = {}  # the one asked last is the last
 
     def connect(self, service: Service, dial: Callable[[], Stream]) -> Stream:
         """Open a connection to a service with `dial`, and make sure that it is its owner's.
@@ -69,8 +69,9 @@ class Listeners:
         Raises `ServiceRefused` when somebody else listens on its port too, `HostUnreachable` when
         nobody does or the portal cannot find out, and what `dial` raises.
         """
+        key = _key(service)
         with self._lock:
-            node = self._nodes.setdefault(_key(service), _Node())
+            node = self._nodes[key] = self._nodes.pop(key, None) or _Node()
         before = node.last_owner(service.port) or self._owner(node, service)
         for _ in range(2):  # the service may have started to listen in between
             stream = dial()
@@ -124,13 +125,9 @@ class Listeners:
     def _start_one(self, service: Service) -> Command:
         """Start a command. If this user has too many, it replaces the least recently used."""
         with self._lock:
-            others = [
-                node
-                for key, node in self._nodes.items()
-                if key[0] == service.user and key != _key(service)
-            ]
-        asked = {n: at for n in others if (at := n.running_unasked_since()) is not None}
-        for node in sorted(asked, key=asked.__getitem__)[: max(0, len(asked) - MAX_COMMANDS + 1)]:
+            theirs = [(key, node) for key, node in self._nodes.items() if key[0] == service.user]
+        others = [node for key, node in theirs if key != _key(service) and node.is_running()]
+        for node in others[: max(0, len(others) - MAX_COMMANDS + 1)]:
             node.end_if_unused(0.0)
         return self._start(service)
 
@@ -163,11 +160,9 @@ class _Node:
         self._closed = False
         self._asked_at = 0.0  # monotonic
 
-    def running_unasked_since(self) -> float | None:
-        """When a command that runs was asked last (monotonic); None when none runs."""
+    def is_running(self) -> bool:
         with self._lock:
-            running = self._run is not None and self._run.ended_at is None
-            return self._asked_at if running else None
+            return self._run is not None and self._run.ended_at is None
 
     def last_owner(self, port: int) -> str | None:
         """The last answer for a port, if it was the owner's."""
@@ -252,7 +247,7 @@ class _Node:
         self._end(run, why)
 
     def _next(self, run: _Run) -> list[int]:
-        """Wait for questions, which are under way from now on. None when the run has ended."""
+        """Wait for questions, which are under way from now on. Empty when the run has ended."""
         with self._lock:
             self._changed.wait_for(lambda: run.waiting or run.ended_at is not None)
             run.under_way, run.waiting = run.waiting, {}
