@@ -118,7 +118,7 @@ class Services:
             if not known.silent:
                 log.warning("%s of %s: %s", service.title, service.user, error.detail or error)
         except Exception:
-            log.exception("probe of %s", service.session_id)
+            log.exception("probing %s of %s", service.title, service.user)
         with self._lock:
             known.silent, known.probed_at, known.probing = not answered, time.monotonic(), False
         return answered
@@ -188,7 +188,7 @@ class Services:
             try:
                 self._tidy()
             except Exception:
-                log.exception("closing what no service uses")
+                log.exception("closing idle connections to services")
 
     def _tidy(self) -> None:
         """Close idle connections and commands; forget services that nobody uses."""

@@ -134,10 +134,10 @@ class _Pump:
         try:
             work(*arguments)
         except (OSError, ValueError) as error:  # closed meanwhile
-            log.debug("a tunnel ends: %s", error)
+            log.debug("a tunnel was closed: %s", error)
             self._close(tunnel)
         except Exception:
-            log.exception("a tunnel ends")
+            log.exception("a tunnel failed")
             self._close(tunnel)
 
     def _begin(self, tunnel: _Tunnel) -> None:
