@@ -11,6 +11,7 @@
     ├── SchedulerError          the scheduler refused, did not answer, or gave a garbled answer
     └── HostError               an operation on a host failed
         ├── HostUnreachable     no connection, or the connection dropped
+        │   └── ServiceSilent   the session's service did not answer in time
         ├── SignInExpired       the user is signed out, or the portal host refuses the user
         ├── HostRefused         another host refuses the user
         ├── CommandFailed       a command ended with a non-zero exit code
@@ -106,6 +107,10 @@ class HostError(PortalError):
 class HostUnreachable(HostError):
     http_status = 503
     code = "host-unreachable"
+
+
+class ServiceSilent(HostUnreachable):
+    code = "service-silent"
 
 
 class SignInExpired(HostError):

@@ -25,8 +25,8 @@ from tests.sshd import PrivateSshd
 from tests.webuser import WebUser
 
 Site = Callable[..., RunningPortal]
-WRONG = "The user name or the password is not right."
-NOT_KNOWN = "Your account cannot use this portal. Ask your administrator about it."
+WRONG = "The user name or password is wrong. Try again."
+NOT_KNOWN = "Your account cannot use this portal. Ask your administrator for access."
 
 
 @pytest.fixture
@@ -355,7 +355,7 @@ def test_the_front_end_signs_in(start_site: Site, by_header: dict[str, Any]) -> 
     assert "You are signed out" in page
     assert alice.request("GET", "/sessions")[0].status == 302
     ends = [line["reason"] for line in audited(portal, "sign-out")]
-    assert ends == ["somebody else came", "signed out"]
+    assert ends == ["another user signed in", "signed out"]
 
 
 @pytest.mark.parametrize(
@@ -382,7 +382,7 @@ def test_only_the_front_end_is_believed(start_site: Site, by_header: dict[str, A
             "event": "sign-in-failed",
             "user": "",
             "address": "127.0.0.1",
-            "reason": "no front end said who it is",
+            "reason": "no front end named the user",
         }
     ]
 

@@ -140,7 +140,7 @@ def test_the_sign_in_page(browser: Browser, north: RunningPortal) -> None:
         page.get_by_label("User name").fill("nobody")
         page.get_by_label("Password").fill("wrong")
         page.get_by_role("button", name="Sign in").click()
-        expect(page.locator("#wrong")).to_contain_text("is not right")
+        expect(page.locator("#wrong")).to_contain_text("is wrong")
         found = Axe().run(page, options={"runOnly": WCAG})
         assert found.violations_count == 0, found.generate_report()
         context.close()

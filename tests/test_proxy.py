@@ -460,7 +460,7 @@ def test_nobody_else(stack: Stack, running: list[Echo]) -> None:
         assert (head.status, head.getheader("Location")) == (404, None), text
 
 
-def test_a_code_works_once_and_for_one_session(echo: Echo, second: Echo) -> None:
+def test_a_ticket_works_once_and_for_one_session(echo: Echo, second: Echo) -> None:
     arrival = echo.user.comes_to(echo.prefix + "a%2Fb//?x=%20")
     here = {"Host": f"127.0.0.1:{echo.portal.port}", "Cookie": arrival.nonce}
     answer = asked(echo.portal, "GET", arrival.path, here)
@@ -486,7 +486,7 @@ def test_a_code_works_once_and_for_one_session(echo: Echo, second: Echo) -> None
         assert (answer.status, answer.all("Set-Cookie")) == (404, [])
 
 
-def test_a_code_is_for_one_browser(echo: Echo) -> None:
+def test_a_ticket_is_for_one_browser(echo: Echo) -> None:
     """Without its nonce, or with another one, it is used up."""
     others = echo.user.comes_to(echo.prefix).nonce
     for nonce in (
@@ -785,7 +785,7 @@ def test_frozen_service_is_said_and_slows_nobody(echo: Echo, second: Echo) -> No
                 page_said = page_said or page.done() * time.monotonic()
             assert page.result().status == 503
             assert page.result().one("Refresh") == "3"
-            assert "does not answer" in page.result().text
+            assert "did not answer" in page.result().text
             assert not any(script.done() for script in scripts)
             again = time.monotonic()  # from now on, it is known
             assert echo.asks().status == 503

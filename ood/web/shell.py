@@ -31,7 +31,6 @@ from ood.shells.shell import LARGEST, Shell, Where
 from ood.shells.websocket import NoWebSocket, WebSocket
 from ood.web.addresses import asked_path, is_possible, shell_address
 from ood.web.current import board, groups, note, portal, user, wants_json
-from ood.web.node import Rest
 from ood.web.security import policy_with_styles
 from ood.web.upgrades import connection_of_request, take_over
 
@@ -42,7 +41,6 @@ JOB_ID = re.compile(r"[0-9][0-9_+]{0,39}")
 
 
 def init_app(app: Flask) -> None:
-    app.url_map.converters["rest"] = Rest
     app.register_blueprint(bp)
     app.jinja_env.globals.update(shell_address=shell_address, shell_hosts=shell_hosts)
     app.jinja_env.filters["shell_page"] = address_of
