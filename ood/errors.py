@@ -11,6 +11,7 @@
     ├── SchedulerError          the scheduler refused, or its answer made no sense
     └── HostError               something done on a host as the user failed
         ├── HostUnreachable     no connection, or it dropped
+        │   └── HostBusy        no further SSH channel is free
         ├── SignInExpired       the user is signed out, or the portal host no longer accepts them
         ├── HostRefused         another host does not accept the user
         ├── CommandFailed       a command ended with a non-zero exit code
@@ -96,6 +97,10 @@ class HostError(PortalError):
 class HostUnreachable(HostError):
     http_status = 503
     code = "host-unreachable"
+
+
+class HostBusy(HostUnreachable):
+    code = "host-busy"
 
 
 class SignInExpired(HostError):

@@ -224,7 +224,7 @@ def _ask(command: Command, port: int, seconds: float) -> str:
         while len(printed) < MAX_ANSWER:
             part = command.read(4096)
             if not part:
-                raise CommandFailed("It gave no answer.", -1, command.said.strip()[-500:])
+                raise CommandFailed("It gave no answer.", -1, command.stderr.strip()[-500:])
             printed += part
             for line in printed.split(b"\n")[:-1]:
                 said, _, words = line.partition(b" ")
