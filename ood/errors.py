@@ -11,6 +11,7 @@
     ├── SchedulerError          the scheduler refused, did not answer, or gave a garbled answer
     └── HostError               an operation on a host failed
         ├── HostUnreachable     no connection, or the connection dropped
+        │   ├── HostBusy        no further SSH channel is free
         │   └── ServiceSilent   the session's service did not answer in time
         ├── SignInExpired       the user is signed out, or the portal host refuses the user
         ├── HostRefused         another host refuses the user
@@ -111,6 +112,10 @@ class HostUnreachable(HostError):
 
 class ServiceSilent(HostUnreachable):
     code = "service-silent"
+
+
+class HostBusy(HostUnreachable):
+    code = "host-busy"
 
 
 class SignInExpired(HostError):

@@ -71,7 +71,8 @@ class Listeners:
         """
         key = _key(service)
         with self._lock:
-            node = self._nodes[key] = self._nodes.pop(key, None) or _Node()
+            node = self._nodes.pop(key) if key in self._nodes else _Node()
+            self._nodes[key] = node
         before = node.last_owner(service.port) or self._owner(node, service)
         for _ in range(2):  # the service may have started to listen in between
             stream = dial()
@@ -263,7 +264,7 @@ class _Node:
             part = command.read(4096)
             size += len(part)
             if not part or size > MAX_OUTPUT:
-                detail = "it printed too much" if part else command.said.strip()[-500:]
+                detail = "it printed too much" if part else command.stderr.strip()[-500:]
                 raise CommandFailed("It gave no answer.", -1, detail)
             *printed, rest = (rest + part).split(b"\n")
             for line in printed:
