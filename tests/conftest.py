@@ -70,6 +70,19 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+NOT_FAST = frozenset({"devcluster", "browser", "firefox", "embedded_home"})
+"""Tests with one of these fixtures are slow. A parametrised fixture that asks for one of them by
+`request.getfixturevalue` marks those parameters itself, with SLOW."""
+SLOW = pytest.mark.slow
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if NOT_FAST.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(SLOW)
+
+
 @pytest.fixture(scope="session")
 def devcluster() -> Iterator[Devcluster]:
     was_up = subprocess.run([ROOT / "devcluster/host", "registry", "true"], capture_output=True)

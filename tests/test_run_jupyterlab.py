@@ -11,18 +11,16 @@ import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 import pytest
 import yaml
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, Response, expect
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
 from tests.conftest import ROOT, SCREENSHOTS, Devcluster, RunningPortal, wait_until
-from tests.researcher import Researcher
+from tests.researcher import Researcher, accessible, looks
 
 SINE = """\
 import numpy as np, matplotlib.pyplot as plt
@@ -391,14 +389,5 @@ def test_pages_are_accessible(page: Page, embedded: RunningPortal) -> None:
 
 
 def _accessible(page: Page, name: str) -> None:
-    """Narrow and wide, light and dark."""
-    axe = Axe()
-    for width, scheme in product((360, 1280), ("light", "dark")):
-        page.set_viewport_size({"width": width, "height": 800})
-        page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-        shown = f"jupyterlab-{name}-{scheme}-{width}"
-        page.screenshot(path=SCREENSHOTS / f"{shown}.png", full_page=True)
-        result = axe.run(page)
-        assert result.violations_count == 0, f"{shown}: {result.generate_report()}"
-        wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
-        assert not wide, f"{shown} scrolls sideways"
+    for look in looks(page):
+        accessible(page, f"jupyterlab-{name}-{look}")
