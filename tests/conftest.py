@@ -286,7 +286,8 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     yield page
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.bring_to_front()  # a tab behind another one is not painted
-    page.screenshot(path=SCREENSHOTS / f"{request.node.name}.png", full_page=True)
+    path = SCREENSHOTS / f"{request.node.name}.png"
+    page.screenshot(path=path, full_page=True, timeout=60_000)  # a long page on a busy machine
     context.close()
 
 
