@@ -1,14 +1,16 @@
 # make run [PORT=8000]   set up, and start the portal for this machine
-# make test              set up, and run every test on the real stack (as root)
+# make test-fast         set up, and run the tests that need no devcluster, browser or containers
+# make test              set up, and run every test on the real stack, with WORKERS=3 devclusters at a time (as root)
 # make check             lint, format, types, requirements
 # make devcluster        start the one-machine site, and a portal for it on PORT; Ctrl-C ends both
 # make bench             launches, the proxy, Active Jobs and pages beside peers, on the devcluster
 
 PORT ?= 8000
+WORKERS ?= 3
 STATE := var/embedded
 DEVCLUSTER_STATE ?= /var/tmp/ood-devcluster
 
-.PHONY: run test check devcluster bench
+.PHONY: run test test-fast check devcluster bench
 
 run: .venv/installed
 	@embedded/prepare $(STATE)
@@ -17,7 +19,11 @@ run: .venv/installed
 
 test: .venv/installed-dev
 	tests/setup
-	.venv/bin/pytest
+	.venv/bin/pytest --dist worksteal $(foreach n,$(shell seq $(WORKERS)),--tx 'popen//python=tests/worker $(n)')
+
+test-fast: .venv/installed-dev
+	tests/setup nginx
+	.venv/bin/pytest -m 'not slow'
 
 check: .venv/installed-dev
 	.venv/bin/ruff check .

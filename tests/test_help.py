@@ -15,7 +15,6 @@ from typing import Literal, cast
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import Page, expect
 
 import ood.errors
@@ -38,7 +37,7 @@ from ood.schedulers.slurm.refusals import refusal
 from ood.sessions.job_report import parse_failure
 from ood.sessions.status import Verdict, judge_completed
 from tests.conftest import RunningPortal
-from tests.researcher import PREFILLED, Researcher, accessible
+from tests.researcher import PREFILLED, Researcher, accessible, looks
 from tests.test_web import Browser, ada, home, settings, stranger  # noqa: F401 - fixtures
 
 STARTED, TROUBLE = "/help", "/help/troubleshooting"
@@ -357,21 +356,14 @@ def test_getting_started_is_about_this_sites_own_apps_and_back_ends(
 # ---- As a browser shows them
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_pages_are_accessible_at_all_widths(
-    browser: Chromium, embedded: RunningPortal, theme: Literal["light", "dark"]
-) -> None:
-    context = browser.new_context(color_scheme=theme, viewport={"width": 1280, "height": 800})
-    page: Page = context.new_page()
+def test_the_pages_are_accessible_at_all_widths(page: Page, embedded: RunningPortal) -> None:
     researcher = Researcher(page, embedded)
     researcher.signs_in()
     for path, name in ((STARTED, "getting-started"), (TROUBLE, "troubleshooting")):
-        for width in (360, 1280, 1920):
-            page.set_viewport_size({"width": width, "height": 800})
+        for look in looks(page):
             page.goto(f"{embedded.url}{path}")
-            accessible(page, f"{name}-{theme}-{width}")
+            accessible(page, f"{name}-{look}")
     assert researcher.complaints == []
-    context.close()
 
 
 # ---- Somebody new, with nothing but this page

@@ -48,7 +48,7 @@ from ood.hosts.pool import HostPool
 from ood.hosts.readdir import parsed
 from ood.hosts.ssh import SSHHost
 from ood.hosts.ssh_connect import Target, open_connection
-from tests.conftest import ROOT, Devcluster, wait_until
+from tests.conftest import ROOT, SLOW, Devcluster, wait_until
 from tests.helpers import NASTY
 from tests.sshd import PORTAL_HOST, PrivateSshd
 
@@ -90,7 +90,7 @@ def ssh(devcluster: Devcluster, user: str, address: str = PORTAL_HOST) -> SSHHos
     return SSHHost(address, user, lambda: password, devcluster.state / "known_hosts")
 
 
-@pytest.fixture(scope="module", params=["this machine", "over SSH"])
+@pytest.fixture(scope="module", params=["this machine", pytest.param("over SSH", marks=SLOW)])
 def one_host(request: pytest.FixtureRequest) -> Iterator[tuple[Host, Callable[..., str]]]:
     if request.param == "this machine":
         yield LocalHost(), as_root_here

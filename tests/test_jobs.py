@@ -17,8 +17,8 @@ import yaml
 from playwright.sync_api import Browser, Page, expect
 
 from ood.sessions.job_table import parent_id
-from tests.conftest import SCREENSHOTS, Devcluster, RunningPortal, wait_until
-from tests.researcher import Researcher, accessible
+from tests.conftest import Devcluster, RunningPortal, wait_until
+from tests.researcher import Researcher, accessible, looks
 from tests.webuser import WebUser
 
 SLEEP = "sleep 300"
@@ -564,21 +564,12 @@ def test_the_table_keeps_its_view_and_the_focus(researcher: Researcher, slurm: S
     assert slurm.state("desktop", held) == "RUNNING"
 
 
-@pytest.mark.parametrize("width", [360, 1280, 1920])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pages_are_accessible(
-    browser: Browser, site: RunningPortal, slurm: Slurm, scheme: str, width: int
-) -> None:
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+def test_pages_are_accessible(page: Page, site: RunningPortal, slurm: Slurm) -> None:
     job = slurm.submits("desktop", "-H", f"--job-name={'long-' * 40}")
-    with browser.new_context(
-        viewport={"width": width, "height": 800},
-        color_scheme="dark" if scheme == "dark" else "light",
-    ) as own:
-        page = own.new_page()
-        alice = Researcher(page, site)
-        alice.signs_in("alice")
-        expect(page.get_by_role("heading", name="Home")).to_be_visible()
+    alice = Researcher(page, site)
+    alice.signs_in("alice")
+    expect(page.get_by_role("heading", name="Home")).to_be_visible()
+    for look in looks(page):
         for name, path in {
             "jobs": "/jobs",
             "jobs-none": "/jobs?text=there-is-none",
@@ -588,7 +579,7 @@ def test_pages_are_accessible(
             if name == "jobs":
                 # By itself, when the page polls.
                 expect(page.locator(f"tr[data-job-id='{job}']")).to_be_visible(timeout=20_000)
-            accessible(page, f"{name}-{scheme}-{width}")
+            accessible(page, f"{name}-{look}")
 
 
 def test_without_javascript(browser: Browser, site: RunningPortal, slurm: Slurm) -> None:

@@ -28,7 +28,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from ood.sessions.service import parse_connection
-from tests.conftest import ROOT, Devcluster, RunningPortal, wait_until
+from tests.conftest import ROOT, SLOW, Devcluster, RunningPortal, wait_until
 from tests.echo import MIB, OWNER, Answer, Echo, Stack, asked, sent
 from tests.researcher import Researcher
 from tests.webuser import ENTRY, WebUser
@@ -51,7 +51,7 @@ TARGETS = (
 )
 
 
-@pytest.fixture(scope="module", params=["here", "devcluster"])
+@pytest.fixture(scope="module", params=["here", pytest.param("devcluster", marks=SLOW)])
 def stack(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stack]:
@@ -116,7 +116,9 @@ def second(running: list[Echo]) -> Echo:
     return running[1]
 
 
-only_devcluster = pytest.mark.parametrize("stack", ["devcluster"], indirect=True)
+only_devcluster = pytest.mark.parametrize(
+    "stack", [pytest.param("devcluster", marks=SLOW)], indirect=True
+)
 
 
 # ---- What is passed on

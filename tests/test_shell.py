@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Literal
 from urllib.parse import quote
 
 import pytest
@@ -18,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from ood.shells.history import HISTORY_SIZE, History
 from tests.conftest import SCREENSHOTS, Devcluster, RunningPortal, wait_until
-from tests.researcher import Researcher, accessible
+from tests.researcher import Researcher, accessible, looks
 from tests.shells import Line
 from tests.test_access import audited
 from tests.test_proxy import little_memory
@@ -713,18 +712,14 @@ def test_looks_and_is_accessible(ada: Researcher) -> None:
     painted = page.locator(".xterm-rows span", has_text="true-colour").last
     assert "rgb(120, 80, 200)" in painted.evaluate("it => getComputedStyle(it).color")
     page.get_by_role("button", name="Keys").click()
-    schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-    for scheme in schemes:
-        page.emulate_media(color_scheme=scheme)
-        for width in (360, 1280, 1920):
-            page.set_viewport_size({"width": width, "height": 800})
-            page.wait_for_timeout(200)
-            accessible(page, f"shell-{scheme}-{width}")
-            last = page.locator(".xterm-rows > div").last.bounding_box()
-            around = page.locator("#shell").bounding_box()
-            assert last is not None
-            assert around is not None
-            assert last["y"] + last["height"] <= around["y"] + around["height"], "a line is cut"
+    for look in looks(page):
+        page.wait_for_timeout(200)
+        accessible(page, f"shell-{look}")
+        last = page.locator(".xterm-rows > div").last.bounding_box()
+        around = page.locator("#shell").bounding_box()
+        assert last is not None
+        assert around is not None
+        assert last["y"] + last["height"] <= around["y"] + around["height"], "a line is cut"
     background = page.locator("#shell").evaluate("it => getComputedStyle(it).backgroundColor")
     viewport = page.locator(".xterm-scrollable-element")
     assert viewport.evaluate("it => getComputedStyle(it).backgroundColor") == background
