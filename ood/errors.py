@@ -112,6 +112,7 @@ class HostUnreachable(HostError):
 
 class ServiceSilent(HostUnreachable):
     code = "service-silent"
+    topic = HelpTopic.SERVICE
 
 
 class HostBusy(HostUnreachable):
