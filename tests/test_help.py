@@ -31,6 +31,7 @@ from ood.errors import (
     SchedulerError,
 )
 from ood.help_topics import NO_REASON, HelpTopic, Reason
+from ood.hosts.local_files import LocalFiles
 from ood.schedulers.base import Job, JobStatus, Outcome
 from ood.schedulers.slurm.reasons import why_it_waits
 from ood.schedulers.slurm.refusals import refusal
@@ -160,6 +161,19 @@ def test_a_refusal_of_slurm_has_its_topic(said: str, topic: str) -> None:
 )
 def test_a_failed_job_has_the_topic_of_its_log(log: str, topic: str) -> None:
     assert judge_completed(1, NO_REASON, log, cancelled_here=False).topic == topic
+
+
+def test_a_file_that_is_missing_has_no_help_whatever_its_name(ada: Browser, home: Path) -> None:  # noqa: F811
+    answer = ada.opens(f"/files/portal{home}/waiting-room.txt")
+    assert answer.status_code == 404
+    assert "waiting-room.txt" in answer.text
+    assert f"{TROUBLE}#" not in answer.text
+
+
+def test_a_full_disk_has_its_help() -> None:
+    with pytest.raises(FileFailed) as failed, LocalFiles().open("/dev/full", "r+b") as file:
+        file.write(b"x")
+    assert failed.value.topic is HelpTopic.DISK_FULL
 
 
 def topics_of_tools() -> Iterator[str]:
