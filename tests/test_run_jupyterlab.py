@@ -361,7 +361,9 @@ def test_somebody_elses_page_is_not_shown_as_this_one(
             alice.signs_in("alice")
             card = alice.launches_jupyterlab(cluster="desktop")
             assert "running" not in alice.watches(card, "completed", 40)
-            expect(card.locator(".message")).to_contain_text("Somebody else listens at port 18999")
+            expect(card.locator(".message")).to_contain_text(
+                "Another user is already using port 18999"
+            )
         finally:
             roots.terminate()
             devcluster.host("desktop01", "pkill", "-f", "HTTPServer", check=False)

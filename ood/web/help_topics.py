@@ -31,7 +31,7 @@ SENTENCES = tuple(
             r"could not start it|command could not be run|command line is wrong|Usage: |"
             r"quote is not closed|this is not (NAME=value|UTF-8)|ended with exit code",
         ),
-        ("service", r"did not answer within|does not answer at the moment|Somebody else listens"),
+        ("service", r"did not answer within|does not answer at the moment|already using port"),
         ("machine", r"^The machine .*failed|ended by signal|Ended by |more urgent job"),
         (
             "too-much",
