@@ -362,7 +362,7 @@ def test_notices(
     expect(page.locator(".toast")).to_have_count(0)
 
     devcluster.host("alpha-login", "scontrol", "update", f"JobId={job}", "TimeLimit=5")
-    alice.sees(lambda: toasts("reaches its time limit in") == 1)
+    alice.sees(lambda: toasts("will reach its time limit in") == 1)
 
     # Nobody looks: the browser tells, and the first tab that is looked at.
     page.goto("about:blank")
