@@ -340,7 +340,7 @@ def test_getting_started_is_about_this_sites_own_apps_and_back_ends(
     text = " ".join(usual.page(STARTED).text.split())
     assert "The one 3 cores, 7 GiB of memory the same home directory" in text
     assert "2 GPUs a home directory of its own" in text
-    assert "On The far your home directory is another one" in text
+    assert "On The far you have a separate home directory" in text
     assert "HELLO_TRE=Hello there" in text
     assert home.is_dir()
 
@@ -424,7 +424,7 @@ def test_somebody_new_gets_through_with_this_page_alone(
         subprocess.run([ROOT / "ces/images/have", "jupyterlab"], check=True, timeout=600)
     new.signs_in()
     cluster = "Beta" if place == "unsynched" else "This machine"
-    files = "that on Beta" if place == "unsynched" else "home directory"
+    files = "your home directory on Beta" if place == "unsynched" else "home directory"
 
     # Run Container
     typed = new.told_to_type()
@@ -443,7 +443,7 @@ def test_somebody_new_gets_through_with_this_page_alone(
     outputs = new.outputs(card)
 
     # Its log and its files
-    page.get_by_role("link", name="View the whole log").first.click()
+    page.get_by_role("link", name="View full log").first.click()
     log = page.get_by_role("main").locator("pre").inner_text()
     assert "Hello there YOUR_FIRST_NAME!" in log
     assert "Goodbye YOUR_FIRST_NAME!" in log
@@ -473,7 +473,7 @@ def test_somebody_new_gets_through_with_this_page_alone(
         lab.types(line)
     page.goto(f"{portal.url}/sessions")
     written = new.outputs_in_the_log(card)
-    files = "that of Beta" if place == "unsynched" else "File Manager"
+    files = "File Manager on Beta" if place == "unsynched" else "File Manager"
     assert new.reads("hello.txt", written, files, "jupyterlab").strip() == "hello"
     page.goto(f"{portal.url}/sessions")
     card.get_by_role("button", name="Cancel").click()
