@@ -23,7 +23,8 @@ LITTLE_PATIENCE = 0.3  # the same, if it was not answered the last time
 FORGET_AFTER = 60.0  # without anybody wanting the answer
 
 SPARING = 5
-"""A slow question is asked less often: its answer is used this many times as long as it took."""
+"""A slow question is asked less often: its answer is used this many times as long as it took,
+unless the asker says otherwise."""
 
 T = TypeVar("T")
 Key = tuple[Hashable, ...]
@@ -68,6 +69,7 @@ class Question(Generic[T]):
         no_answer: PortalError,
         good_for: float,
         patience: float,
+        sparing: int,
     ) -> None:
         """Ask, unless that is happening already or the last answer is still good. `ask` gets the
         last value; `no_answer` is the problem while it takes too long."""
@@ -78,8 +80,8 @@ class Question(Generic[T]):
                 return
             self._good_for, self._patience = good_for, patience
             if known is not None and self._changes == self._changes_before_answer:
-                sparing = 0 if known.problem else SPARING * known.took
-                if now - known.asked_at < max(good_for, sparing):
+                slow = 0 if known.problem else sparing * known.took
+                if now - known.asked_at < max(good_for, slow):
                     return
             self._asking_since = now
             self._no_answer = no_answer
@@ -156,6 +158,7 @@ class BackgroundQuestions:
         no_answer: PortalError,
         good_for: float | None = None,
         patience: float | None = None,
+        sparing: int | None = None,
     ) -> Question[T]:
         """Ask in the background, if need be. Start many questions before waiting for the first
         answer."""
@@ -171,6 +174,7 @@ class BackgroundQuestions:
             no_answer,
             GOOD_FOR if good_for is None else good_for,
             PATIENCE if patience is None else patience,
+            SPARING if sparing is None else sparing,
         )
         return question
 

@@ -25,6 +25,7 @@ from ood.sessions.watch import Watch
 CARDS_SECONDS = 2.0
 PATIENCE = 10.0
 """To wait for the cards. Within this, the update waits for schedulers."""
+NO_ANSWER = HostUnreachable("Your home directory did not answer in time. Try again in a minute.")
 HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 
 log = logging.getLogger(__name__)
@@ -150,11 +151,8 @@ class Board:
         log.info("%s cancelled job %s on %s", self.user, record.job_id, record.cluster_id)
 
     def _ask_cards(self) -> Question[list[Card]]:
-        no_answer = HostUnreachable(
-            "Your home directory did not answer in time. Try again in a minute."
-        )
         return self._watch.questions.ask(
-            self._key, lambda _: self._watch.update(), no_answer, CARDS_SECONDS, PATIENCE
+            self._key, lambda _: self._watch.update(), NO_ANSWER, CARDS_SECONDS, PATIENCE, 0
         )
 
     def _outdate(self) -> None:
