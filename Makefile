@@ -1,14 +1,16 @@
 # make run [PORT=8000]   install what is missing, and start the portal for this machine
-# make test              install what is missing, and run all tests on the real stack (as root)
+# make test-fast         run the tests that need no devcluster, browser or containers
+# make test              run all tests on the real stack, with WORKERS=3 devclusters at a time (as root)
 # make check             check style, formatting, types and requirements
 # make devcluster        start the one-machine site, and a portal for it on PORT; Ctrl-C stops both
 # make bench             run the benchmarks on the devcluster
 
 PORT ?= 8000
+WORKERS ?= 3
 STATE := var/embedded
 DEVCLUSTER_STATE ?= /var/tmp/ood-devcluster
 
-.PHONY: run test check devcluster bench
+.PHONY: run test test-fast check devcluster bench
 
 run: .venv/installed
 	@embedded/prepare $(STATE)
@@ -17,7 +19,11 @@ run: .venv/installed
 
 test: .venv/installed-dev
 	tests/setup
-	.venv/bin/pytest
+	.venv/bin/pytest --dist worksteal $(foreach n,$(shell seq $(WORKERS)),--tx 'popen//python=tests/worker $(n)')
+
+test-fast: .venv/installed-dev
+	tests/setup nginx
+	.venv/bin/pytest -m 'not slow'
 
 check: .venv/installed-dev
 	.venv/bin/ruff check .

@@ -14,6 +14,7 @@ from ood.config import PortalSettings, load_settings
 from ood.portal import Portal
 from ood.web import (
     apps,
+    entering,
     errors,
     filters,
     help,
@@ -27,6 +28,7 @@ from ood.web import (
     signin,
     theme,
 )
+from ood.web.addresses import Rest
 from ood.web.files import archives, copies, pages, uploads
 from ood.web.front_end import FrontEnd
 
@@ -50,10 +52,11 @@ def create_app(settings: PortalSettings | None = None) -> Flask:
         MAX_FORM_MEMORY_SIZE=1024 * 1024,
     )
     app.extensions["portal"] = Portal(settings)
+    app.url_map.converters["rest"] = Rest
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     security.init_app(app)  # first: the CSRF check reads the whole form, of whoever sends it
     csrf = CSRFProtect(app)
-    csrf.exempt(node.bp)  # what is passed on is the services' to check
+    csrf.exempt(node.bp)  # services check the requests to them
     csrf.exempt(uploads.bp)  # they check it themselves, before the body has come
     Htmx(app)
     for room in (
@@ -72,6 +75,7 @@ def create_app(settings: PortalSettings | None = None) -> Flask:
         uploads,
         archives,
         copies,
+        entering,
         node,
     ):
         room.init_app(app)

@@ -133,7 +133,7 @@ class SSHShell:
         return os.read(self._fd, 256 * 1024)
 
     def close(self) -> None:
-        os.kill(self._pid, signal.SIGHUP)
+        os.kill(self._pid, signal.SIGTERM)  # SIGHUP is ignored under nohup
         os.close(self._fd)
         os.waitpid(self._pid, 0)
 

@@ -1,5 +1,6 @@
 """A lightweight Open OnDemand portal for safe havens.
 
-The rooms, from the top down (imports never point up):
-web, sessions, apps, schedulers, hosts, auth, config, quoting, errors.
+Its packages and modules, from the top down. Each imports only from those below it:
+web, cli, check, portal, proxy, shells, transfers, sessions, apps, schedulers, hosts, auth,
+background, audit, quotas, config, appearance, yaml_files, quoting, errors, help_topics.
 """

@@ -1,7 +1,7 @@
-"""Who did what to whose: one JSON line each, for those who have to answer for it.
+"""The audit log: one JSON line for each event, without secrets.
 
-The lines go to the site's `audit_log`, or else among the portal's own log; never a secret among
-them. The file is opened for each line, so the site may rotate it as it likes.
+Lines go to the site's `audit_log`, or else to the portal's own log. The file is opened for each
+line, so the site can rotate it at any time.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from pathlib import Path
 
 from ood.errors import ConfigError
 
-LONGEST = 1000  # characters of a value: names are others' to choose
+MAX_LENGTH = 1000  # characters of a value
 
 log = logging.getLogger("audit")
 
 
 class AuditLog:
-    """The events. `broken` says that the last one could not be written, to a full disk for one."""
+    """Writes events. `broken` is true if the last one could not be written, for example to a full
+    disk."""
 
     def __init__(self, path: Path | None) -> None:
         """Raises `ConfigError` when the file cannot be written."""
@@ -30,17 +31,17 @@ class AuditLog:
             raise ConfigError(f"{path}: the audit log cannot be written")
 
     def note(self, event: str, user: str, **facts: str | int) -> None:
-        """Write down an event: who, from which address, on which host, on which object."""
+        """Write an event. Facts are `address`, `host`, `object` and others."""
         when = datetime.now(UTC).isoformat(timespec="milliseconds")
         found = {"time": when, "event": event, "user": user, **facts}
         line = json.dumps({name: _cut(value) for name, value in found.items()})
         if self._path is None:
             log.info("%s", line)
             return
-        before = "\n" if self.broken else ""  # what was cut off ends here
+        before = "\n" if self.broken else ""  # ends a line that was cut off
         self.broken = not self._write(f"{before}{line}\n".encode())
         if self.broken:
-            log.error("not in the audit log: %s", line)
+            log.error("not written to the audit log: %s", line)
 
     def _write(self, data: bytes) -> bool:
         assert self._path is not None
@@ -56,4 +57,4 @@ class AuditLog:
 
 
 def _cut(value: str | int) -> str | int:
-    return value[:LONGEST] if isinstance(value, str) else value
+    return value[:MAX_LENGTH] if isinstance(value, str) else value

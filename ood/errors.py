@@ -1,51 +1,58 @@
-"""Every error the portal raises for a user, as one tree.
+"""Every error that the portal raises for a user, as one tree.
 
-    PortalError                 one clear sentence, and what to do next
+    PortalError                 something failed; the message says what to do next
     ├── ConfigError             a mistake in portal.yml, clusters.d or app_defs
-    ├── NotFound                no such session, app or job (or not this user's)
-    │   └── ServiceRefused      the service may not be its owner's, or misbehaves
-    ├── ServiceNotThere         the session's service is not up (yet, or any more)
-    ├── InvalidForm             field errors, one sentence per field
+    ├── NotFound                no such session, app or job, or it belongs to another user
+    │   └── ServiceRefused      the service may belong to another user, or connection.yml is wrong
+    ├── ServiceNotThere         the session's service is not running
+    ├── InvalidForm             mistakes in a form, one sentence per field
     ├── LaunchFailed            the job files could not be written, or the job was refused
-    ├── Busy                    too much goes on at once
-    ├── SchedulerError          the scheduler refused, or its answer made no sense
-    └── HostError               something done on a host as the user failed
-        ├── HostUnreachable     no connection, or it dropped
-        ├── SignInExpired       the user is signed out, or the portal host no longer accepts them
-        ├── HostRefused         another host does not accept the user
+    ├── Busy                    too many uploads, downloads or transfers are running
+    ├── SchedulerError          the scheduler refused, did not answer, or gave a garbled answer
+    └── HostError               an operation on a host failed
+        ├── HostUnreachable     no connection, or the connection dropped
+        │   ├── HostBusy        no further SSH channel is free
+        │   └── ServiceSilent   the session's service did not answer in time
+        ├── SignInExpired       the user is signed out, or the portal host refuses the user
+        ├── HostRefused         another host refuses the user
         ├── CommandFailed       a command ended with a non-zero exit code
-        ├── CommandTimedOut     a command, or the host, did not answer in time
+        ├── CommandTimedOut     a command or the host did not answer in time
         └── FileFailed          a file operation failed
-            ├── FileMissing     there is no such file or directory
-            ├── FileExists      there is one already
-            ├── FileRefused     the host's permissions say no
-            └── UploadElsewhere an upload is not where the browser thinks it is
+            ├── FileMissing     the file or directory does not exist
+            ├── FileExists      the name is taken
+            ├── FileRefused     the user has no permission
+            └── UploadElsewhere the browser resumed an upload at the wrong offset
 
-The web layer renders any of them once: a fragment for HTMX, a page otherwise, JSON for JSON. The
-message is for the user; `detail` goes to the log only.
+The web layer renders each error as an HTMX fragment, a page or JSON.
 """
 
 from __future__ import annotations
+
+from ood.help_topics import HelpTopic
 
 
 class PortalError(Exception):
     """Base of the tree.
 
-    `message` is shown to the user as it is; `detail` is for the log; `http_status` and `code` (a
-    stable word for machines) are how the web layer answers.
+    `message` is for the user and `detail` for the log. `http_status` and `code`, a stable word for
+    programs, go into the response. `topic` is the part of the troubleshooting page that helps.
     """
 
     http_status = 500
     code = "error"
+    topic: HelpTopic | None = None
 
-    def __init__(self, message: str, detail: str = "") -> None:
+    def __init__(self, message: str, detail: str = "", *, topic: HelpTopic | None = None) -> None:
+        """A `topic` replaces the one of the class."""
         super().__init__(message)
         self.message = message
         self.detail = detail
+        self.topic = topic or self.topic
 
 
 class ConfigError(PortalError):
     code = "config"
+    topic = HelpTopic.PORTAL
 
 
 class NotFound(PortalError):
@@ -55,15 +62,17 @@ class NotFound(PortalError):
 
 class ServiceRefused(NotFound):
     code = "service-refused"
+    topic = HelpTopic.SERVICE
 
 
 class ServiceNotThere(PortalError):
     http_status = 503
     code = "service-not-there"
+    topic = HelpTopic.SERVICE
 
 
 class InvalidForm(PortalError):
-    """`fields` maps a field's name to the one sentence that says what is wrong with it."""
+    """`fields` maps the name of a field to a sentence that says what is wrong with its value."""
 
     http_status = 422
     code = "invalid-form"
@@ -76,6 +85,7 @@ class InvalidForm(PortalError):
 class LaunchFailed(PortalError):
     http_status = 422
     code = "launch-failed"
+    topic = HelpTopic.LAUNCH
 
 
 class Busy(PortalError):
@@ -86,11 +96,13 @@ class Busy(PortalError):
 class SchedulerError(PortalError):
     http_status = 502
     code = "scheduler"
+    topic = HelpTopic.UNDETERMINED
 
 
 class HostError(PortalError):
     http_status = 502
     code = "host"
+    topic: HelpTopic | None = HelpTopic.HOST
 
 
 class HostUnreachable(HostError):
@@ -98,9 +110,18 @@ class HostUnreachable(HostError):
     code = "host-unreachable"
 
 
+class ServiceSilent(HostUnreachable):
+    code = "service-silent"
+
+
+class HostBusy(HostUnreachable):
+    code = "host-busy"
+
+
 class SignInExpired(HostError):
     http_status = 401
     code = "sign-in-expired"
+    topic = HelpTopic.SIGNED_OUT
 
 
 class HostRefused(HostError):
@@ -109,9 +130,10 @@ class HostRefused(HostError):
 
 
 class CommandFailed(HostError):
-    """`exit_code` is the command's; `stderr` is what it said, as text."""
+    """`stderr` is what the command wrote on its standard error, as text."""
 
     code = "command-failed"
+    topic = None
 
     def __init__(self, message: str, exit_code: int, stderr: str) -> None:
         super().__init__(message, detail=stderr)
@@ -126,6 +148,7 @@ class CommandTimedOut(HostError):
 
 class FileFailed(HostError):
     code = "file"
+    topic: HelpTopic | None = None
 
 
 class FileMissing(FileFailed):
@@ -141,14 +164,15 @@ class FileExists(FileFailed):
 class FileRefused(FileFailed):
     http_status = 403
     code = "file-refused"
+    topic = HelpTopic.FILES
 
 
 class UploadElsewhere(FileFailed):
-    """`offset` is how many bytes of the file are there."""
+    """`offset` is how many bytes of the file are on the host."""
 
     http_status = 409
     code = "upload-elsewhere"
 
     def __init__(self, offset: int) -> None:
-        super().__init__("This upload has got somewhere else meanwhile.")
+        super().__init__("This upload has changed elsewhere. Upload the file again.")
         self.offset = offset

@@ -1,4 +1,4 @@
-"""The one place where values become shell text."""
+"""The only module that puts values into shell text."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _PLAIN = re.compile(rb"[A-Za-z0-9_@%+=:,./-]+", re.ASCII)
 def shell_word(value: object) -> str:
     """Return `value` as one bash word, for scripts.
 
-    Stricter than `shlex.quote`: every byte but letters, digits and a few harmless signs is written
-    as an octal escape in ANSI-C quotes (`$'two\\040words'`). Even where a template's author put the
-    value inside quotes, a comment or a here-document, the text has no `$(`, backtick, space or
-    newline in it, so it can come out wrong there, but not as code.
+    Stricter than `shlex.quote`: every byte except letters, digits and a few harmless signs becomes
+    an octal escape in ANSI-C quotes (`$'two\\040words'`). Inside quotes, a comment or a
+    here-document of a template the value may come out wrong, but it is never run as code: it has no
+    `$(`, backtick, space or newline.
 
     Raises ValueError for a NUL, which no shell word can hold.
     """
@@ -33,7 +33,7 @@ def shell_word(value: object) -> str:
 def command_line(
     argv: Sequence[str], env: Mapping[str, str] | None = None, cwd: str | None = None
 ) -> str:
-    """Return one POSIX shell command for `argv`, for hosts that take nothing but a string (SSH)."""
+    """Return a POSIX shell command for `argv`, for SSH, which accepts only a string."""
     if any("\0" in part for part in argv):
         raise ValueError("an argument cannot hold a NUL")
     words = list(argv)

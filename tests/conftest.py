@@ -70,6 +70,19 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+NOT_FAST = frozenset({"devcluster", "browser", "firefox", "embedded_home"})
+"""Tests with one of these fixtures are slow. A parametrised fixture that asks for one of them by
+`request.getfixturevalue` marks those parameters itself, with SLOW."""
+SLOW = pytest.mark.slow
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if NOT_FAST.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(SLOW)
+
+
 @pytest.fixture(scope="session")
 def devcluster() -> Iterator[Devcluster]:
     was_up = subprocess.run([ROOT / "devcluster/host", "registry", "true"], capture_output=True)
@@ -273,7 +286,8 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     yield page
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.bring_to_front()  # a tab behind another one is not painted
-    page.screenshot(path=SCREENSHOTS / f"{request.node.name}.png", full_page=True)
+    path = SCREENSHOTS / f"{request.node.name}.png"
+    page.screenshot(path=path, full_page=True, timeout=60_000)  # a long page on a busy machine
     context.close()
 
 

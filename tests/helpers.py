@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from ood.config import Cluster
 from ood.errors import PortalError
+from ood.help_topics import Reason
 from ood.hosts.base import Command
 from ood.schedulers.base import Job, JobRequest, JobStatus, Outcome, Partition, Queue, Scheduler
 
@@ -151,8 +152,8 @@ class ScriptedScheduler(Scheduler):
         job: Job,
         partitions: Sequence[Partition],  # noqa: ARG002
         queue: Queue | None,  # noqa: ARG002
-    ) -> str:
-        return f"Because of {job.reason}." if job.reason else ""
+    ) -> Reason:
+        return Reason(f"Because of {job.reason}." if job.reason else "")
 
     def start_on_node(
         self,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Error as PlaywrightError
@@ -194,6 +195,19 @@ def _outputs(text: str) -> str:
     found = re.search(r"outputs-\d+", text)
     assert found, text
     return found[0]
+
+
+Scheme = Literal["light", "dark"]
+LOOKS: tuple[tuple[Scheme, int], ...] = (("light", 360), ("dark", 1280), ("light", 1920))
+"""Colour schemes and window widths. They are paired, not crossed, as neither changes the other."""
+
+
+def looks(page: Page) -> Iterator[str]:
+    """Show a page in each of LOOKS, and yield the name of the look."""
+    for scheme, width in LOOKS:
+        page.set_viewport_size({"width": width, "height": 800})
+        page.emulate_media(color_scheme=scheme)
+        yield f"{scheme}-{width}"
 
 
 def accessible(page: Page, name: str) -> None:

@@ -64,8 +64,8 @@ RULES = {
     "transfers.dismiss": CHANGE,
     "node.http": SERVICE,
     "node.websocket": SERVICE,
-    "node.connect": SERVICE,
-    "node.enter": SERVICE,
+    "entering.connect": SERVICE,
+    "entering.enter": SERVICE,
 }
 
 

@@ -25,8 +25,8 @@ from tests.sshd import PrivateSshd
 from tests.webuser import WebUser
 
 Site = Callable[..., RunningPortal]
-WRONG = "The user name or the password is not right."
-NOT_KNOWN = "Your account cannot use this portal. Ask your administrator about it."
+WRONG = "The user name or password is wrong. Try again."
+NOT_KNOWN = "Your account cannot use this portal. Ask your administrator for access."
 
 
 @pytest.fixture
@@ -309,7 +309,7 @@ def test_a_certificate_that_is_no_longer_good_leads_to_sign_in(
         return (answer.status_code, answer.location) == (302, "/login?next=/sessions")
 
     monkeypatch.setattr("ood.sessions.board.CARDS_SECONDS", 0.0)
-    monkeypatch.setattr(credentials, "LIFETIME", credentials.RENEWED)  # a new one each time
+    monkeypatch.setattr(credentials, "LIFETIME", credentials.RENEW_BEFORE)  # a new one each time
     assert signs_in() == 303
     assert client.get("/sessions").status_code == 200
     pool.portal_host("alice").close()
@@ -355,7 +355,7 @@ def test_the_front_end_signs_in(start_site: Site, by_header: dict[str, Any]) -> 
     assert "You are signed out" in page
     assert alice.request("GET", "/sessions")[0].status == 302
     ends = [line["reason"] for line in audited(portal, "sign-out")]
-    assert ends == ["somebody else came", "signed out"]
+    assert ends == ["another user signed in", "signed out"]
 
 
 @pytest.mark.parametrize(
@@ -382,7 +382,7 @@ def test_only_the_front_end_is_believed(start_site: Site, by_header: dict[str, A
             "event": "sign-in-failed",
             "user": "",
             "address": "127.0.0.1",
-            "reason": "no front end said who it is",
+            "reason": "no front end named the user",
         }
     ]
 

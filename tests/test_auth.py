@@ -157,12 +157,12 @@ def test_root_and_services_are_never_certified(ca: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda path: path.chmod(0o640), "others may read this key"),
+        (lambda path: path.chmod(0o640), "other users can read this key"),
         (lambda path: path.unlink(), "No such file"),
         (lambda path: path.write_text("nonsense"), "not an OpenSSH private key"),
         (lambda path: path.write_bytes(path.with_suffix(".pub").read_bytes()), "not an OpenSSH"),
-        (lambda path: new_key(path, "-t", "rsa", "-N", ""), "make an Ed25519 key"),
-        (lambda path: new_key(path, "-t", "ed25519", "-N", "secret"), "without passphrase"),
+        (lambda path: new_key(path, "-t", "rsa", "-N", ""), "Create one with ssh-keygen"),
+        (lambda path: new_key(path, "-t", "ed25519", "-N", "secret"), "without a passphrase"),
     ],
 )
 def test_a_bad_authority_stops_the_start(

@@ -4,10 +4,12 @@ import os
 import shlex
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import Devcluster
 
 DEVCLUSTER = Path(__file__).parent.parent / "devcluster"
 IMAGE = "10.78.0.5:5000/lab/hello-tre:1.0"
@@ -59,14 +61,7 @@ def finished_log(job: str) -> str:
     return on_alpha("alice", "cat", f"{job}.log")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def site() -> Iterator[None]:
-    was_up = run("host", "alpha-login", "true").returncode == 0
-    done = run("up")
-    assert done.returncode == 0, done.stderr
-    yield
-    if not was_up:
-        run("down")
+pytestmark = pytest.mark.usefixtures("devcluster")
 
 
 def test_container_runs_as_the_user_pulled_with_credentials() -> None:
@@ -131,7 +126,7 @@ def test_up_leaves_alone_what_runs() -> None:
 def test_up_heals_a_host_that_died_and_a_service_that_died() -> None:
     run("host", "alpha-login", "pkill", "-x", "slurmctld")
     pid = subprocess.run(
-        ["pgrep", "-o", "-u", "0", "-f", "bin/hostinit desktop01 "],
+        ["pgrep", "-o", "-u", "0", "-f", f"{Devcluster.state}/bin/hostinit desktop01 "],
         capture_output=True,
         text=True,
         check=True,

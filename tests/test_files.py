@@ -34,7 +34,7 @@ from ood.web.files.downloads import PDF, shown_type
 from ood.web.files.listing import PAGE_SIZE, FileRow, Kind, when
 from ood.web.filters import size
 from tests.conftest import SCREENSHOTS, RunningPortal
-from tests.researcher import Researcher, accessible
+from tests.researcher import Researcher, accessible, looks
 from tests.test_web import ID, RECORD, Browser, Page, context, db
 
 SCRIPT = "<script>alert(1)</script>"
@@ -778,11 +778,8 @@ def test_in_a_browser(browser: Chromium, running: RunningPortal, home: Path) -> 
         deep.mkdir(parents=True)
         page.goto(f"{running.url}{address(deep)}")
         expect(page.get_by_text("This directory is empty.")).to_be_visible()
-        for width in (360, 1280):
-            for scheme in ("light", "dark"):
-                page.set_viewport_size({"width": width, "height": 800})
-                page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-                for shot, path in places.items():
-                    page.goto(f"{running.url}{address(path)}?details=1")
-                    accessible(page, f"{shot}-{scheme}-{width}")
+        for look in looks(page):
+            for shot, path in places.items():
+                page.goto(f"{running.url}{address(path)}?details=1")
+                accessible(page, f"{shot}-{look}")
         assert ada.complaints == []

@@ -12,7 +12,7 @@ from playwright.sync_api import Page as Tab
 from playwright.sync_api import expect
 
 from tests.conftest import SCREENSHOTS, RunningPortal
-from tests.researcher import Researcher, accessible
+from tests.researcher import Researcher, accessible, looks
 from tests.test_files import NAMES, SCRIPT, address, home, running
 
 __all__ = ["home", "running"]
@@ -253,11 +253,7 @@ def test_how_it_looks(tab: Tab, running: RunningPortal, home: Path) -> None:
         "changes-mistake": mistaken,
         "changes-edit": conflict,
     }
-    for width in (360, 1280):
-        tab.set_viewport_size({"width": width, "height": 800})
+    for look in looks(tab):
         for shot, opens in pages.items():
-            for scheme in ("light", "dark"):
-                tab.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-                if scheme == "light":
-                    opens()
-                accessible(tab, f"{shot}-{scheme}-{width}")
+            opens()
+            accessible(tab, f"{shot}-{look}")

@@ -168,7 +168,8 @@ def test_cannot_write(container: Container) -> None:
     argv = [word.replace(":/safe_outputs", ":/safe_outputs:ro") for word in container.command()]
     refused = subprocess.run(argv, env=container.env, capture_output=True, text=True)
     assert refused.returncode == 1
-    assert "hello-tre: Cannot write a list of /safe_data to /safe_outputs/safe_data.txt" in refused.stderr
+    expected = "hello-tre: Cannot write a list of /safe_data to /safe_outputs/safe_data.txt"
+    assert expected in refused.stderr
 
 
 def test_build(machine: dict[str, str]) -> None:

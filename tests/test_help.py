@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import os
+import pkgutil
 import re
 import subprocess
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Literal
+from typing import cast
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import Page, expect
 
+import ood.errors
 from app import create_app
 from ood.apps.definition import load_apps
 from ood.config import EMBEDDED, ROOT, FilesSettings, load_settings
-from ood.errors import PortalError
-from ood.schedulers.base import SILENCE, Outcome
-from ood.schedulers.slurm.reasons import FAMILIES, REASONS
-from ood.schedulers.slurm.refusals import REFUSALS, refusal
-from ood.sessions.causes import LOG_CAUSES
-from ood.web.help_topics import CODES, OUTCOMES, SENTENCES, topic_of
+from ood.errors import (
+    FileExists,
+    FileFailed,
+    FileMissing,
+    FileRefused,
+    HostUnreachable,
+    PortalError,
+    SchedulerError,
+)
+from ood.help_topics import NO_REASON, HelpTopic, Reason
+from ood.schedulers.base import Job, JobStatus, Outcome
+from ood.schedulers.slurm.reasons import why_it_waits
+from ood.schedulers.slurm.refusals import refusal
+from ood.sessions.job_report import parse_failure
+from ood.sessions.status import Verdict, judge_completed
 from tests.conftest import RunningPortal
-from tests.researcher import PREFILLED, Researcher, accessible
+from tests.researcher import PREFILLED, Researcher, accessible, looks
 from tests.test_web import Browser, ada, home, settings, stranger  # noqa: F401 - fixtures
 
 STARTED, TROUBLE = "/help", "/help/troubleshooting"
@@ -65,122 +77,194 @@ def test_every_link_leads_somewhere(ada: Browser, path: str) -> None:  # noqa: F
 
 
 def test_every_topic_has_its_part_and_every_part_its_topic(anchors: set[str]) -> None:
-    topics = {topic for topic, _ in SENTENCES} | {*OUTCOMES.values(), *CODES.values()}
-    topics |= {"failed", "held", "undetermined", "service"}  # of cards, without a sentence
-    assert topics <= anchors
-    parts = set(
-        re.findall(
-            r'call part\("([^"]+)"', (ROOT / "templates/help/troubleshooting.html").read_text()
-        )
-    )
-    assert parts == topics
+    page = (ROOT / "templates/help/troubleshooting.html").read_text()
+    assert re.findall(r'call part\("([^"]+)"', page) == list(HelpTopic)
+    assert {*HelpTopic} <= anchors
 
 
-# ---- From what goes wrong to what can be done
+# ---- From a problem to the help about it
 
 
-def sentences_of_tools() -> Iterator[str]:
-    """What ces-pull and ces-run say when they fail, with `x` for what is filled in."""
-    for tool in ("ces-pull", "ces-run", "ces_common.py"):
-        tree = ast.parse((ROOT / "ces/bin" / tool).read_text())
-        names: dict[str, str] = {}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                names[node.targets[0].id] = text_of(node.value, names)
-        for node in ast.walk(tree):
-            match node:
-                case ast.Call(func=ast.Name(id="CesError"), args=[_, said]):
-                    yield text_of(said, names)
-                case ast.Call(func=ast.Name(id="usage"), args=[said]):
-                    yield text_of(said, names)
-                case ast.Assign(targets=[ast.Name(id="ERRORS")], value=ast.Tuple(elts=rows)):
-                    for row in rows:
-                        assert isinstance(row, ast.Tuple)
-                        yield re.sub(r"\{\w+\}", "x", text_of(row.elts[2], names))
+def errors(kind: type[PortalError] = PortalError) -> Iterator[type[PortalError]]:
+    """The tree of errors, from the top down."""
+    yield kind
+    for each in kind.__subclasses__():
+        yield from errors(each)
 
 
-def text_of(node: ast.expr, names: dict[str, str]) -> str:
-    match node:
-        case ast.Constant(value=str(text)):
-            return text
-        case ast.JoinedStr(values=parts):
-            return "".join(
-                text_of(part.value if isinstance(part, ast.FormattedValue) else part, names)
-                for part in parts
-            )
-        case ast.Name(id=name):
-            return names.get(name, "x")
-    return "x"
+def test_every_error_is_in_the_tree_with_a_code_of_its_own() -> None:
+    for module in pkgutil.walk_packages(ood.__path__, "ood."):
+        importlib.import_module(module.name)
+    kinds = list(errors())
+    assert {kind.__module__ for kind in kinds} == {"ood.errors"}
+    assert len({kind.code for kind in kinds}) == len(kinds)
+    drawn = re.findall(r"(?m)^ +[│├└─ ]*([A-Z]\w+) {2,}\w", ood.errors.__doc__ or "")
+    assert drawn == [kind.__name__ for kind in kinds]
 
 
-def sentences_of_apps() -> Iterator[str]:
-    """What the jobs of our own apps leave in `failure`."""
-    for path in (ROOT / "app_defs").rglob("*.sh.j2"):
-        text = path.read_text()
-        yield from re.findall(r'give_up (?:\d+ )?"([^"]+)"', text)
-        yield from re.findall(r'echo "([^"]+)" > failure', text)
+def test_an_error_may_have_another_topic_than_its_class() -> None:
+    assert FileFailed("Could not save x.").topic is None
+    assert FileFailed("Could not save x.", topic=HelpTopic.DISK_FULL).topic is HelpTopic.DISK_FULL
+    assert SchedulerError("x", topic=None).topic is HelpTopic.UNDETERMINED
 
 
-def known_sentences() -> Iterator[str]:
-    yield from (said for _, said in LOG_CAUSES)
-    yield from REASONS.values()
-    yield from (said for _, said in FAMILIES)
-    yield from (refusal(said, "Desktop") for said, _ in REFUSALS)
-    yield refusal("sbatch: error: something new", "Desktop")
-    yield from (said for said in sentences_of_tools() if said not in ("x", ""))
-    yield from (said for said in sentences_of_apps() if not said.startswith("$"))
-    yield SILENCE
-    yield "The machine that ran it (desktop01) failed. Relaunch it."
-    yield "It was ended by signal 11 (SIGSEGV)."
-    yield "A more urgent job took its place. Relaunch it."
-    yield "The scheduler no longer lists this job, and the job left no outcome."
-    yield "The launch was interrupted before the scheduler had the job. Relaunch it."
-    yield "Asks for more memory than any node of this partition has: cancel and ask for less."
-
-
-@pytest.mark.parametrize("said", sorted({*known_sentences()}))
-def test_every_known_cause_leads_somewhere(said: str) -> None:
-    assert topic_of(said), said
+@pytest.mark.parametrize(
+    ("reason", "topic"),
+    [
+        ("Priority", "waiting"),
+        ("Licenses", "waiting"),
+        ("Dependency", "waiting"),
+        ("SomethingNew", "waiting"),
+        ("JobHeldAdmin", "held"),
+        ("launch failed requeued held", "held"),
+        ("JobLaunchFailure", "launch"),
+        ("PartitionInactive", "closed"),
+        ("ReqNodeNotAvail, UnavailableNodes:n01", "closed"),
+        ("InvalidAccount", "not-allowed"),
+        ("PartitionTimeLimit", "too-much"),
+        ("QOSMaxMemoryPerJob", "too-much"),
+        ("QOSMaxCpuPerUserLimit", "your-limits"),
+        ("AssocGrpGRES", "your-limits"),
+        ("AssocGrpCPUMinutesLimit", "your-limits"),
+    ],
+)
+def test_a_reason_of_slurm_has_its_topic(reason: str, topic: str) -> None:
+    job = Job("1", "x", "PENDING", JobStatus.QUEUED, reason=reason)
+    assert why_it_waits(job).topic == topic
 
 
 @pytest.mark.parametrize(
     ("said", "topic"),
     [
-        ("The registry refused the user name or access token. Relaunch it.", "registry-login"),
-        ("The registry 10.0.0.1:5000 refused access to r/i:1 for 'alice'", "registry-login"),
-        (
-            "The registry has no such image or tag. Check the URL, and relaunch it.",
-            "image-not-found",
-        ),
-        ("The registry r.example has no image r.example/i. Check its name", "image-not-found"),
-        ("The registry did not answer. Relaunch it later, or tell your", "registry"),
-        ("The registry r cannot be reached from h. Check the registry's name", "registry"),
-        ("There is no safe data for you on desktop01: neither /home/a/safe_data", "safe-data"),
-        ("It did not find safe data: there is none of your project on the machine", "safe-data"),
-        ("There is no project directory for you on h: /safe_data has none", "safe-data"),
-        ("The disk is full. Remove files that you no longer need", "disk-full"),
-        ("ces-pull is not installed on h. Ask your administrator", "tools"),
-        ("The container ended with exit code 3: see its output above.", "container"),
-        (
-            "The container ended with exit code 137: it was killed, often because it needed more "
-            "memory than the job has.",
-            "out-of-memory",
-        ),
-        ("JupyterLab did not answer within 1200 seconds. The log says how far", "service"),
-        ("Waiting for its turn. 3 jobs are before it in the queue.", "waiting"),
-        ("Waiting for other jobs to finish: 8 cores needed, 2 free.", "waiting"),
-        ("Desktop has no machine with that much memory. Ask for less memory.", "too-much"),
-        ("Desktop has 8 cores. Ask for no more.", "too-much"),
-        ("An administrator holds this job. Ask them why, or cancel it.", "held"),
-        ("This back-end is closed at the moment. Ask your administrator.", "closed"),
-        ("You use as many cores as you may. It starts when a job of yours", "your-limits"),
-        ("The scheduler does not answer right now.", "undetermined"),
-        ("desktop01 cannot be reached.", "host"),
-        ("You cancelled it.", ""),
+        ("Memory specification can not be satisfied", "too-much"),
+        ("Invalid generic resource (gres) specification", "gpu"),
+        ("Invalid account or account/partition combination", "not-allowed"),
+        ("Unable to contact slurm controller", "undetermined"),
+        ("something new", "launch"),
     ],
 )
-def test_the_topic_of_a_sentence(said: str, topic: str) -> None:
-    assert topic_of(said) == topic
+def test_a_refusal_of_slurm_has_its_topic(said: str, topic: str) -> None:
+    assert refusal(f"sbatch: error: {said}", "Desktop").topic == topic
+
+
+@pytest.mark.parametrize(
+    ("log", "topic"),
+    [
+        ("Error: unauthorized: authentication required", "registry-login"),
+        ("manifest unknown", "image-not-found"),
+        ("dial tcp 10.0.0.1:443: connect: no route to host", "registry"),
+        ("ls: /safe_data/x: No such file or directory", "safe-data"),
+        ("OSError: [Errno 28] No space left on device", "disk-full"),
+        ("Segmentation fault", "failed"),
+    ],
+)
+def test_a_failed_job_has_the_topic_of_its_log(log: str, topic: str) -> None:
+    assert judge_completed(1, NO_REASON, log, cancelled_here=False).topic == topic
+
+
+def topics_of_tools() -> Iterator[str]:
+    """The help topics in ces/bin and in the templates of our apps."""
+    for tool in ("ces-pull", "ces-run", "ces_common.py"):
+        for node in ast.walk(ast.parse((ROOT / "ces/bin" / tool).read_text())):
+            match node:
+                case ast.Call(func=ast.Name(id="CesError"), args=[_, _, ast.Constant(topic)]):
+                    yield str(topic)
+                case ast.Call(func=ast.Name(id="usage"), args=[_, ast.Constant(topic)]):
+                    yield str(topic)
+                case ast.Assign(targets=[ast.Name(id="ERRORS")], value=ast.Tuple(elts=rows)):
+                    for row in rows:
+                        yield ast.literal_eval(cast(ast.Tuple, row).elts[3])
+    for path in (ROOT / "app_defs").rglob("*.sh.j2"):
+        yield from re.findall(r'give_up \d+ (\S+) "', path.read_text())
+        yield from re.findall(r'"\$1" (\S+) > failure', path.read_text())
+
+
+def test_the_tools_and_the_apps_name_topics_that_are_there() -> None:
+    topics = list(topics_of_tools())
+    assert len(topics) > 25
+    assert {*topics} <= {*HelpTopic}
+
+
+def test_a_tool_says_why_it_failed_in_a_file(tmp_path: Path) -> None:
+    env = {"PATH": os.environ["PATH"], "HOME": "/", "CES_FAILURE": str(tmp_path / "failure")}
+    tool = ROOT / "ces/bin/ces-pull"
+    done = subprocess.run(
+        [tool, "podman", "", "", "Not an image"], env=env, check=False, capture_output=True
+    )
+    assert done.returncode == 64
+    sentence, topic = (tmp_path / "failure").read_text().splitlines()
+    assert done.stderr.decode() == f"ces-pull: {sentence}\n"
+    assert topic == "image-not-found"
+
+
+@pytest.mark.parametrize(
+    ("written", "reason"),
+    [
+        (b"The disk is full.\ndisk-full\n", Reason("The disk is full.", HelpTopic.DISK_FULL)),
+        (b"The disk is full.\nnonsense\n", Reason("The disk is full.")),
+        (b"The disk is full.\n\xff\n", Reason("The disk is full.")),
+        (b"The disk is full.", Reason("The disk is full.")),
+        (b"", NO_REASON),
+    ],
+)
+def test_a_job_names_its_topic_on_the_second_line(written: bytes, reason: Reason) -> None:
+    assert parse_failure(written) == reason
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome", "topic"),
+    [
+        ("queued", None, None),
+        ("running", None, None),
+        ("held", None, "held"),
+        ("undetermined", None, "undetermined"),
+        ("completed", "succeeded", None),
+        ("completed", "cancelled", None),
+        ("completed", "failed", "failed"),
+        ("completed", "timed-out", "time-limit"),
+        ("completed", "out-of-memory", "out-of-memory"),
+        ("completed", "unknown", "unknown"),
+    ],
+)
+def test_what_has_no_reason_has_the_topic_of_its_status(
+    status: str, outcome: str | None, topic: str | None
+) -> None:
+    verdict = Verdict(JobStatus(status), Outcome(outcome) if outcome else None)
+    assert verdict.topic == topic
+
+
+@pytest.mark.parametrize(
+    ("error", "topic"),
+    [
+        # The words of these sentences are those of other topics.
+        (FileMissing("File not found: /home/ada/waiting-room.txt."), None),
+        (FileMissing("File not found: /home/ada/the registry has no image."), None),
+        (FileExists("“held” already exists."), None),
+        (FileRefused("You have no permission for /home/ada/a job that failed."), "files"),
+        (HostUnreachable("gpu cannot be reached: No GPU."), "host"),
+        (
+            FileFailed("Is the disk full, or a quota used up?", topic=HelpTopic.DISK_FULL),
+            "disk-full",
+        ),
+    ],
+    ids=str,
+)
+def test_no_word_of_a_sentence_chooses_its_topic(
+    ada: Browser,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    error: PortalError,
+    topic: str | None,
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("ood.web.help.portal", fails)
+    answer = ada.opens(STARTED)
+    assert answer.status_code == error.http_status
+    found = Links(answer.text).addresses
+    assert [each for each in found if each.startswith(f"{TROUBLE}#")] == (
+        [f"{TROUBLE}#{topic}"] if topic else []
+    )
 
 
 def test_every_field_that_is_shown_has_help() -> None:
@@ -189,24 +273,6 @@ def test_every_field_that_is_shown_has_help() -> None:
     assert [
         f"{app.name}: {f.name}" for app in apps.values() for f in app.fields if not f.help
     ] == []
-
-
-def test_errors_have_a_topic_or_say_it_all() -> None:
-    def below(kind: type[PortalError]) -> Iterator[type[PortalError]]:
-        yield kind
-        for each in kind.__subclasses__():
-            yield from below(each)
-
-    said_by_itself = {
-        "error", "not-found", "invalid-form", "launch-failed", "command-failed", "file",
-        "file-missing", "file-exists", "busy", "upload-elsewhere",
-    }  # fmt: skip
-    codes = {kind.code for kind in below(PortalError) if kind.__module__ == "ood.errors"}
-    assert codes - {*CODES} <= said_by_itself
-
-
-def test_outcomes_that_say_nothing_more_have_a_topic() -> None:
-    assert {*Outcome} - {*OUTCOMES} == {Outcome.SUCCEEDED, Outcome.FAILED, Outcome.CANCELLED}
 
 
 def test_a_card_leads_to_its_part(ada: Browser, anchors: set[str]) -> None:  # noqa: F811
@@ -232,8 +298,6 @@ def test_help_is_there_when_the_home_cannot_be_reached(
     ada: Browser,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from ood.errors import HostUnreachable
-
     def unreachable(*_: object) -> None:
         raise HostUnreachable("The portal host cannot be reached.")
 
@@ -292,21 +356,14 @@ def test_getting_started_is_about_this_sites_own_apps_and_back_ends(
 # ---- As a browser shows them
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_pages_are_accessible_at_all_widths(
-    browser: Chromium, embedded: RunningPortal, theme: Literal["light", "dark"]
-) -> None:
-    context = browser.new_context(color_scheme=theme, viewport={"width": 1280, "height": 800})
-    page: Page = context.new_page()
+def test_the_pages_are_accessible_at_all_widths(page: Page, embedded: RunningPortal) -> None:
     researcher = Researcher(page, embedded)
     researcher.signs_in()
     for path, name in ((STARTED, "getting-started"), (TROUBLE, "troubleshooting")):
-        for width in (360, 1280, 1920):
-            page.set_viewport_size({"width": width, "height": 800})
+        for look in looks(page):
             page.goto(f"{embedded.url}{path}")
-            accessible(page, f"{name}-{theme}-{width}")
+            accessible(page, f"{name}-{look}")
     assert researcher.complaints == []
-    context.close()
 
 
 # ---- Somebody new, with nothing but this page

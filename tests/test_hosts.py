@@ -25,8 +25,10 @@ from pathlib import Path
 
 import paramiko
 import pytest
+from fabric import Connection
 from pydantic import SecretStr
 
+from ood.auth.credentials import Credential
 from ood.errors import (
     CommandFailed,
     CommandTimedOut,
@@ -40,11 +42,13 @@ from ood.errors import (
 )
 from ood.hosts.base import MAX_INPUT, Command, FileEntry, Host, Terminal
 from ood.hosts.channels import quiet
+from ood.hosts.connection import LASTING_CHANNELS
 from ood.hosts.local import LocalHost
 from ood.hosts.pool import HostPool
 from ood.hosts.readdir import parsed
-from ood.hosts.ssh import LASTING_CHANNELS, SSHHost
-from tests.conftest import ROOT, Devcluster, wait_until
+from ood.hosts.ssh import SSHHost
+from ood.hosts.ssh_connect import Target, open_connection
+from tests.conftest import ROOT, SLOW, Devcluster, wait_until
 from tests.helpers import NASTY
 from tests.sshd import PORTAL_HOST, PrivateSshd
 
@@ -86,7 +90,7 @@ def ssh(devcluster: Devcluster, user: str, address: str = PORTAL_HOST) -> SSHHos
     return SSHHost(address, user, lambda: password, devcluster.state / "known_hosts")
 
 
-@pytest.fixture(scope="module", params=["this machine", "over SSH"])
+@pytest.fixture(scope="module", params=["this machine", pytest.param("over SSH", marks=SLOW)])
 def one_host(request: pytest.FixtureRequest) -> Iterator[tuple[Host, Callable[..., str]]]:
     if request.param == "this machine":
         yield LocalHost(), as_root_here
@@ -229,7 +233,7 @@ def test_too_much_output_is_a_failure(machine: Machine, monkeypatch: pytest.Monk
         monkeypatch.setattr(f"ood.hosts.{module}.MAX_OUTPUT", 1 << 20)
     mark = new_mark()
     for where in ("", ">&2"):
-        with pytest.raises(CommandFailed, match="far more than it should"):
+        with pytest.raises(CommandFailed, match="too much output"):
             machine.host.run(["sh", "-c", f"yes {mark} {where}"])
     wait_until(lambda: not machine.runs(mark), 3, "it still runs")
     assert machine.host.run(["echo", "fine"]).text == "fine\n"
@@ -371,7 +375,7 @@ def test_the_kernel_says_no(machine: Machine) -> None:
             lambda: files.resolve(f"{closed}/x/y"),
         ]
         for attempt in attempts:
-            with pytest.raises(FileRefused, match="no permission"):
+            with pytest.raises(FileRefused, match="do not have permission"):
                 attempt()
 
 
@@ -573,7 +577,7 @@ def test_a_commands_input_and_output_are_streams(machine: Machine) -> None:
         command.end_input()
         assert reading.result(30) == 20 << 20
         assert command.wait() == 0
-        assert command.said == ""
+        assert command.stderr == ""
 
 
 def test_a_started_command_is_told_where_and_what(machine: Machine) -> None:
@@ -583,7 +587,7 @@ def test_a_started_command_is_told_where_and_what(machine: Machine) -> None:
         said = output_of(command)
         assert said == os.fsencode(f"it's{AWKWARD[0]}{machine.directory}\n")
         assert command.wait() == 3
-        assert command.said == f"no {AWKWARD[1]}\n"
+        assert command.stderr == f"no {AWKWARD[1]}\n"
 
 
 def test_much_on_standard_error_holds_nobody_up(machine: Machine) -> None:
@@ -591,16 +595,16 @@ def test_much_on_standard_error_holds_nobody_up(machine: Machine) -> None:
     with machine.host.start(["sh", "-c", script]) as command:
         assert len(output_of(command)) == 5_000_000
         assert command.wait() == 0
-        assert 0 < len(command.said) < 1_000_000
+        assert 0 < len(command.stderr) < 1_000_000
 
 
 def test_a_command_that_ends_early_says_so_to_who_writes(machine: Machine) -> None:
     with machine.host.start(["sh", "-c", "echo enough >&2; exit 4"]) as command:
-        with pytest.raises(CommandFailed, match="too early"):
+        with pytest.raises(CommandFailed, match="before it had read everything"):
             write_many(command)
         assert output_of(command) == b""
         assert command.wait() == 4
-        assert command.said == "enough\n"
+        assert command.stderr == "enough\n"
 
 
 @pytest.mark.parametrize("script", ["yes {}", "sleep 0; exec cat - {}"])
@@ -637,11 +641,11 @@ def test_what_is_open_on_a_lost_connection_can_be_closed(
 
     command = alice.start(["cat"])
     terminal = alice.terminal("")
-    with alice.connected() as transport:
+    with alice._connection.connected() as transport:
         beside = terminal._channel.get_transport()
         for each in (transport, beside):
             monkeypatch.setattr(each.packetizer, "write_all", gone)
-    with pytest.raises(HostUnreachable, match="was lost"):
+    with pytest.raises(HostUnreachable, match="dropped"):
         command.write(b"x")
     assert alice.run(["echo", "again"]).text == "again\n", "by a new connection"
     command.close()
@@ -653,9 +657,9 @@ def test_a_command_whose_connection_drops(alice: SSHHost, devcluster: Devcluster
     with alice.start(["cat"]) as command:
         (connection,) = connections(LOGIN_HOST)
         kill(devcluster, sshd_of(devcluster, connection))
-        with pytest.raises(HostUnreachable, match="was lost"):
+        with pytest.raises(HostUnreachable, match="dropped"):
             output_of(command)
-        with pytest.raises(HostUnreachable, match="was lost"):
+        with pytest.raises(HostUnreachable, match="dropped"):
             write_many(command)
 
 
@@ -731,7 +735,7 @@ def test_a_terminal_starts_at_home_when_it_must(
         terminal.write(b'echo "<$PWD>"\n')
         shown = read_until(terminal, "</.*>")
         assert f"<{machine.host.home}>" in shown
-        assert ("There is no such directory here" in shown) == word
+        assert ("Directory not found" in shown) == word
 
 
 @pytest.mark.parametrize("first", ["", "trap '' HUP; "])
@@ -918,7 +922,9 @@ def test_a_changed_or_unknown_host_key_is_refused(
     sshd = start_sshd()
     other_key = (devcluster.state / "known_hosts").read_text().split("\n")[0].partition(" ")[2]
     cases = {
-        "another host key .* administrator": sshd.known_hosts(tmp_path / "changed", other_key),
+        "host key .* has changed.* administrator": sshd.known_hosts(
+            tmp_path / "changed", other_key
+        ),
         "does not know the host key .* administrator": devcluster.state / "known_hosts",
     }
     for sentence, known_hosts in cases.items():
@@ -941,6 +947,68 @@ def test_small_packets_are_not_held_back(alice: SSHHost) -> None:
     alice.connect()
     (connection,) = connections(LOGIN_HOST)
     assert socket_of(connection).getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.fixture
+def silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SSHHost]:
+    """A host that accepts TCP connections and then says nothing."""
+    monkeypatch.setattr("ood.hosts.ssh_connect.CONNECT_TIMEOUT", 3)
+    (tmp_path / "known_hosts").touch()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        yield SSHHost(address, "alice", lambda: SecretStr("x"), tmp_path / "known_hosts")
+
+
+def test_nothing_waits_for_a_connection_that_does_not_open(silent: SSHHost) -> None:
+    with ThreadPoolExecutor() as threads:
+        opening = threads.submit(silent.run, ["true"])
+        waiting = threads.submit(silent.files.list, "/")
+        time.sleep(1.2)  # the files waited for the same connection by now
+        started = time.monotonic()
+        silent.close_if_idle(0)
+        silent.close()
+        with pytest.raises(HostUnreachable, match="was closed"):
+            waiting.result(timeout=1)
+        assert time.monotonic() - started < 1
+        with pytest.raises(HostUnreachable, match="cannot be reached"):
+            opening.result(timeout=10)
+
+
+def test_waiting_for_another_threads_connection_has_a_limit(
+    silent: SSHHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ood.hosts.connection.OPENING_TIMEOUT", 0.5)
+    with ThreadPoolExecutor() as threads:
+        opening = threads.submit(silent.connect)
+        time.sleep(0.2)
+        with pytest.raises(HostUnreachable, match="did not answer in time"):
+            silent.connect()
+        assert not opening.done()
+        assert opening.exception() is not None
+
+
+def test_a_connection_that_opens_after_it_was_closed_is_closed_at_once(
+    alice: SSHHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, may_return = threading.Event(), threading.Event()
+
+    def slow(target: Target, credential: Credential) -> Connection:
+        connection = open_connection(target, credential)
+        opened.set()
+        may_return.wait(10)
+        return connection
+
+    monkeypatch.setattr("ood.hosts.connection.open_connection", slow)
+    with ThreadPoolExecutor() as threads:
+        running = threads.submit(alice.run, ["true"])
+        assert opened.wait(10)
+        assert len(connections(LOGIN_HOST)) == 1
+        alice.close()
+        may_return.set()
+        with pytest.raises(HostUnreachable, match="was closed"):
+            running.result(10)
+    assert connections(LOGIN_HOST) == set()
+    assert alice.run(["echo", "again"]).text == "again\n"
 
 
 # ---- SSH: one connection for all threads
@@ -975,7 +1043,7 @@ def test_terminals_have_connections_of_their_own(alice: SSHHost) -> None:
 
 
 def test_downloads_leave_room_for_commands(alice: SSHHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ood.hosts.ssh.PATIENCE", 0.5)
+    monkeypatch.setattr("ood.hosts.connection.SLOT_TIMEOUT", 0.5)
     with contextlib.ExitStack() as undo:
         for _ in range(LASTING_CHANNELS):
             undo.enter_context(alice.files.open("/etc/passwd", "rb"))
@@ -1021,6 +1089,22 @@ def test_many_threads_share_the_files(alice: SSHHost) -> None:
     assert in_parallel(work, 12) == [b"5"] * 12
     assert len(connections(LOGIN_HOST)) == 1
     alice.run(["rm", "-rf", top])
+
+
+def test_a_file_operation_that_hangs_delays_no_other(alice: SSHHost) -> None:
+    pipe = alice.run(["mktemp", "-u"]).text.strip()
+    alice.run(["mkfifo", pipe])
+    with ThreadPoolExecutor() as threads:
+        reading = threads.submit(alice.files.read, pipe, 10)
+        time.sleep(1)
+        started = time.monotonic()
+        assert in_parallel(lambda _: alice.files.stat("/").is_directory, 4) == [True] * 4
+        assert time.monotonic() - started < 5
+        assert not reading.done()
+        alice.run(["sh", "-c", 'echo read >"$0"; rm "$0"', pipe])
+        with pytest.raises(FileFailed):  # SFTP cannot read pipes
+            reading.result(5)
+    assert len(connections(LOGIN_HOST)) == 1
 
 
 def test_more_than_a_gibibyte_streams_in_while_commands_run(alice: SSHHost) -> None:
@@ -1096,7 +1180,7 @@ def test_verbs_in_flight_say_so_and_the_next_ones_work(
         wait_until(lambda: devcluster.host("alpha-login", *processes, check=False) == "3\n", 5)
         kill(devcluster, sshd_of(devcluster, connection))
         for one in running:
-            with pytest.raises(HostUnreachable, match="was lost"):
+            with pytest.raises(HostUnreachable, match="dropped"):
                 one.result(timeout=5)
     terminal.write(b"echo is $((1+1))\n")
     read_until(terminal, "is 2")
@@ -1132,7 +1216,7 @@ def test_a_file_in_flight_when_the_connection_drops(alice: SSHHost, devcluster: 
                     kill(devcluster, sshd_of(devcluster, connection))
                 if wait([writing], timeout=2).done:
                     break
-            with pytest.raises(HostUnreachable, match="was lost"):
+            with pytest.raises(HostUnreachable, match="dropped"):
                 writing.result(timeout=5)
         finally:
             enough.set()
@@ -1143,7 +1227,7 @@ def test_a_file_in_flight_when_the_connection_drops(alice: SSHHost, devcluster: 
 def test_a_network_that_goes_silent(
     alice: SSHHost, devcluster: Devcluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ood.hosts.ssh_connect.SILENCE", 2)
+    monkeypatch.setattr("ood.hosts.ssh_connect.DEAD_AFTER", 2)
     alice.files.list("/")
     (connection,) = connections(LOGIN_HOST)
     left = sshd_of(devcluster, connection)
@@ -1235,7 +1319,7 @@ def test_signing_out_closes_everything(pool: HostPool) -> None:
 def test_idle_connections_are_closed_and_open_again(
     devcluster: Devcluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ood.hosts.pool.LOOK_EVERY", 0.1)
+    monkeypatch.setattr("ood.hosts.pool.CHECK_EVERY", 0.1)
     monkeypatch.setattr("ood.hosts.pool.IDLE_SECONDS", 0.5)
     pool = HostPool(LOGIN_HOST, devcluster.state / "known_hosts")
     pool.sign_in("alice", SecretStr("alice-pw"))
@@ -1250,6 +1334,24 @@ def test_idle_connections_are_closed_and_open_again(
     wait_until(lambda: not connections(LOGIN_HOST), 5, "the idle connection stays open")
     assert host.files.list("/")
     pool.forget("alice")
+
+
+def test_one_bad_host_does_not_keep_the_others_open(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ood.hosts.pool.CHECK_EVERY", 0.05)
+    pool = HostPool("localhost", tmp_path / "known_hosts")
+    checked = threading.Semaphore(0)
+
+    def fails(_: float) -> None:
+        raise RuntimeError("a mistake in the portal")
+
+    monkeypatch.setattr(pool.host("alice", "bad"), "close_if_idle", fails)
+    monkeypatch.setattr(pool.host("alice", "good"), "close_if_idle", lambda _: checked.release())
+    for _ in range(3):
+        assert checked.acquire(timeout=5)
+    assert "idle connection to bad" in caplog.text
+    assert "a mistake in the portal" in caplog.text
 
 
 def test_a_failed_sign_in_leaves_the_good_one_and_no_trace(

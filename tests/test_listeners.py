@@ -155,7 +155,12 @@ def test_a_port_that_somebody_else_took_gets_nothing(echo: Echo, end: str) -> No
     assert {answer.body for answer in answers if answer.status == 200} <= {b"hers"} | {
         answer.body for answer in answers if b'"method"' in answer.body
     }
-    why = ("could not check that Echo on desktop01", "program listens at", "Nothing answers at")
+    why = (
+        "could not check that Echo on desktop01",
+        "program is listening on",
+        "Nothing is listening on",
+        "Nothing answers at",
+    )
     assert any(one in answer.body.decode() for answer in answers for one in why)
     assert upgrades[-1] != 101
 
@@ -169,11 +174,18 @@ class Node:
 
     def __init__(self, *prefix: str) -> None:
         self.prefix = prefix
+        self.argv = ARGV
         self.started = 0
+        self.processes: list[subprocess.Popen[bytes]] = []
 
     def start(self, _: Service) -> Command:
         self.started += 1
-        return LocalHost().start([*self.prefix, *ARGV])
+        command = LocalHost().start([*self.prefix, *self.argv])
+        self.processes.append(command._process)
+        return command
+
+    def has_ended(self) -> bool:
+        return all(process.poll() is not None for process in self.processes)
 
 
 @pytest.fixture
@@ -205,11 +217,11 @@ def test_whose_port_it_is(listening: int) -> None:
     listeners = Listeners(node.start)
     for _ in range(3):
         connects(listeners, _service(listening))
-    with pytest.raises(HostUnreachable, match="Nothing answers at port"):
+    with pytest.raises(HostUnreachable, match="Nothing is listening on port"):
         connects(listeners, _service(1))
     assert node.started == 1
     as_nobody = Listeners(Node("setpriv", "--reuid=65534", "--clear-groups").start)
-    with pytest.raises(ServiceRefused, match="Another user's program listens"):
+    with pytest.raises(ServiceRefused, match="Another user's program is listening"):
         connects(as_nobody, _service(listening))
     listeners.forget(OWNER)
     as_nobody.forget(OWNER)
@@ -232,11 +244,11 @@ def test_who_listened_before_is_not_taken_for_who_listens_after() -> None:
         others.append(Opened())
         return cast(Stream, others[-1])
 
-    with pytest.raises(HostUnreachable, match="Nothing answers"):
+    with pytest.raises(HostUnreachable, match="Nothing is listening"):
         listeners.connect(service, dial)
     assert others == []  # nobody was even connected to
     began.append(socket.create_server(("127.0.0.1", service.port)))
-    with pytest.raises(HostUnreachable, match="was starting"):
+    with pytest.raises(HostUnreachable, match="still starting"):
         listeners.connect(service, dial)
     assert [one.closed for one in others] == [True, True]
     connects(listeners, service)
@@ -285,8 +297,8 @@ def test_one_command_serves_all_and_is_started_again(listening: int) -> None:
     listeners = Listeners(node.start)
     all_at_once(lambda: connects(listeners, _service(listening)), 20)
     assert node.started == 1
-    subprocess.run(["pkill", "-f", "read -r mark port"], check=True)
-    wait_until(lambda: subprocess.run(["pgrep", "-f", "read -r mark port"]).returncode != 0)
+    os.killpg(node.processes[0].pid, signal.SIGKILL)
+    wait_until(node.has_ended)
     connects(listeners, _service(listening))
     assert node.started == 2
     listeners.forget(OWNER)
@@ -311,12 +323,12 @@ def test_commands_are_few_and_kept_while_their_services_are_in_use(
     assert begun(services[3], services[4], services[0]) == 0
     listeners.close_unused([])  # they have just been asked
     assert begun(services[0]) == 0
-    monkeypatch.setattr(listeners_module, "UNASKED", 0.0)
+    monkeypatch.setattr(listeners_module, "UNUSED_SECONDS", 0.0)
     listeners.close_unused(services[:1])
     assert begun(services[0]) == 0
     assert begun(services[3]) == 1
     listeners.forget(OWNER)
-    assert subprocess.run(["pgrep", "-f", "read -r mark port"]).returncode != 0
+    assert node.has_ended()
 
 
 def test_a_command_that_fails_is_not_tried_by_everybody(listening: int) -> None:
@@ -347,4 +359,64 @@ def test_signing_out_ends_a_command_that_is_only_starting(listening: int) -> Non
     listeners = Listeners(start)
     with pytest.raises(HostUnreachable):
         connects(listeners, _service(listening))
-    assert subprocess.run(["pgrep", "-f", "read -r mark port"]).returncode != 0
+    wait_until(lambda: node.started == 1 and node.has_ended())
+
+
+def test_signing_out_ends_questions_that_wait(listening: int) -> None:
+    node = Node("/bin/sh", "-c", "exec sleep 60")
+    listeners = Listeners(node.start)
+    refused: list[str] = []
+
+    def asks() -> None:
+        with pytest.raises(HostUnreachable) as error:
+            connects(listeners, _service(listening))
+        refused.append(error.value.detail)
+
+    threads = [threading.Thread(target=asks) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: node.started == 1)
+    before = time.monotonic()
+    listeners.forget(OWNER)
+    for thread in threads:
+        thread.join()
+    assert time.monotonic() - before < 2
+    assert len(refused) == 3
+    assert all("signed out" in why for why in refused)
+    wait_until(node.has_ended)
+
+
+def test_a_command_that_says_nothing_is_ended(
+    listening: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listeners_module, "FIRST_ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(listeners_module, "ANSWER_SECONDS", 0.5)
+    silent = Node("/bin/sh", "-c", "exec sleep 60")
+    listeners = Listeners(silent.start)
+    for _ in range(2):
+        with pytest.raises(HostUnreachable, match="could not check"):
+            connects(listeners, _service(listening))
+        wait_until(silent.has_ended)
+    assert silent.started == 1  # the second time, it was too early to try again
+    monkeypatch.setattr(listeners_module, "FAILED_SECONDS", 0.0)
+    silent.prefix = ()
+    connects(listeners, _service(listening))
+    os.killpg(silent.processes[-1].pid, signal.SIGSTOP)
+    connects(listeners, _service(listening))  # the last one answered, so the next starts at once
+    assert silent.started == 3
+    assert silent.processes[1].poll() is not None
+    listeners.forget(OWNER)
+
+
+def test_questions_do_not_queue(listening: int) -> None:
+    """However many ask at the same time, they wait for a question or two."""
+    node = Node()
+    slow = ARGV[2].replace("  awk ", "  sleep 0.2; awk ")
+    node.argv = ("/bin/sh", "-c", slow)
+    listeners = Listeners(node.start)
+    connects(listeners, _service(listening))
+    before = time.monotonic()
+    all_at_once(lambda: connects(listeners, _service(listening)), 100)
+    assert time.monotonic() - before < 3  # one after the other, they would take 20 seconds
+    assert node.started == 1
+    listeners.forget(OWNER)

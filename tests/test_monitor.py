@@ -8,6 +8,7 @@ import pytest
 
 from ood.background import BackgroundQuestions
 from ood.errors import HostUnreachable, SchedulerError
+from ood.help_topics import NO_REASON
 from ood.schedulers.base import Job, JobStatus, Node, Outcome, Partition
 from ood.schedulers.limits import Limits, limits_of
 from ood.schedulers.monitor import JobMonitor, Snapshot, combined, survey
@@ -145,6 +146,6 @@ def test_a_scheduler_that_cannot_be_reached_at_all_is_a_problem() -> None:
 def test_why_a_job_waits_is_asked_for_one_that_does() -> None:
     scheduler = ScriptedScheduler()
     monitor = JobMonitor("ada", cluster(), lambda _: scheduler, BackgroundQuestions())
-    assert monitor.why(job(reason="x")) == ""
-    assert monitor.why(job(status=JobStatus.QUEUED, reason="x")) == "Because of x."
-    assert monitor.why(job(status=JobStatus.HELD, reason="y")) == "Because of y."
+    assert monitor.why(job(reason="x")) == NO_REASON
+    assert monitor.why(job(status=JobStatus.QUEUED, reason="x")).text == "Because of x."
+    assert monitor.why(job(status=JobStatus.HELD, reason="y")).text == "Because of y."

@@ -28,7 +28,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from ood.sessions.service import parse_connection
-from tests.conftest import ROOT, Devcluster, RunningPortal, wait_until
+from tests.conftest import ROOT, SLOW, Devcluster, RunningPortal, wait_until
 from tests.echo import MIB, OWNER, Answer, Echo, Stack, asked, sent
 from tests.researcher import Researcher
 from tests.webuser import ENTRY, WebUser
@@ -51,7 +51,7 @@ TARGETS = (
 )
 
 
-@pytest.fixture(scope="module", params=["here", "devcluster"])
+@pytest.fixture(scope="module", params=["here", pytest.param("devcluster", marks=SLOW)])
 def stack(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stack]:
@@ -116,7 +116,9 @@ def second(running: list[Echo]) -> Echo:
     return running[1]
 
 
-only_devcluster = pytest.mark.parametrize("stack", ["devcluster"], indirect=True)
+only_devcluster = pytest.mark.parametrize(
+    "stack", [pytest.param("devcluster", marks=SLOW)], indirect=True
+)
 
 
 # ---- What is passed on
@@ -460,7 +462,7 @@ def test_nobody_else(stack: Stack, running: list[Echo]) -> None:
         assert (head.status, head.getheader("Location")) == (404, None), text
 
 
-def test_a_code_works_once_and_for_one_session(echo: Echo, second: Echo) -> None:
+def test_a_ticket_works_once_and_for_one_session(echo: Echo, second: Echo) -> None:
     arrival = echo.user.comes_to(echo.prefix + "a%2Fb//?x=%20")
     here = {"Host": f"127.0.0.1:{echo.portal.port}", "Cookie": arrival.nonce}
     answer = asked(echo.portal, "GET", arrival.path, here)
@@ -486,7 +488,7 @@ def test_a_code_works_once_and_for_one_session(echo: Echo, second: Echo) -> None
         assert (answer.status, answer.all("Set-Cookie")) == (404, [])
 
 
-def test_a_code_is_for_one_browser(echo: Echo) -> None:
+def test_a_ticket_is_for_one_browser(echo: Echo) -> None:
     """Without its nonce, or with another one, it is used up."""
     others = echo.user.comes_to(echo.prefix).nonce
     for nonce in (
@@ -785,7 +787,7 @@ def test_frozen_service_is_said_and_slows_nobody(echo: Echo, second: Echo) -> No
                 page_said = page_said or page.done() * time.monotonic()
             assert page.result().status == 503
             assert page.result().one("Refresh") == "3"
-            assert "does not answer" in page.result().text
+            assert "did not answer" in page.result().text
             assert not any(script.done() for script in scripts)
             again = time.monotonic()  # from now on, it is known
             assert echo.asks().status == 503

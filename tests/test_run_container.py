@@ -14,7 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from tests.conftest import SCREENSHOTS, Devcluster, RunningPortal, wait_until
-from tests.researcher import HELLO, Researcher, accessible
+from tests.researcher import HELLO, LOOKS, Researcher, Scheme, accessible
 
 TOKEN = "reg-alice"
 NASTY = (
@@ -332,7 +332,7 @@ def test_what_slurm_refuses_is_said_in_the_form(
             alice.fills_in(cluster="desktop", memory="99", registry_token="typed-secret")
             alice.presses_launch()
             notice = alice.page.get_by_role("alert").filter(has_text="memory")
-            expect(notice).to_contain_text("Desktop has no machine with")
+            expect(notice).to_contain_text("Desktop has no node with")
             expect(alice.page.get_by_label("Memory in GiB")).to_have_value("99")
             assert "never kept" in alice.mistake_at("registry_token")
             assert "typed-secret" not in alice.page.content()
@@ -459,15 +459,13 @@ def test_two_users_do_not_see_each_other(alice: Researcher, browser: Browser) ->
     alice.watches(card, "completed")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize(("scheme", "width"), LOOKS)
 def test_pages_are_accessible(
-    browser: Browser, embedded: RunningPortal, scheme: str, width: int
+    browser: Browser, embedded: RunningPortal, scheme: Scheme, width: int
 ) -> None:
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     with browser.new_context(
-        viewport={"width": width, "height": 800},
-        color_scheme="dark" if scheme == "dark" else "light",
+        viewport={"width": width, "height": 800}, color_scheme=scheme
     ) as context:
         page = context.new_page()
         ada = Researcher(page, embedded)

@@ -17,7 +17,7 @@ import yaml
 
 from ood.apps.definition import AppDefinition
 from ood.config import ROOT
-from tests.conftest import RunningPortal, wait_until
+from tests.conftest import SLOW, RunningPortal, wait_until
 from tests.echo import HereUser, asked
 from tests.shells import Line
 from tests.test_apps import container_app, job_files  # noqa: F401 - a fixture
@@ -118,7 +118,7 @@ def watches() -> Iterator[dict[str, Watch]]:
         watch.ends()
 
 
-@pytest.fixture(params=[HERE, "devcluster"])
+@pytest.fixture(params=[pytest.param(each, marks=SLOW) for each in (HERE, "devcluster")])
 def stack(request: pytest.FixtureRequest, watches: dict[str, Watch]) -> Stack:
     if request.param == HERE:
         embedded: RunningPortal = request.getfixturevalue("embedded")
@@ -327,5 +327,5 @@ def test_ces_pull_of_a_site(
         assert done.returncode == 0, done.stderr
     else:
         assert done.returncode == 75
-        assert "it was not given your token" in (node.directory / "failure").read_text()
+        assert "it did not get your token" in (node.directory / "failure").read_text()
     assert NASTY_TOKEN not in done.stdout + done.stderr

@@ -36,6 +36,7 @@ from ood.errors import (
     PortalError,
     SchedulerError,
 )
+from ood.help_topics import NO_REASON, Reason
 from ood.hosts.base import Host
 from ood.hosts.local import LocalHost
 from ood.hosts.local_files import LocalFiles
@@ -376,7 +377,7 @@ NOTHING = Evidence(
     job=None,
     silence="",
     exit_code=None,
-    failure="",
+    failure=NO_REASON,
     log_tail="",
     connected=False,
     submitted=True,
@@ -448,14 +449,14 @@ def test_a_verdict_needs_its_evidence(
     [
         ({"job": job(status=JobStatus.QUEUED, reason="Resources")}, "Resources"),
         ({"silence": "No answer."}, "No answer."),
-        ({}, "The scheduler no longer lists this job, and the job left no outcome."),
-        ({"exit_code": 1, "failure": "Because."}, "Because."),
-        ({"exit_code": 0, "failure": "Because."}, ""),
+        ({}, "The scheduler no longer lists this job, and the job did not record its outcome."),
+        ({"exit_code": 1, "failure": Reason("Because.")}, "Because."),
+        ({"exit_code": 0, "failure": Reason("Because.")}, ""),
         ({"job": ended(Outcome.FAILED, reason="NodeFail")}, "NodeFail"),
         (
             {
                 "job": ended(Outcome.FAILED, reason="NonZeroExitCode"),
-                "failure": "Because.",
+                "failure": Reason("Because."),
             },
             "Because.",
         ),
@@ -464,7 +465,7 @@ def test_a_verdict_needs_its_evidence(
     ids=str,
 )
 def test_a_verdict_gives_its_reason(evidence: dict[str, Any], reason: str) -> None:
-    assert judge(replace(NOTHING, **evidence)).reason == reason
+    assert judge(replace(NOTHING, **evidence)).reason.text == reason
 
 
 def test_only_a_final_word_is_ever_completed() -> None:
@@ -667,7 +668,7 @@ def test_a_context_directory_tells_of_its_job(looker: Looker) -> None:
         log.write("three\n")
     found = looker.looks()
     assert (found.connected, found.exit_code, found.started_job) == (True, 3, "12")
-    assert (found.failure, found.outputs) == ("It broke.", "outputs-12")
+    assert (found.failure, found.outputs) == (Reason("It broke."), "outputs-12")
     assert found.log_tail == "one\ntwo\nthree"
 
 
@@ -688,7 +689,7 @@ def test_links_are_not_followed(looker: Looker, tmp_path: Path) -> None:
     for name in ("outcome.json", "out.log", "failure"):
         (directory / name).symlink_to(target)
     found = looker.looks()
-    assert (found.exit_code, found.log_tail, found.failure) == (None, "", "")
+    assert (found.exit_code, found.log_tail, found.failure) == (None, "", NO_REASON)
 
 
 @pytest.mark.parametrize(

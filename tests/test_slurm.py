@@ -331,17 +331,16 @@ def test_options_of_what_is_asked_for(
             "sbatch: error: Memory specification can not be satisfied\n"
             "sbatch: error: Batch job submission failed: Requested node configuration is not "
             "available",
-            "Alpha has no machine with that much memory. Ask for less memory.",
+            "Alpha has no node with that much memory. Ask for less memory.",
         ),
         (
             "sbatch: error: CPU count per node can not be satisfied\nsbatch: error: Batch job ...",
-            "Alpha has no machine with that many cores. Ask for fewer cores.",
+            "Alpha has no node with that many cores. Ask for fewer cores.",
         ),
         (
             "sbatch: error: Batch job submission failed: Requested node configuration is not "
             "available",
-            "Alpha has no machine with that many cores, that much memory or those GPUs. "
-            "Ask for less.",
+            "Alpha has no node with that many cores, that much memory or those GPUs. Ask for less.",
         ),
         (
             "sbatch: error: Batch job submission failed: Requested time limit is invalid "
@@ -364,8 +363,10 @@ def test_options_of_what_is_asked_for(
     ],
 )
 def test_a_refusal_is_one_sentence(said: str, sentence: str) -> None:
-    assert sentence in refusal(said, "Alpha")
-    assert "\n" not in refusal(said, "Alpha")
+    found = refusal(said, "Alpha")
+    assert sentence in found.text
+    assert found.topic is not None
+    assert "\n" not in found.text
 
 
 # ---- The commands

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ood.errors import SchedulerError
+from ood.help_topics import NO_REASON, HelpTopic
 from ood.schedulers.base import Canceller, Job, JobStatus, Node, Outcome, Partition, Queue
 from ood.schedulers.slurm.reasons import why_it_waits
 from ood.schedulers.slurm.sacct import parse_sacct
@@ -201,21 +202,26 @@ def waiting(reason: str, **facts: object) -> Job:
         ({"cores": 1, "memory_mib": 9000}, "8.79 GiB of memory needed, 7.81 free."),
         ({"cores": 1, "gpus": 1}, "Waiting for other jobs to finish: 1 GPU needed, 0 free."),
         ({"cores": 1}, "Waiting for its turn."),
-        ({"cores": 17}, "Asks for more cores than any node of this partition has"),
-        ({"memory_mib": 32_001}, "Asks for more memory than any node of this partition has"),
-        ({"gpus": 3}, "Asks for more GPUs than any node of this partition has"),
+        ({"cores": 17}, "The job asks for more cores than any node of this partition has"),
+        (
+            {"memory_mib": 32_001},
+            "more memory than any node of this partition has",
+        ),
+        ({"gpus": 3}, "The job asks for more GPUs than any node of this partition has"),
         ({"cores": 17, "nodes": 2}, "Waiting for its turn."),
     ],
     ids=str,
 )
 def test_what_is_missing(asked: dict[str, object], words: str) -> None:
-    assert words in why_it_waits(waiting("Resources", **asked), [WORK])
-    assert why_it_waits(waiting("Resources", **asked)) == "Waiting for its turn."
+    assert words in why_it_waits(waiting("Resources", **asked), [WORK]).text
+    assert why_it_waits(waiting("Resources", **asked)).text == "Waiting for its turn."
 
 
 def test_a_partition_whose_machines_are_all_away() -> None:
     away = replace(WORK, nodes=(replace(FREE, works=False),))
-    assert "No machine of this partition takes jobs" in why_it_waits(waiting("Resources"), [away])
+    found = why_it_waits(waiting("Resources"), [away])
+    assert "No node of this partition accepts jobs" in found.text
+    assert found.topic is HelpTopic.CLOSED
 
 
 def test_the_place_in_the_queue() -> None:
@@ -236,57 +242,59 @@ def test_the_place_in_the_queue() -> None:
         return queue.before(replace(waiting("Priority"), id=id))
 
     assert [place(id) for id in ("9", "5", "7", "8_[1-3]", "6")] == [0, 1, 2, 3, None]
-    words = why_it_waits(waiting("Priority"), [], queue)
-    assert words == "Waiting for its turn. 2 jobs are before it in the queue."
-    first = why_it_waits(replace(waiting("Priority"), id="9"), [], queue)
-    assert first == "Waiting for its turn. It is the next in the queue."
-    assert why_it_waits(waiting("Priority"), [], Queue(())) == "Waiting for its turn."
+    words = why_it_waits(waiting("Priority"), [], queue).text
+    assert words == "Waiting for its turn. 2 jobs are ahead of it in the queue."
+    first = why_it_waits(replace(waiting("Priority"), id="9"), [], queue).text
+    assert first == "Waiting for its turn. It is next in the queue."
+    assert why_it_waits(waiting("Priority"), [], Queue(())).text == "Waiting for its turn."
 
 
 REASONS = {
-    "JobHeldUser": "You have held this job",
-    "JobHeldAdmin": "An administrator holds",
-    "job requeued in held state": "could not be started, and is held",
-    "launch failed requeued held": "could not be started, and is held",
-    "Dependency": "waits for another job",
-    "DependencyNeverSatisfied": "never starts: cancel it",
-    "BeginTime": "not to start before",
+    "JobHeldUser": "You held this job",
+    "JobHeldAdmin": "An administrator held",
+    "job requeued in held state": "could not be started and is now held",
+    "launch failed requeued held": "could not be started and is now held",
+    "Dependency": "Waiting for another job",
+    "DependencyNeverSatisfied": "will never start. Cancel it",
+    "BeginTime": "a later start time",
     "PartitionTimeLimit": "more time than this back-end allows",
-    "PartitionNodeLimit": "more machines, or larger ones",
-    "PartitionDown": "does not start any at the moment",
-    "ReqNodeNotAvail, UnavailableNodes:n01": "A machine that it needs is not available",
-    "ReqNodeNotAvail, Reserved for maintenance": "reserved for maintenance",
+    "PartitionNodeLimit": "more nodes, or larger nodes",
+    "PartitionDown": "not starting jobs at the moment",
+    "ReqNodeNotAvail, UnavailableNodes:n01": "A node that the job needs is down or reserved",
+    "ReqNodeNotAvail, Reserved for maintenance": "down or reserved",
     "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions": (
-        "The machines it needs are down"
+        "The nodes that the job needs are down"
     ),
-    "Nodes_required_for_job_are_DOWN,_DRAINED_or_reserved": "The machines it needs are down",
+    "Nodes_required_for_job_are_DOWN,_DRAINED_or_reserved": "The nodes that the job needs are down",
     "QOSMaxCpuPerUserLimit": "as many cores as you may",
     "QOSGrpMemLimit": "as much memory as you may",
     "AssocGrpGRES": "as many GPUs as you may",
     "AssocMaxJobsLimit": "as many jobs as you may",
     "MaxGRESPerAccount": "as many GPUs as you may",
-    "AssocGrpCPUMinutesLimit": "has used up",
+    "AssocGrpCPUMinutesLimit": "allowance of computing time",
     "QOSMaxWallDurationPerJobLimit": "asks for more",
-    "QOSMaxMemoryPerJob": "more than one job of yours may have",
-    "QOSMinGRES": "less than the least",
-    "AssocGrpBilling": "A limit of your account",
-    "MaxCpuRunMinsPerUser": "has used up",
+    "QOSGrpWallLimit": "asks for more time",
+    "QOSMaxMemoryPerJob": "more than one of your jobs may have",
+    "QOSMinGRES": "less than the minimum",
+    "AssocGrpBilling": "Your account has reached a limit",
+    "MaxCpuRunMinsPerUser": "allowance of computing time",
+    "MaxMemPerLimit": "more memory than one job may have",
     "Licenses": "licence",
-    "JobArrayTaskLimit": "As many tasks of this array",
-    "Reservation": "reserved time",
-    "Reservation X was deleted": "reserved time",
+    "JobArrayTaskLimit": "maximum number of tasks",
+    "Reservation": "Waiting for a reservation",
+    "Reservation X was deleted": "Waiting for a reservation",
     "uid 5 not in group permitted to use this partition (p). groups allowed: g": "may not use",
-    "SomethingNew": "The scheduler’s reason: SomethingNew.",
-    "34": "The scheduler’s reason: 34.",
+    "SomethingNew": "Slurm’s reason: SomethingNew.",
+    "34": "Slurm’s reason: 34.",
 }
 
 
 @pytest.mark.parametrize(("reason", "words"), REASONS.items(), ids=list(REASONS))
 def test_reasons_in_words(reason: str, words: str) -> None:
-    found = why_it_waits(waiting(reason))
+    found = why_it_waits(waiting(reason)).text
     assert words in found
     assert found.endswith(".")
 
 
 def test_only_what_waits_has_a_reason_to() -> None:
-    assert why_it_waits(job(reason="Resources"), [WORK]) == ""
+    assert why_it_waits(job(reason="Resources"), [WORK]) == NO_REASON

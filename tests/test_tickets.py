@@ -10,7 +10,7 @@ from ood.proxy import tickets as tickets_module
 from ood.proxy.fence import fenced, from_another_session, policy, stays
 from ood.proxy.headers import to_browser, to_service
 from ood.proxy.origins import ServiceOrigins
-from ood.proxy.tickets import CODE_SECONDS, Admission, Grant, Tickets, new_nonce, state_of
+from ood.proxy.tickets import TICKET_SECONDS, Admission, Grant, Tickets, new_nonce, state_of
 from tests.helpers import Clock
 
 ID = "01234567-89ab-4cde-8f01-23456789abcd"
@@ -31,8 +31,8 @@ class Room:
         self, sign_in: SignIn, *cookies: str, session: str = ID, origin: str = "apps"
     ) -> Admission:
         nonce = new_nonce()
-        code = self.tickets.code(Grant(sign_in, session), state_of(nonce), f"/node/{session}/")
-        return self.tickets.exchange(code, origin, [nonce], cookies)
+        ticket = self.tickets.issue(Grant(sign_in, session), state_of(nonce), f"/node/{session}/")
+        return self.tickets.exchange(ticket, origin, [nonce], cookies)
 
     def enters(self, sign_in: SignIn, *cookies: str, session: str = ID, origin: str = "a") -> str:
         return self.admits(sign_in, *cookies, session=session, origin=origin).cookie
@@ -48,36 +48,36 @@ def room() -> Room:
     return Room()
 
 
-def test_a_code_expires(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ticket_expires(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(tickets_module, "time", clock)
-    entry, nonce = Grant(room.signs_in("alice"), ID), new_nonce()
-    late, in_time = (room.tickets.code(entry, state_of(nonce), "/node/id/") for _ in range(2))
-    assert CODE_SECONDS == 30
+    grant, nonce = Grant(room.signs_in("alice"), ID), new_nonce()
+    late, in_time = (room.tickets.issue(grant, state_of(nonce), "/node/id/") for _ in range(2))
+    assert TICKET_SECONDS == 30
     clock.now += 29.9
-    assert room.tickets.exchange(in_time, "apps", [nonce], []).entry == entry
+    assert room.tickets.exchange(in_time, "apps", [nonce], []).grant == grant
     clock.now += 0.1
     with pytest.raises(NotFound):
         room.tickets.exchange(late, "apps", [nonce], [])
 
 
-def test_a_code_is_for_the_browser_with_its_nonce_and_used_up_by_any(room: Room) -> None:
-    entry, nonce = Grant(room.signs_in("alice"), ID), new_nonce()
+def test_a_ticket_is_for_the_browser_with_its_nonce_and_used_up_by_any(room: Room) -> None:
+    grant, nonce = Grant(room.signs_in("alice"), ID), new_nonce()
     for nonces in ([], [new_nonce()], [state_of(nonce)], [""]):
-        code = room.tickets.code(entry, state_of(nonce), "/")
+        ticket = room.tickets.issue(grant, state_of(nonce), "/")
         for brought in (nonces, [nonce]):
             with pytest.raises(NotFound, match="expired"):
-                room.tickets.exchange(code, "apps", brought, [])
-    code = room.tickets.code(entry, state_of(nonce), "/")
-    assert room.tickets.exchange(code, "apps", [new_nonce(), nonce], []).entry == entry
+                room.tickets.exchange(ticket, "apps", brought, [])
+    ticket = room.tickets.issue(grant, state_of(nonce), "/")
+    assert room.tickets.exchange(ticket, "apps", [new_nonce(), nonce], []).grant == grant
 
 
-def test_a_code_ends_with_its_sign_in(room: Room) -> None:
+def test_a_ticket_ends_with_its_sign_in(room: Room) -> None:
     alice, nonce = room.signs_in("alice"), new_nonce()
-    code = room.tickets.code(Grant(alice, ID), state_of(nonce), "/")
+    ticket = room.tickets.issue(Grant(alice, ID), state_of(nonce), "/")
     room.sign_ins.remove(alice.id, "signed out")
     with pytest.raises(NotFound):
-        room.tickets.exchange(code, "apps", [nonce], [])
+        room.tickets.exchange(ticket, "apps", [nonce], [])
 
 
 def test_a_browser_has_one_cookie_for_all_sessions_of_an_origin(room: Room) -> None:
@@ -131,9 +131,9 @@ def test_what_is_left_in_a_browser_is_kept_for_the_same_user_only(room: Room) ->
 
 def test_tabs_that_enter_at_once_each_use_their_own_nonce(room: Room) -> None:
     alice, nonces = room.signs_in("alice"), [new_nonce(), new_nonce()]
-    codes = [room.tickets.code(Grant(alice, ID), state_of(nonce), "/") for nonce in nonces]
-    for code, nonce in zip(codes, nonces, strict=True):
-        assert room.tickets.exchange(code, "apps", nonces, []).state == state_of(nonce)
+    issued = [room.tickets.issue(Grant(alice, ID), state_of(nonce), "/") for nonce in nonces]
+    for ticket, nonce in zip(issued, nonces, strict=True):
+        assert room.tickets.exchange(ticket, "apps", nonces, []).state == state_of(nonce)
 
 
 def test_each_session_has_an_origin_of_its_own() -> None:

@@ -26,8 +26,8 @@ from ood.transfers import tools
 from ood.transfers.names import MAX_NAME, STAGE, free_name, part_name, unfinished
 from ood.transfers.transfer import Order, Place, State, Transfer
 from ood.transfers.transfers import EACH, Transfers
-from tests.conftest import SCREENSHOTS, Devcluster, RunningPortal, wait_until
-from tests.researcher import Researcher, accessible
+from tests.conftest import SCREENSHOTS, SLOW, Devcluster, RunningPortal, wait_until
+from tests.researcher import LOOKS, Researcher, accessible, looks
 from tests.sshd import PORTAL_HOST
 from tests.test_files import NAMES
 from tests.test_hosts import ssh
@@ -121,7 +121,13 @@ def alice(devcluster: Devcluster) -> Iterator[dict[str, Host]]:
         host.close()
 
 
-@pytest.fixture(params=["this machine", "over SSH", "between hosts"])
+@pytest.fixture(
+    params=[
+        "this machine",
+        pytest.param("over SSH", marks=SLOW),
+        pytest.param("between hosts", marks=SLOW),
+    ]
+)
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     if request.param == "this machine":
         places = []
@@ -277,7 +283,11 @@ def test_a_move_deletes_nothing_that_changed_meanwhile(
 
 
 # (On this machine the tests are root, who may read anything.)
-@pytest.mark.parametrize("site", ["over SSH", "between hosts"], indirect=True)
+@pytest.mark.parametrize(
+    "site",
+    [pytest.param(each, marks=SLOW) for each in ("over SSH", "between hosts")],
+    indirect=True,
+)
 def test_what_cannot_be_read_is_named(site: Site) -> None:
     site.at_source(
         "mkdir -p d/shut; echo 1 > d/1; echo 2 > d/2; echo 3 > d/shut/3; chmod 0 d/2 d/shut"
@@ -623,16 +633,14 @@ def test_in_a_browser(
         expect(page.get_by_label("Directory", exact=True)).to_have_value(
             f"{far.target.directory}/deep"
         )
-        for scheme, width in (("light", 360), ("dark", 1280), ("light", 1920)):
-            page.set_viewport_size({"width": width, "height": 900})
-            page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-            accessible(page, f"copy-{scheme}-{width}")
+        for look in looks(page):
+            accessible(page, f"copy-{look}")
         page.set_viewport_size({"width": 1280, "height": 900})
         page.get_by_role("button", name="Copy or move there").click()
         expect(page.get_by_text(re.compile(r"[1-9]\d* of 402 files"))).to_be_visible()
-        for scheme, width in (("light", 360), ("dark", 1280)):
-            page.set_viewport_size({"width": width, "height": 900})
-            page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        for scheme, width in LOOKS[:2]:
+            page.set_viewport_size({"width": width, "height": 800})
+            page.emulate_media(color_scheme=scheme)
             accessible(page, f"transfers-{scheme}-{width}")
         page.goto(f"{site_portal.url}/transfers")
         page.get_by_role("button", name="Cancel").click()

@@ -23,8 +23,8 @@ from playwright.sync_api import expect
 
 from ood.transfers.names import part_name
 from ood.web.files.uploads import MAX_FORM, MAX_PART
-from tests.conftest import SCREENSHOTS, Devcluster, RunningPortal, wait_until
-from tests.researcher import Researcher, accessible
+from tests.conftest import SCREENSHOTS, SLOW, Devcluster, RunningPortal, wait_until
+from tests.researcher import Researcher, accessible, looks
 from tests.test_files import NAMES
 from tests.webuser import WebUser
 
@@ -130,7 +130,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningPort
     portal.stop()
 
 
-@pytest.fixture(params=["this machine", "over SSH"])
+@pytest.fixture(params=["this machine", pytest.param("over SSH", marks=SLOW)])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     if request.param == "this machine":
         directory = tmp_path / "it's here"
@@ -401,7 +401,7 @@ def test_sizes_have_limits(here: tuple[RunningPortal, WebUser], tmp_path: Path) 
         connection.endheaders()
         answer = connection.getresponse()
         assert answer.status == 413
-        assert "more than the portal takes at once" in answer.read().decode()
+        assert "more than the portal accepts at once" in answer.read().decode()
         connection.close()
 
 
@@ -535,10 +535,8 @@ def test_in_a_browser(
         here = f"{site.url}/files/portal{alices.directory}"
         page.goto(here)
         page.locator("#upload > summary").click()
-        for scheme, width in (("light", 360), ("dark", 1280), ("light", 1920)):
-            page.set_viewport_size({"width": width, "height": 900})
-            page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-            accessible(page, f"upload-{scheme}-{width}")
+        for look in looks(page):
+            accessible(page, f"upload-{look}")
         page.set_viewport_size({"width": 1280, "height": 900})
         page.locator("[data-input=directory]").set_input_files(tree)
         expect(page.get_by_text("31 files uploaded.")).to_be_visible(timeout=60_000)

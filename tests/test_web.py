@@ -495,8 +495,8 @@ def fails(error: Exception) -> Any:
         ("/apps/nothing", "GET", 404, "not-found", "There is no such app."),
         (f"/sessions/{ID}", "GET", 404, "not-found", "There is no such session."),
         ("/static/nothing.js", "GET", 404, "not-found", "There is no such page."),
-        ("/logout", "GET", 405, "method-not-allowed", "cannot be done here"),
-        ("/", "DELETE", 405, "method-not-allowed", "cannot be done here"),
+        ("/logout", "GET", 405, "method-not-allowed", "does not allow that action"),
+        ("/", "DELETE", 405, "method-not-allowed", "does not allow that action"),
         ("/logout", "POST", 400, "stale-form", "Reload it"),
     ],
 )

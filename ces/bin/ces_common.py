@@ -23,11 +23,13 @@ ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class CesError(Exception):
-    """A message for the user that says why the tool failed, and the tool's exit code."""
+    """Why a tool failed: its exit code, a message for the user, and the help topic, which is a part
+    of the portal's troubleshooting page (ood/help_topics.py)."""
 
-    def __init__(self, code: int, sentence: str) -> None:
+    def __init__(self, code: int, sentence: str, topic: str) -> None:
         super().__init__(sentence)
         self.code = code
+        self.topic = topic
 
 
 def write(fd: int, data: bytes) -> None:
@@ -49,9 +51,17 @@ def say(text: str) -> None:
     line(1, f"{time.strftime('%a %b %e %H:%M:%S %Z %Y')} {TOOL}: {text}")
 
 
-def complain(sentence: str) -> None:
-    """Write an error as a single line without a date. The job card shows the last such line."""
-    line(2, f"{TOOL}: {sentence}".replace("\n", " "))
+def complain(sentence: str, topic: str = "", file: str | None = None) -> None:
+    """Write an error as a single line without a date, and to `file` with the help topic on the
+    second line. The job card shows what is in the file."""
+    sentence = sentence.replace("\n", " ")
+    line(2, f"{TOOL}: {sentence}")
+    if file:
+        try:
+            with open(file, "wb") as failure:
+                failure.write(os.fsencode(f"{sentence}\n{topic}\n"))
+        except OSError:
+            pass  # the disk may be full; the log has the sentence
 
 
 def endable() -> list[signal.Signals]:
@@ -61,7 +71,7 @@ def endable() -> list[signal.Signals]:
 
 def ended_by(signum: int) -> CesError:
     """The error for a program that a signal ended."""
-    return CesError(128 + signum, f"Ended by {signal.Signals(signum).name}.")
+    return CesError(128 + signum, f"Ended by {signal.Signals(signum).name}.", "machine")
 
 
 def _on_signal(signum: int, _frame: FrameType | None) -> NoReturn:
@@ -75,6 +85,7 @@ def main(help_text: str, work: Callable[[list[str]], None]) -> int:
     # Jobs can inherit an XDG_RUNTIME_DIR that does not exist on the node, with which Podman fails.
     if not os.access(os.environ.get("XDG_RUNTIME_DIR", "/"), os.W_OK):
         os.environ.pop("XDG_RUNTIME_DIR", None)
+    failure = os.environ.pop("CES_FAILURE", None)  # the container must not see it
     for signum in endable():
         signal.signal(signum, _on_signal)
     try:
@@ -84,25 +95,27 @@ def main(help_text: str, work: Callable[[list[str]], None]) -> int:
             work(sys.argv[1:])
         return 0
     except CesError as error:
-        complain(str(error))
+        complain(str(error), error.topic, failure)
         return error.code
     except OSError as error:
         what = error.strerror or str(error)
         where = f" ({error.filename})" if error.filename else ""
-        complain(f"{what}{where}. Ask your administrator to look at {HOST}.")
+        sentence = f"{what}{where}. Ask your administrator to look at {HOST}."
+        complain(sentence, "machine", failure)
         return os.EX_OSERR
 
 
 def check_runner(runner: str) -> None:
     """Raise `CesError` unless the runner is known and installed."""
     if runner not in RUNNERS:
-        raise CesError(os.EX_USAGE, f"The runner is podman or apptainer, not '{runner}'.")
+        raise CesError(os.EX_USAGE, f"The runner is podman or apptainer, not '{runner}'.", "tools")
     if not shutil.which(runner):
         other = RUNNERS[1 - RUNNERS.index(runner)]
         instead = f"Choose {other}, or ask" if shutil.which(other) else "Ask"
         raise CesError(
             os.EX_UNAVAILABLE,
             f"{runner} is not installed on {HOST}. {instead} your administrator to install it.",
+            "tools",
         )
 
 
@@ -131,6 +144,7 @@ def ask_podman(*words: str) -> subprocess.CompletedProcess[str]:
         raise CesError(
             os.EX_UNAVAILABLE,
             f"podman does not work on {HOST}. Show its message above to your administrator.",
+            "tools",
         )
     return answer
 

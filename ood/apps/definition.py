@@ -19,6 +19,7 @@ from ood.apps.known_fields import KNOWN_FIELDS, job_options
 from ood.apps.templates import check, render
 from ood.config import Acl, Cluster
 from ood.errors import ConfigError, InvalidForm, LaunchFailed
+from ood.help_topics import HelpTopic
 from ood.schedulers.limits import Limits
 from ood.yaml_files import mistake, mistakes, read_yaml
 
@@ -294,5 +295,6 @@ def check_limits(options: ScriptOptions, cluster: Cluster, limits: Limits) -> No
     if limits.seconds is not None and (options.wall_time or 0) > limits.seconds:
         raise LaunchFailed(
             f"{cluster.label} allows jobs of at most {limits.seconds // 60} minutes, and this asks "
-            f"for {(options.wall_time or 0) // 60}. Ask for less time."
+            f"for {(options.wall_time or 0) // 60}. Ask for less time.",
+            topic=HelpTopic.TOO_MUCH,
         )

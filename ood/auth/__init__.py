@@ -1,1 +1,1 @@
-"""Who is signed in, and how they showed it."""
+"""Who is signed in, and the credentials that open their SSH connections."""

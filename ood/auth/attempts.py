@@ -1,4 +1,4 @@
-"""How often somebody may try to sign in."""
+"""Limits failed sign-in attempts."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ import threading
 import time
 
 WINDOW = 600.0  # seconds
-MOST_FOR_USER_FROM_ADDRESS = 5
-MOST_FOR_USER = 20
-"""From wherever: a few tries of somebody else, elsewhere, do not lock a user out."""
-MOST_FROM_ADDRESS = 60  # a remote desktop is one address for many users
+MAX_BY_USER_AND_ADDRESS = 5
+MAX_BY_USER = 20
+"""From all addresses: a few attempts by somebody else do not lock a user out."""
+MAX_BY_ADDRESS = 60  # a remote desktop is one address for many users
 
 ANYWHERE = "anywhere"
 ANYBODY = "*"
 
 
 class Attempts:
-    """Attempts of the last `WINDOW` that failed or are under way, by user and address."""
+    """Attempts in the last `WINDOW` that failed or are under way, by user and address."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # guards `_times`
         self._times: dict[tuple[str, str], list[float]] = {}
 
     def begin(self, user: str, address: str) -> float:
-        """Count an attempt; return 0. Or the seconds to wait, when there were too many."""
+        """Count an attempt and return 0, or return the seconds to wait after too many."""
         now = time.monotonic()
         limits = {
-            (user, address): MOST_FOR_USER_FROM_ADDRESS,
-            (user, ANYWHERE): MOST_FOR_USER,
-            (ANYBODY, address): MOST_FROM_ADDRESS,
+            (user, address): MAX_BY_USER_AND_ADDRESS,
+            (user, ANYWHERE): MAX_BY_USER,
+            (ANYBODY, address): MAX_BY_ADDRESS,
         }
         with self._lock:
             recent = {
@@ -48,8 +48,8 @@ class Attempts:
             return 0.0
 
     def did_not_fail(self, user: str, address: str, forgiven: bool) -> None:
-        """The last attempt did not fail. When the user showed who they are, their earlier ones
-        from this address are `forgiven`."""
+        """Remove the last attempt. `forgiven`, after a correct password, also removes the user's
+        earlier attempts from this address."""
         with self._lock:
             count = len(self._times.get((user, address), ())) if forgiven else 1
             for key in ((user, address), (user, ANYWHERE), (ANYBODY, address)):

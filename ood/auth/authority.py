@@ -1,7 +1,7 @@
-"""The portal as an SSH user certificate authority: certificates of a few minutes for one user each.
+"""The portal as an SSH certificate authority, which issues short-lived certificates to users.
 
 The format is OpenSSH's (https://github.com/openssh/openssh-portable/blob/master/PROTOCOL.certkeys).
-Keys and certificates of users exist in memory only.
+The users' keys and certificates are only in memory.
 """
 
 from __future__ import annotations
@@ -29,35 +29,32 @@ from ood.auth.names import is_for_a_person
 from ood.errors import ConfigError, SignInExpired
 
 LIFETIME = 300  # seconds
-CLOCKS_APART = 60  # seconds that a back-end's clock may be behind
+CLOCK_SKEW = 60  # seconds that a host's clock may be behind
 
 log = logging.getLogger(__name__)
 
 
 class UserAuthority:
-    """Signs for back-ends that name its public key as `TrustedUserCAKeys`."""
+    """Signs certificates for hosts that list its public key in `TrustedUserCAKeys`."""
 
     def __init__(self, path: Path) -> None:
-        """Read the authority's private key, an unencrypted OpenSSH file that only the portal's
-        account may read. Raises `ConfigError`."""
+        """Read the private key, an unencrypted OpenSSH file that only the portal's account may
+        read. Raises `ConfigError`."""
         try:
             if path.stat().st_mode & 0o077:
-                raise ConfigError(f"{path}: others may read this key. Set its mode to 0600.")
+                raise ConfigError(f"{path}: other users can read this key. Set its mode to 0600.")
             key = load_ssh_private_key(path.read_bytes(), None)
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror}") from error
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise ConfigError(f"{path}: not an OpenSSH private key without passphrase") from error
+            raise ConfigError(f"{path}: not an OpenSSH private key without a passphrase") from error
         if not isinstance(key, Ed25519PrivateKey | EllipticCurvePrivateKey):
-            raise ConfigError(f"{path}: make an Ed25519 key, with ssh-keygen -t ed25519")
+            raise ConfigError(f"{path}: not an Ed25519 key. Create one with ssh-keygen -t ed25519.")
         self._key = key
 
     def certify(self, user: str) -> paramiko.PKey:
-        """A new key of `user` with a certificate that is good for `LIFETIME`.
-
-        Raises `SignInExpired` for root and the accounts of system services: never are those
-        certified.
-        """
+        """Return a new key for `user` with a certificate that is valid for `LIFETIME`. Raises
+        `SignInExpired` for root and system accounts."""
         if not is_for_a_person(user):
             raise SignInExpired("This account cannot use the portal.", user)
         own = Ed25519PrivateKey.generate()
@@ -70,7 +67,7 @@ class UserAuthority:
             .type(SSHCertificateType.USER)
             .key_id(f"portal for {user}".encode())
             .valid_principals([user.encode()])
-            .valid_after(now - CLOCKS_APART)
+            .valid_after(now - CLOCK_SKEW)
             .valid_before(now + LIFETIME)
             .add_extension(b"permit-port-forwarding", b"")
             .add_extension(b"permit-pty", b"")

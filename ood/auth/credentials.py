@@ -1,6 +1,6 @@
-"""What opens the SSH connections of those who are signed in: their password, or a certificate.
+"""The credentials that open users' SSH connections: a password or a certificate.
 
-Either is in memory only, from sign-in to the end of it.
+They are only in memory, from sign-in to sign-out.
 """
 
 from __future__ import annotations
@@ -17,49 +17,49 @@ from ood.errors import SignInExpired
 
 Credential = SecretStr | paramiko.PKey
 """A password, or a key with a certificate."""
-RENEWED = 60  # seconds before a certificate ends: a connection takes a while to open
+RENEW_BEFORE = 60  # seconds before a certificate expires
 
 
 @dataclass
-class _Kept:
+class _Stored:
     credential: Credential
     until: float  # monotonic
 
 
 class Credentials:
-    """By user. With an authority, passwords are not kept."""
+    """The credentials of all users. With an authority, passwords are not stored."""
 
     def __init__(self, authority: UserAuthority | None = None) -> None:
         self._authority = authority
-        self._lock = threading.Lock()
-        self._kept: dict[str, _Kept] = {}
+        self._lock = threading.Lock()  # guards `_by_user`
+        self._by_user: dict[str, _Stored] = {}
 
     @property
     def by_certificate(self) -> bool:
         return self._authority is not None
 
     def certify(self, user: str) -> Credential:
-        """A new certificate, which is not kept. Raises `SignInExpired`."""
+        """Return a new certificate, without storing it. Raises `SignInExpired`."""
         assert self._authority is not None
         return self._authority.certify(user)
 
     def remember(self, user: str, credential: Credential) -> None:
-        """`user` is signed in, and this opens their connections."""
-        until = time.monotonic() + LIFETIME - RENEWED if self.by_certificate else float("inf")
+        """Store the credential of a user who has signed in."""
+        until = time.monotonic() + LIFETIME - RENEW_BEFORE if self.by_certificate else float("inf")
         with self._lock:
-            self._kept[user] = _Kept(credential, until)
+            self._by_user[user] = _Stored(credential, until)
 
     def of(self, user: str) -> Credential:
-        """What opens connections of `user` now. Raises `SignInExpired` when they are signed out."""
+        """Return the credential of `user`, renewed if need be. Raises `SignInExpired`."""
         with self._lock:
-            kept = self._kept.get(user)
-            if kept is None:
+            stored = self._by_user.get(user)
+            if stored is None:
                 raise SignInExpired("You are signed out. Sign in again.")
-            if time.monotonic() >= kept.until:
-                kept.credential = self.certify(user)
-                kept.until = time.monotonic() + LIFETIME - RENEWED
-            return kept.credential
+            if time.monotonic() >= stored.until:
+                stored.credential = self.certify(user)
+                stored.until = time.monotonic() + LIFETIME - RENEW_BEFORE
+            return stored.credential
 
     def forget(self, user: str) -> None:
         with self._lock:
-            self._kept.pop(user, None)
+            self._by_user.pop(user, None)

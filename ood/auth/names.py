@@ -1,4 +1,4 @@
-"""Which names may be those of a person who signs in."""
+"""Which accounts may sign in: those of people, not root or services."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import pwd
 import re
 
 PEOPLE = (range(1000, 60001), range(65536, 2**32))
-"""The numbers of people's accounts: below, and in between, are the system's own, as `nobody`."""
+"""User IDs of people. The others belong to system accounts, such as `nobody`."""
 USER_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,31}")
 
 
 def is_for_a_person(name: str) -> bool:
-    """Whether somebody may sign in by this name, so far as this machine can tell: it is well
-    formed and not that of root or a service. (What hosts know of it is asked later.)"""
+    """Whether a name is valid, and not that of root or a service on this machine. Hosts check the
+    account's user ID later."""
     if not USER_NAME.fullmatch(name) or name == "root" or name.startswith("systemd-"):
         return False
     try:

@@ -1,7 +1,7 @@
 """Sign-ins: the server's side of a browser's session.
 
-The browser's cookie holds a random id; everything else is here, in memory, and gone at sign-out,
-at expiry and when the portal restarts.
+The browser's cookie holds a random ID. Everything else is in memory here until sign-out, expiry or
+a restart of the portal.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from flask_login import UserMixin
 
 @dataclass
 class SignIn(UserMixin):  # type: ignore[misc]  # Flask-Login has no types
-    """One browser at `address` signed in as `user`, who is in `groups` on the portal host. Times
-    are monotonic seconds."""
+    """One browser at `address`, signed in as `user`, who is in `groups` on the portal host. Times
+    are monotonic seconds; `seen` is the last sign of life."""
 
     id: str
     user: str
@@ -31,7 +31,7 @@ class SignIn(UserMixin):  # type: ignore[misc]  # Flask-Login has no types
 
 class SignIns:
     """All sign-ins. Each ends after `idle` seconds without a sign of life, and after `absolute`
-    seconds. `on_end` is called with each that ended, why, and whether its user has none left."""
+    seconds. `on_end` gets the sign-in, the reason, and whether it was the user's last one."""
 
     def __init__(
         self, idle: float, absolute: float, on_end: Callable[[SignIn, str, bool], None]
@@ -39,7 +39,7 @@ class SignIns:
         self._idle = idle
         self._absolute = absolute
         self._on_end = on_end
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # guards `_by_id`; `on_end` is called without it
         self._by_id: dict[str, SignIn] = {}
 
     def add(self, user: str, groups: frozenset[str], address: str) -> SignIn:
@@ -50,8 +50,8 @@ class SignIns:
         return sign_in
 
     def find(self, id: str, sign_of_life: bool = True) -> SignIn | None:
-        """The sign-in a cookie names, if it is still good. What a page asks by itself, without
-        anybody doing anything, is no sign of life."""
+        """The sign-in that a cookie names, if it is still valid. Requests that a page makes without
+        the user are no `sign_of_life`."""
         with self._lock:
             found = self._by_id.get(id)
             if found is None or self._expired(found):
@@ -61,14 +61,14 @@ class SignIns:
             return found
 
     def ends_at(self, sign_in: SignIn) -> float:
-        """When it ends (monotonic) if nobody does anything with it."""
+        """When it ends (monotonic) without another sign of life."""
         return min(sign_in.seen + self._idle, sign_in.since + self._absolute)
 
     def remove(self, id: str, why: str) -> None:
         self._end(lambda sign_in: sign_in.id == id, why)
 
     def end_expired(self) -> None:
-        """To be called every now and then: nobody may ever ask for them again."""
+        """End those that have expired. To be called regularly."""
         self._end(self._expired, "expired")
 
     def _expired(self, sign_in: SignIn) -> bool:
@@ -85,24 +85,24 @@ class SignIns:
 
 
 class OneTimeToken:
-    """The embedded default's way in: an address printed in the terminal that works once."""
+    """The token in the sign-in address that the embedded portal prints, valid once."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # guards `_token`
         self._token: str | None = None
 
     def new(self) -> str:
-        """Return a token; the one before stops working."""
+        """Return a new token. The previous one becomes invalid."""
         with self._lock:
             self._token = secrets.token_urlsafe(24)
             return self._token
 
     def use(self, given: str) -> bool:
-        """Whether `given` is the token; if so, it stops working."""
+        """Whether `given` is the token, which then becomes invalid."""
         with self._lock:
-            good = self._token is not None and hmac.compare_digest(
+            is_valid = self._token is not None and hmac.compare_digest(
                 self._token.encode(), given.encode("utf-8", "replace")
             )
-            if good:
+            if is_valid:
                 self._token = None
-            return good
+            return is_valid

@@ -1,1 +1,1 @@
-"""A host is a machine seen as one user, with four verbs: run, files, terminal, dial."""
+"""A host is a machine seen as one user, with five verbs: run, start, files, terminal and dial."""

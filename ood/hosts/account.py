@@ -15,12 +15,12 @@ class Account:
 
 
 def account_of(host: Host) -> Account:
-    """Ask a host who its user is there. Raises `SignInExpired` when the account runs no commands,
-    as those of services do not."""
+    """Ask a host for its user's account. Raises `SignInExpired` when the account cannot run
+    commands, as service accounts cannot."""
     try:
-        # It fails for a group that has no name, and still prints all others.
-        said = host.run(["sh", "-c", "id -u && { id -Gnz || true; }"]).stdout
-        uid, _, groups = said.decode("utf-8", "replace").partition("\n")
+        # `id` fails for a group without a name, but prints all others.
+        printed = host.run(["sh", "-c", "id -u && { id -Gnz || true; }"]).stdout
+        uid, _, groups = printed.decode("utf-8", "replace").partition("\n")
         return Account(int(uid), frozenset(filter(None, groups.split("\0"))))
     except (CommandFailed, ValueError) as error:
-        raise SignInExpired("This account runs no commands.", str(error)) from error
+        raise SignInExpired("This account cannot run commands.", str(error)) from error

@@ -1,6 +1,6 @@
-"""The contract of a host: what may be done on a machine, as one user.
+"""The contract of a host: what the portal can do on a machine as one user.
 
-Nothing else in the code base opens a connection, starts a process or touches a user's file.
+Nothing outside `ood/hosts` opens a connection, starts a process or touches a user's file.
 """
 
 from __future__ import annotations
@@ -14,41 +14,40 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 from unicodedata import category
 
-from ood.errors import FileExists, FileFailed, FileMissing
+from ood.errors import CommandFailed, FileExists, FileFailed, FileMissing
 
 MAX_INPUT = 1024 * 1024
-"""Bytes that `Host.run` takes as standard input. Anything larger is a file: use `Host.files`."""
+"""Bytes that `Host.run` accepts as standard input. Use `Host.files` for more."""
 
 MAX_OUTPUT = 64 * 1024 * 1024
-"""Bytes that `Host.run` keeps of a command's output; a command that prints more has failed."""
+"""Bytes of output after which `Host.run` fails."""
 
-MAX_SAID = 256 * 1024
-"""Bytes of its standard error that a `Command` keeps: the first ones."""
+MAX_STDERR = 256 * 1024
+"""Bytes that a `Command` keeps of the beginning of its standard error."""
 
-LOGIN_SHELL_IN = """
+LOGIN_SHELL_SCRIPT = """
 [ -z "$1" ] || cd -- "$1" 2>/dev/null || {
   cd
-  echo "There is no such directory here, or you may not enter it: this is your home directory."
+  echo "Directory not found, or you may not enter it. This is your home directory."
 }
 [ -n "$LC_ALL$LC_CTYPE$LANG" ] || export LANG=C.UTF-8
 exec "${SHELL:-/bin/sh}" -l
 """
-"""`sh -c` text that `Host.terminal` runs: its `$1` is the directory to start in, or empty. Where
-nothing says which characters there are, they are what terminals in browsers have."""
-
+"""`sh -c` text that `Host.terminal` runs. `$1` is the directory to start in, or empty. The default
+character set is UTF-8, as in browsers."""
 
 NOT_SEEN = frozenset({"Cc", "Cf", "Zl", "Zp"})
-"""Unicode categories of what cannot be seen: control and format characters, and ends of lines."""
+"""Unicode categories of invisible characters: control, format, line and paragraph separator."""
 
 
 def as_utf8(path: str) -> str:
-    """A path with U+FFFD for the bytes that are not UTF-8, so that it can be written."""
+    """A path with U+FFFD for bytes that are not UTF-8."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def shown(path: str) -> str:
-    """A path as it can be shown: with marks for bytes that are not UTF-8, and for characters that
-    cannot be seen, some of which make others seem to be elsewhere."""
+    """A path for people to read. Bytes that are not UTF-8 and invisible characters, some of which
+    change the order of others on the screen, are replaced by marks."""
     return "".join(
         f"⟨U+{ord(character):04X}⟩" if category(character) in NOT_SEEN else character
         for character in as_utf8(path)
@@ -66,6 +65,13 @@ class CommandResult:
     @property
     def text(self) -> str:
         return self.stdout.decode("utf-8", "replace")
+
+    def check(self, command: str) -> None:
+        """Raise `CommandFailed`, which names `command`, unless the exit code is 0."""
+        if self.exit_code != 0:
+            message = f"{command} failed with exit code {self.exit_code}."
+            stderr = self.stderr.decode("utf-8", "replace").strip()
+            raise CommandFailed(message, self.exit_code, stderr)
 
 
 @dataclass(frozen=True)
@@ -89,42 +95,40 @@ class FileEntry:
 
 
 class Readable(Protocol):
-    """What bytes come from, in order; none at its end. Raises as `Files` does."""
+    """A source of bytes. `read` returns b"" at the end, and raises as `Files` does."""
 
     def read(self, limit: int, /) -> bytes: ...
     def close(self) -> None: ...
 
 
 class Files(ABC):
-    """The files of a host. Paths are absolute. Every method raises `FileFailed` or a sub-class,
-    and `HostUnreachable` when the host is gone."""
+    """The files of a host. Paths are absolute. Every method raises `FileFailed` or a subclass, and
+    `HostUnreachable`."""
 
     @abstractmethod
     def list(self, path: str) -> list[FileEntry]:
-        """Return the entries of a directory, without `.` and `..`, in no order."""
+        """Return the entries of a directory, without `.` and `..`, unsorted."""
 
     @abstractmethod
     def stat(self, path: str) -> FileEntry:
-        """Return what `path` is, following symbolic links."""
+        """Return the entry for `path`, following symbolic links."""
 
     @abstractmethod
     def lstat(self, path: str) -> FileEntry:
-        """Return what `path` itself is, a symbolic link for one."""
+        """Return the entry for `path` without following a symbolic link."""
 
     @abstractmethod
     def resolve(self, path: str) -> str:
-        """Return the real path: no symbolic links, `.` or `..` in it. All but its last name has to
-        be there; of a link that leads to nothing, it is what would be there."""
+        """Return the path without symbolic links, `.` and `..`. The last name need not exist, also
+        where a symbolic link points to it."""
 
     @abstractmethod
     def open(self, path: str, mode: str) -> BinaryIO:
         """Open a file: `rb`, `wb`, `xb` (fails when it exists) or `r+b` (to write parts of it: seek
-        first). The caller closes it. What is written is there, or has failed, when `write`
-        returns."""
+        first). The caller closes it. `write` raises if not all bytes reached the file."""
 
     def stream(self, path: str, offset: int = 0) -> Readable:
-        """Read a regular file from a place on, in order, as fast as it goes. The caller closes what
-        is returned."""
+        """Read a regular file from `offset` to its end. The caller closes the stream."""
         file = self.open(path, "rb")
         try:
             file.seek(offset)
@@ -135,11 +139,11 @@ class Files(ABC):
 
     @abstractmethod
     def rename(self, old: str, new: str) -> None:
-        """Rename, replacing a file of the new name in one step."""
+        """Rename, atomically replacing a file with the new name."""
 
     @abstractmethod
     def move(self, old: str, new: str) -> None:
-        """Rename; raises `FileExists` when there is anything of the new name."""
+        """Rename. Raises `FileExists` when the new name exists."""
 
     @abstractmethod
     def remove(self, path: str) -> None:
@@ -147,14 +151,14 @@ class Files(ABC):
 
     @abstractmethod
     def mkdir(self, path: str, mode: int = 0o777) -> None:
-        """Make one directory, which must not exist."""
+        """Create one directory. Raises `FileExists`."""
 
     @abstractmethod
     def chmod(self, path: str, mode: int) -> None:
         """Set the permission bits."""
 
     def make_directories(self, path: str, mode: int = 0o777) -> None:
-        """Make a directory and the missing ones above it, each with `mode` (less the umask)."""
+        """Create a directory and its missing parents, each with `mode` (less the umask)."""
         try:
             self.mkdir(path, mode)
         except FileExists:
@@ -174,16 +178,14 @@ class Files(ABC):
             return file.read(limit)
 
     def write(self, path: str, data: bytes, mode: int) -> None:
-        """Write a new file with these permission bits. Fails when it exists.
-
-        The bits are set while the file is still empty, so that nobody can read what follows.
-        """
+        """Write a new file with these permission bits, which are set while it is still empty.
+        Raises `FileExists`."""
         with self.open(path, "xb") as file:
             self.chmod(path, mode)
             file.write(data)
 
     def replace(self, path: str, data: bytes, mode: int) -> None:
-        """Write a file so that a reader sees the old one or the new one, never a part."""
+        """Write a file so that a reader sees the old or the new content, never a part."""
         aside = f"{path}.{secrets.token_hex(4)}.bak"
         try:
             self.write(aside, data, mode)
@@ -195,48 +197,50 @@ class Files(ABC):
 
 
 class Terminal(Protocol):
-    """A shell in a pseudo-terminal. Nothing here waits, but for `close`; `fileno` is readable when
-    there is something to read."""
+    """A shell in a pseudo-terminal. Only `close` waits. `fileno` is readable when there is output
+    or the shell has ended."""
 
     def fileno(self) -> int: ...
 
     def read(self, limit: int) -> bytes:
-        """What it printed; empty once it has gone. Raises BlockingIOError when there is nothing."""
+        """Return output; b"" once the shell has ended. Raises BlockingIOError when there is none
+        yet."""
 
     def write(self, data: bytes) -> int:
-        """Type what it takes right now; return how many bytes that is."""
+        """Type as many bytes as the terminal accepts now; return how many."""
 
     def resize(self, columns: int, rows: int) -> None: ...
 
     @property
     def lost(self) -> bool:
-        """Of one that has gone: whether the way to it was lost, and not the shell ended."""
+        """True if the connection dropped; False if the shell exited."""
 
     def close(self) -> None: ...
 
 
 class Command(Protocol):
-    """A running command. One thread writes, one reads; any may close it, which wakes them."""
+    """A running command. One thread writes and one reads; any thread may close it, which wakes
+    them."""
 
     def write(self, data: bytes) -> None:
-        """Give it all of `data`. Raises `CommandFailed` when it has ended or does not listen, and
-        `HostUnreachable`."""
+        """Write all of `data` to its input. Raises `CommandFailed` when it has ended or closed its
+        input, and `HostUnreachable`."""
 
     def end_input(self) -> None: ...
 
     def read(self, limit: int) -> bytes:
-        """What it printed, as it comes; empty at the end. Raises `HostUnreachable`."""
+        """Return output as it arrives; b"" at the end. Raises `HostUnreachable`."""
 
     def wait(self) -> int:
-        """Its exit code, once its output has ended. Negative when a signal ended it. Raises
-        `CommandFailed` when it does not end, and `HostUnreachable`."""
+        """Return the exit code, negative for a signal. Call it after the output has ended. Raises
+        `CommandFailed` when the command does not end, and `HostUnreachable`."""
 
     @property
-    def said(self) -> str:
-        """What it said on standard error. Only when its output has ended, or it is closed."""
+    def stderr(self) -> str:
+        """Its standard error. Use it after the output has ended or the command was closed."""
 
     def close(self) -> None:
-        """End it, if it still runs, by ending its input and its output. A command that uses neither
+        """End it, if it still runs, by closing its input and output. A command that uses neither
         has to watch its input."""
 
     def __enter__(self) -> Command: ...
@@ -244,7 +248,7 @@ class Command(Protocol):
 
 
 class Stream(Protocol):
-    """The part of a socket that a dialled connection has."""
+    """A connection, with the methods of a socket that the portal uses."""
 
     def recv(self, size: int, /) -> bytes: ...
     def send(self, data: bytes, /) -> int: ...
@@ -259,7 +263,7 @@ class Host(ABC):
     """A machine seen as one user."""
 
     name: str
-    """How the host is called in sentences for the user."""
+    """The host's name in messages."""
     user: str
     files: Files
 
@@ -281,9 +285,9 @@ class Host(ABC):
     ) -> CommandResult:
         """Run a command to its end, without a terminal.
 
-        Other users of the host can read `argv` and, over SSH, `env`: secrets go into `input`.
-        `env` is added to the user's environment; `timeout` is in seconds. With `check`, an exit
-        code other than 0 raises `CommandFailed`. Raises `CommandTimedOut`, `HostUnreachable` and
+        Other users of the host can read `argv` and, over SSH, `env`: put secrets in `input`. `env`
+        is added to the user's environment; `timeout` is in seconds. With `check`, an exit code
+        other than 0 raises `CommandFailed`. Raises `CommandTimedOut`, `HostUnreachable` and
         `SignInExpired`.
         """
 
@@ -291,17 +295,13 @@ class Host(ABC):
     def start(
         self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
     ) -> Command:
-        """Start a command whose input and output are streams; the caller closes it.
-
-        For trees of files on their way to another host or to a browser: `tar` takes thousands of
-        small ones as fast as a few big ones, where `files` asks several questions about each; and
-        `run` holds all that a command prints. Raises `CommandFailed` and `HostUnreachable`.
-        """
+        """Start a command whose input and output are streams. The caller closes it. Raises
+        `CommandFailed` and `HostUnreachable`."""
 
     @abstractmethod
     def terminal(self, cwd: str, columns: int = 80, rows: int = 24) -> Terminal:
-        """Start the user's login shell in `cwd`: at home when it is empty, and with a word when it
-        cannot be entered. Raises `HostError`."""
+        """Start the user's login shell in `cwd`, or at home when `cwd` is empty or cannot be
+        entered; in that case the shell says so. Raises `HostError`."""
 
     @abstractmethod
     def dial(self, host: str, port: int, timeout: float = 10.0) -> Stream:

@@ -17,20 +17,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
-from ood.errors import (
-    CommandFailed,
-    CommandTimedOut,
-    HostUnreachable,
-)
-from ood.hosts.base import (
-    LOGIN_SHELL_IN,
-    MAX_INPUT,
-    MAX_OUTPUT,
-    CommandResult,
-    Host,
-)
-from ood.hosts.local_files import LocalFiles
-from ood.hosts.streams import LocalCommand
+from ood.errors import CommandFailed, CommandTimedOut, HostUnreachable
+from ood.hosts.base import LOGIN_SHELL_SCRIPT, MAX_INPUT, MAX_OUTPUT, CommandResult, Host
+from ood.hosts.local_files import NAME, LocalFiles
+from ood.hosts.streams import LocalCommand, spawn
 
 READ_SIZE = 2**20
 
@@ -38,7 +28,7 @@ READ_SIZE = 2**20
 class LocalHost(Host):
     """This machine. Processes are started from argument lists; no shell is involved."""
 
-    name = "this machine"
+    name = NAME
 
     def __init__(self) -> None:
         account = pwd.getpwuid(os.getuid())
@@ -62,36 +52,21 @@ class LocalHost(Host):
     ) -> CommandResult:
         assert len(input) <= MAX_INPUT, "larger input goes through files"
         with ExitStack() as resources:
-            try:
-                process = subprocess.Popen(
-                    list(argv),
-                    stdin=resources.enter_context(_holding(input)),
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    env={**os.environ, **(env or {})},
-                    cwd=cwd or self._home,
-                    start_new_session=True,  # so that all of it can be ended
-                )
-            except OSError as error:
-                raise CommandFailed(
-                    f"{argv[0]} could not be started: {error.strerror}.", 127, str(error)
-                ) from error
+            stdin = resources.enter_context(_holding(input))
+            process = spawn(argv, env, cwd or self._home, stdin)
             resources.enter_context(process)
             try:
                 result = _collect(process, time.monotonic() + timeout)
             except TimeoutError:
                 raise CommandTimedOut(f"{argv[0]} did not answer within {timeout:.0f} s.") from None
-        if check and result.exit_code != 0:
-            stderr = result.stderr.decode("utf-8", "replace").strip()
-            raise CommandFailed(
-                f"{argv[0]} failed with exit code {result.exit_code}.", result.exit_code, stderr
-            )
+        if check:
+            result.check(argv[0])
         return result
 
     def start(
         self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
     ) -> LocalCommand:
-        return LocalCommand(argv, {**os.environ, **(env or {})}, cwd or self._home)
+        return LocalCommand(argv, env, cwd or self._home)
 
     def terminal(self, cwd: str, columns: int = 80, rows: int = 24) -> LocalTerminal:
         pid, fd = pty.fork()
@@ -99,7 +74,7 @@ class LocalHost(Host):
             try:
                 os.chdir(self._home)
                 os.environ["TERM"] = "xterm-256color"
-                os.execvp("sh", ["sh", "-c", LOGIN_SHELL_IN, "sh", cwd])
+                os.execvp("sh", ["sh", "-c", LOGIN_SHELL_SCRIPT, "sh", cwd])
             finally:
                 os._exit(127)
         terminal = LocalTerminal(pid, fd)
@@ -111,10 +86,10 @@ class LocalHost(Host):
             connection = socket.create_connection((host, port), timeout)
         except OSError as error:
             raise HostUnreachable(
-                f"Nothing answers at port {port} of {host}.", str(error)
+                f"Nothing is listening on port {port} of {host}.", str(error)
             ) from error
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.settimeout(None)  # `timeout` was for opening it
+        connection.settimeout(None)  # `timeout` is for opening it
         return connection
 
 
@@ -135,14 +110,14 @@ class LocalTerminal:
         try:
             return os.read(self._fd, limit)
         except OSError as error:
-            if error.errno == errno.EIO:  # how Linux says that the shell has gone
+            if error.errno == errno.EIO:  # how Linux reports that the shell has ended
                 return b""
             raise
 
     def write(self, data: bytes) -> int:
         try:
             return os.write(self._fd, data)
-        except OSError:  # it takes no more for now, or has gone
+        except OSError:  # it accepts no more for now, or has ended
             return 0
 
     def resize(self, columns: int, rows: int) -> None:
@@ -156,7 +131,7 @@ class LocalTerminal:
         os.kill(self._pid, signal.SIGHUP)
         deadline = time.monotonic() + 1
         while os.waitpid(self._pid, os.WNOHANG) == (0, 0):
-            if time.monotonic() > deadline:  # it ignores being hung up
+            if time.monotonic() > deadline:  # it ignores SIGHUP
                 os.kill(self._pid, signal.SIGKILL)
                 os.waitpid(self._pid, 0)
                 return
@@ -166,8 +141,7 @@ class LocalTerminal:
 def _collect(process: subprocess.Popen[bytes], deadline: float) -> CommandResult:
     """Read both outputs of a command to their end, and wait for it.
 
-    Whatever of it still runs when this fails is killed. Raises TimeoutError at `deadline`
-    (monotonic).
+    If this fails, kill the command. Raises TimeoutError at `deadline` (monotonic).
     """
     assert process.stdout is not None
     assert process.stderr is not None
@@ -188,7 +162,7 @@ def _collect(process: subprocess.Popen[bytes], deadline: float) -> CommandResult
                     if not data:
                         selector.unregister(key.fd)
                 if size > MAX_OUTPUT:
-                    raise CommandFailed("A command printed far more than it should.", -1, "")
+                    raise CommandFailed("The command printed too much output.", -1, "")
         try:
             exit_code = process.wait(max(deadline - time.monotonic(), 0.1))
         except subprocess.TimeoutExpired:
@@ -203,7 +177,7 @@ def _collect(process: subprocess.Popen[bytes], deadline: float) -> CommandResult
 
 @contextmanager
 def _holding(data: bytes) -> Iterator[int]:
-    """A file descriptor to read `data` from; unlike a pipe, it needs nobody to write meanwhile."""
+    """A file descriptor to read `data` from. Unlike a pipe, it needs no thread that writes."""
     fd = os.memfd_create("input")
     try:
         os.write(fd, data)

@@ -1,7 +1,8 @@
-"""Who holds which connection: one live host per (user, address), closed when idle or signed out."""
+"""All SSH hosts in use: one for each user and address, closed when idle and at sign-out."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from pathlib import Path
@@ -19,7 +20,9 @@ from ood.hosts.ssh_connect import Dial
 
 SSH_PORT = 22
 IDLE_SECONDS = 600.0
-LOOK_EVERY = 60.0  # seconds
+CHECK_EVERY = 60.0  # seconds
+
+log = logging.getLogger(__name__)
 
 
 class HostPool:
@@ -35,7 +38,7 @@ class HostPool:
         self._known_hosts = known_hosts
         self._credentials = credentials or Credentials()
         self._local = LocalHost()
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # guards `_hosts`
         self._hosts: dict[tuple[str, str], SSHHost] = {}
         if portal_host is not None:
             threading.Thread(target=self._close_idle, name="idle-hosts", daemon=True).start()
@@ -53,8 +56,8 @@ class HostPool:
             return found
 
     def node(self, user: str, name: str, login_host: str) -> SSHHost:
-        """A node of a cluster as this user, by way of the log-in host, which reaches its nodes and
-        knows their names."""
+        """A node of a cluster as this user, reached through the log-in host, which knows the names
+        of its nodes."""
         key = (user, f"{name} by {login_host}")
         with self._lock:
             found = self._hosts.get(key)
@@ -64,18 +67,17 @@ class HostPool:
             return found
 
     def sign_in(self, user: str, password: SecretStr | None = None) -> Account:
-        """Open the user's own connection to the portal host; from then on what opened it opens the
-        others. Without `password` the caller has made sure who it is, and a certificate opens it.
+        """Open the user's connection to the portal host, and remember the credential for other
+        hosts. Without `password`, the caller has authenticated the user, and a certificate is used.
 
         Raises `SignInExpired` when the password is wrong or the account is not a person's,
-        `HostRefused` when the certificate is not accepted, and `HostUnreachable` when nobody
-        answers.
+        `HostRefused` when the certificate is not accepted, and `HostUnreachable`.
         """
         assert self._portal_host is not None
         credential: Credential
         if self._credentials.by_certificate:
             if password is not None:
-                self._candidate(user, password).close()  # it is right, and no longer needed
+                self._candidate(user, password).close()  # the password is correct
             credential = self._credentials.certify(user)
         else:
             assert password is not None
@@ -101,13 +103,13 @@ class HostPool:
             user,
             lambda: credential,
             self._known_hosts,
-            opens_the_portal=is_password,  # a wrong one is the user's mistake
+            opens_the_portal=is_password,  # so a wrong one raises `SignInExpired`
         )
         candidate.connect()
         return candidate
 
     def forget(self, user: str) -> None:
-        """Forget what opens the user's connections, and close all of them."""
+        """Forget the user's credential, and close all their connections."""
         self._credentials.forget(user)
         with self._lock:
             theirs = [key for key in self._hosts if key[0] == user]
@@ -128,8 +130,11 @@ class HostPool:
 
     def _close_idle(self) -> None:
         while True:
-            time.sleep(LOOK_EVERY)
+            time.sleep(CHECK_EVERY)
             with self._lock:
                 hosts = list(self._hosts.values())
             for host in hosts:
-                host.close_if_idle(IDLE_SECONDS)
+                try:
+                    host.close_if_idle(IDLE_SECONDS)
+                except Exception:
+                    log.exception("idle connection to %s", host.name)

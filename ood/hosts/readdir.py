@@ -1,7 +1,7 @@
-"""The entries of a directory over SFTP, for directories of any size.
+"""Lists a directory over SFTP, quickly even with many entries.
 
-Paramiko waits for each hundred entries before it asks for the next, and takes them apart field by
-field: with 65,000 of them, that is seconds.
+Paramiko waits for each hundred entries before it requests the next, and parses them field by field.
+With 65,000 entries that takes seconds.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from paramiko.sftp import CMD_CLOSE, CMD_OPENDIR, CMD_READDIR
 
 from ood.hosts.base import FileEntry
 
-AHEAD = 8  # requests on their way
-# What SSH_FXP_ATTRS holds, by the bits of its flags (draft-ietf-secsh-filexfer-02, section 5).
+AHEAD = 8  # requests sent before the first answer is read
+# The fields of SSH_FXP_ATTRS, by the bits of its flags (draft-ietf-secsh-filexfer-02, section 5).
 SIZE, OWNER, MODE, TIMES, EXTENDED = 1, 2, 4, 8, 1 << 31
 U32, U32_PAIR, U64 = struct.Struct(">I"), struct.Struct(">II"), struct.Struct(">Q")
 
 
 def entries_of(client: paramiko.SFTPClient, path: bytes) -> list[FileEntry]:
-    """Read a directory. Raises OSError as the server says it, and `SFTPError` for nonsense."""
-    # These are paramiko's own parts; its public ways to read a directory use them so, too.
+    """Read a directory. Raises OSError for the server's errors, and `SFTPError` for an answer that
+    makes no sense."""
+    # Paramiko's public methods use these private ones in the same way.
     of = cast(Any, client)
     ask, answer, request = of._async_request, of._read_response, of._request
     handle = request(CMD_OPENDIR, path)[1].get_string()
@@ -36,7 +37,7 @@ def entries_of(client: paramiko.SFTPClient, path: bytes) -> list[FileEntry]:
         while asked:
             try:
                 message = answer(asked.popleft())[1]
-            except EOFError:  # of the directory, as all that was asked ahead says
+            except EOFError:  # of the directory; the requests sent ahead all return it
                 ended = True
                 continue
             found += parsed(message.get_remainder())
@@ -48,14 +49,15 @@ def entries_of(client: paramiko.SFTPClient, path: bytes) -> list[FileEntry]:
 
 
 def parsed(data: bytes) -> Iterator[FileEntry]:
-    """The entries in an SSH_FXP_NAME, after its id, but `.` and `..`. Raises `SFTPError`."""
+    """The entries in an SSH_FXP_NAME message after its id, without `.` and `..`. Raises
+    `SFTPError`."""
     try:
         (count,), at = U32.unpack_from(data), 4
         for _ in range(count):
             (length,) = U32.unpack_from(data, at)
             name = data[at + 4 : at + 4 + length]
             at += 4 + length
-            (length,) = U32.unpack_from(data, at)  # of the name as in `ls -l`, which is not needed
+            (length,) = U32.unpack_from(data, at)  # of a line as from `ls -l`, not needed
             at += 4 + length
             (flags,) = U32.unpack_from(data, at)
             at += 4

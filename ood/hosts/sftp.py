@@ -1,7 +1,8 @@
 """The files of a host over SFTP.
 
-Short operations share one SFTP client under a lock (a client used by two threads deadlocks); an
-open file has a client of its own, so a long download holds nobody up.
+Short operations take turns with one SFTP client, as a client used by two threads at once deadlocks.
+An open file has a client of its own, so a long download delays nobody. The same goes for an
+operation that waits too long for its turn.
 """
 
 from __future__ import annotations
@@ -9,102 +10,107 @@ from __future__ import annotations
 import errno
 import stat as stat_bits
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import TYPE_CHECKING, BinaryIO, cast
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import BinaryIO, cast
 
 import paramiko
 from paramiko.message import Message
 
-from ood.errors import FileExists, FileFailed, FileMissing, FileRefused
-from ood.hosts.base import FileEntry, Files, Readable, shown
+from ood.hosts.base import Command, FileEntry, Files, Readable
+from ood.hosts.connection import SharedConnection
+from ood.hosts.open_file import OpenFile, action_of, file_error
 from ood.hosts.readdir import entries_of
 
-if TYPE_CHECKING:
-    from ood.hosts.ssh import SSHHost
-
 REQUEST_SIZE = 255 * 1024
-"""Bytes moved by one request: the most that OpenSSH takes. With these, one request at a time is as
-fast as paramiko's prefetch and pipelining are with 32 KiB, without the first's threads, which
-outlive an abandoned download, and without the second's silence about a disk that was full."""
+"""Bytes in one request: the most that OpenSSH accepts. One such request at a time is as fast as
+paramiko's prefetch and pipelining with 32 KiB. Prefetch starts threads that outlive an abandoned
+download, and pipelining does not report a full disk."""
 
 ANSWER_TIMEOUT = 30.0  # seconds, for each request
+TURN_TIMEOUT = 1.0  # seconds to wait for the shared client
+DISK_HINT = "the disk may be full or read-only, or your quota used up"
+CHANGES = ("write", "create", "rename", "move")
 
 
 class SFTPFiles(Files):
-    """The files of one SSH host."""
+    """The files of one SSH host. `start` is the host's own."""
 
-    def __init__(self, host: SSHHost) -> None:
-        self._host = host
-        self._lock = threading.RLock()
+    def __init__(
+        self, connection: SharedConnection, start: Callable[[Sequence[str]], Command]
+    ) -> None:
+        self._connection = connection
+        self._start = start
+        self._turn = threading.BoundedSemaphore()  # who has it may use `_shared`
         self._shared: SFTPClient | None = None
 
     @property
     def shared_channel(self) -> paramiko.Channel | None:
-        """The one long-lived channel of the short operations."""
-        return self._shared.get_channel() if self._shared is not None else None
+        """The channel of the shared client, which stays open."""
+        shared = self._shared
+        return shared.get_channel() if shared is not None else None
 
     def resolve(self, path: str) -> str:
-        """OpenSSH does it as the contract says; a relative path begins at home."""
-        with self._client(path) as client:
+        """As `Files.resolve`; a relative path begins at home."""
+        with self._client("find", path) as client:
             return client.normalize(path)
 
     def list(self, path: str) -> list[FileEntry]:
-        with self._client(path) as client:
+        with self._client("list", path) as client:
             return entries_of(client, path.encode("utf-8", "surrogateescape"))
 
     def stat(self, path: str) -> FileEntry:
-        with self._client(path) as client:
+        with self._client("read", path) as client:
             return _entry(path.rsplit("/", 1)[-1], client.stat(path))
 
     def lstat(self, path: str) -> FileEntry:
-        with self._client(path) as client:
+        with self._client("read", path) as client:
             return _entry(path.rsplit("/", 1)[-1], client.lstat(path))
 
     def open(self, path: str, mode: str) -> BinaryIO:
+        action = action_of(mode)
         with ExitStack() as undo:
-            undo.enter_context(self._host.place(lasting=True))
-            with self._host.connected() as transport:
-                client = SFTPClient.on(self._host.open_session(transport))
+            undo.enter_context(self._connection.slot(lasting=True))
+            with self._connection.connected() as transport:
+                client = self._new_client(transport)
                 undo.callback(client.close)
-                with self._errors(path, client):
+                with self._errors(action, path, client):
                     file = _open(client, path, mode)
 
             @contextmanager
             def errors() -> Iterator[None]:
-                with self._host.errors(transport), self._errors(path, client):
+                with self._connection.errors(transport), self._errors(action, path, client):
                     yield
 
-            return cast(BinaryIO, _RemoteFile(file, errors, undo.pop_all()))
+            return cast(BinaryIO, OpenFile(file, errors, undo.pop_all()))
 
     def read(self, path: str, limit: int, offset: int = 0) -> bytes:
-        with self._client(path) as client, _open(client, path, "rb") as file:
+        with self._client("read", path) as client, _open(client, path, "rb") as file:
             if offset:
                 file.seek(offset)
             return file.read(limit)
 
     def write(self, path: str, data: bytes, mode: int) -> None:
-        with self._client(path) as client, _open(client, path, "xb") as file:
+        with self._client("create", path) as client, _open(client, path, "xb") as file:
             file.chmod(mode)
             file.write(data)
 
     def stream(self, path: str, offset: int = 0) -> Readable:
-        """By a command: it takes half of the portal's time that SFTP takes, whose every answer has
-        to be asked for and put together."""
-        self.read(path, 1, offset)  # which says what is wrong, if anything is
-        command = self._host.start(["tail", "-c", f"+{offset + 1}", "--", path])
+        """Run `tail`, which costs the portal half the time of SFTP requests."""
+        self.read(path, 1, offset)  # raises what is wrong, if anything is
+        command = self._start(["tail", "-c", f"+{offset + 1}", "--", path])
         command.end_input()
         return command
 
     def rename(self, old: str, new: str) -> None:
-        with self._client(old) as client:
+        with self._client("rename", old) as client:
             client.posix_rename(old, new)
 
     def move(self, old: str, new: str) -> None:
-        with self._client(old) as client:
+        with self._client("move", old) as client:
             client.lstat(old)
-        with self._client(new) as client:
-            _raise_if_there(client, new)  # OpenSSH would replace a link that leads to nothing
+        with self._client("create", new) as client:
+            _raise_if_there(client, new)  # OpenSSH would replace a dangling link
             try:
                 client.rename(old, new)
             except OSError as error:
@@ -112,11 +118,11 @@ class SFTPFiles(Files):
                 raise
 
     def remove(self, path: str) -> None:
-        with self._client(path) as client:
+        with self._client("delete", path) as client:
             client.remove(path)
 
     def mkdir(self, path: str, mode: int = 0o777) -> None:
-        with self._client(path) as client:
+        with self._client("create", path) as client:
             try:
                 client.mkdir(path, mode)
             except OSError as error:
@@ -124,22 +130,40 @@ class SFTPFiles(Files):
                 raise
 
     def chmod(self, path: str, mode: int) -> None:
-        with self._client(path) as client:
+        with self._client("set the permissions of", path) as client:
             client.chmod(path, mode)
 
     @contextmanager
-    def _client(self, path: str) -> Iterator[SFTPClient]:
-        """The shared client, for one operation on `path`, its errors turned into the portal's."""
-        with self._lock, self._host.connected() as transport:
-            channel = self.shared_channel
-            if channel is None or channel.closed or channel.get_transport() is not transport:
-                self._shared = SFTPClient.on(self._host.open_session(transport))
-            assert self._shared is not None
-            with self._errors(path, self._shared):
-                yield self._shared
+    def _client(self, action: str, path: str) -> Iterator[SFTPClient]:
+        """A client for one operation on `path`, whose errors are the portal's: the shared one, or
+        a new one while a slow operation uses that."""
+        with ExitStack() as held:
+            has_turn = self._turn.acquire(timeout=TURN_TIMEOUT)
+            if has_turn:
+                held.callback(self._turn.release)
+            else:
+                held.enter_context(self._connection.slot())
+            transport = held.enter_context(self._connection.connected())
+            if not has_turn:
+                client = self._new_client(transport)
+                held.callback(client.close)
+            else:
+                channel = self.shared_channel
+                if channel is None or channel.closed or channel.get_transport() is not transport:
+                    self._shared = self._new_client(transport)
+                assert self._shared is not None
+                client = self._shared
+            with self._errors(action, path, client):
+                yield client
+
+    def _new_client(self, transport: paramiko.Transport) -> SFTPClient:
+        channel = self._connection.open_session(transport)
+        channel.invoke_subsystem("sftp")
+        channel.settimeout(ANSWER_TIMEOUT)
+        return SFTPClient(channel)
 
     @contextmanager
-    def _errors(self, path: str, client: SFTPClient) -> Iterator[None]:
+    def _errors(self, action: str, path: str, client: SFTPClient) -> Iterator[None]:
         """Turn what the server says about a file into the portal's errors."""
         try:
             yield
@@ -147,30 +171,13 @@ class SFTPFiles(Files):
             channel = client.get_channel()
             if isinstance(error, TimeoutError) or channel is None or channel.closed:
                 raise  # about the connection, not about a file
-            # SFTP version 3 has words for "no such file" and "permission denied" only.
-            if error.errno == errno.ENOENT:
-                raise FileMissing(f"There is no {shown(path)}.", str(error)) from error
-            if error.errno == errno.EEXIST:
-                raise FileExists(f"There is a {shown(path)} already.", str(error)) from error
-            if error.errno == errno.EACCES:
-                raise FileRefused(
-                    f"You have no permission for {shown(path)}.", str(error)
-                ) from error
-            raise FileFailed(
-                f"{self._host.name} could not do this to {shown(path)}. "
-                "Is the disk full or read-only, or a quota used up?",
-                str(error),
-            ) from error
+            # SFTP version 3 has codes for "no such file" and "permission denied" only.
+            hint = DISK_HINT if action in CHANGES else ""
+            raise file_error(error, action, path, self._connection.name, hint) from error
 
 
 class SFTPClient(paramiko.SFTPClient):
-    """Paramiko's client, for names of any bytes: what is not UTF-8 has surrogate escapes."""
-
-    @classmethod
-    def on(cls, channel: paramiko.Channel) -> SFTPClient:
-        channel.invoke_subsystem("sftp")
-        channel.settimeout(ANSWER_TIMEOUT)
-        return cls(channel)
+    """Paramiko's client, with surrogate escapes for bytes of names that are not UTF-8."""
 
     def _adjust_cwd(self, path: str | bytes) -> bytes:
         return path if isinstance(path, bytes) else path.encode("utf-8", "surrogateescape")
@@ -181,47 +188,9 @@ class SFTPClient(paramiko.SFTPClient):
         return kind, message
 
 
-class _RemoteFile:
-    """An open file with the SFTP client that serves it; its errors are the portal's."""
-
-    def __init__(
-        self,
-        file: paramiko.SFTPFile,
-        errors: Callable[[], AbstractContextManager[None]],
-        resources: ExitStack,
-    ) -> None:
-        self._file = file
-        self._errors = errors
-        self._resources = resources
-
-    def __enter__(self) -> _RemoteFile:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def read(self, size: int = -1) -> bytes:
-        with self._errors():
-            return self._file.read(size if size >= 0 else None)
-
-    def write(self, data: bytes) -> int:
-        with self._errors():
-            self._file.write(data)
-        return len(data)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        with self._errors():
-            self._file.seek(offset, whence)
-            return self._file.tell()
-
-    def close(self) -> None:
-        with self._resources, self._errors():
-            self._file.close()
-
-
 def _open(client: SFTPClient, path: str, mode: str) -> paramiko.SFTPFile:
     try:
-        # SFTP needs "w" beside "x" to write at all.
+        # SFTP needs "w" as well as "x" to write.
         file = client.open(path, "wx" if mode == "xb" else mode)
     except OSError as error:
         if mode == "xb":
@@ -232,7 +201,7 @@ def _open(client: SFTPClient, path: str, mode: str) -> paramiko.SFTPFile:
 
 
 def _raise_if_there(client: SFTPClient, path: str, error: OSError | None = None) -> None:
-    """Raise FileExistsError when `path` is there, which SFTP calls no more than a failure."""
+    """Raise FileExistsError when `path` exists. SFTP has no code for that."""
     try:
         client.lstat(path)
     except OSError:

@@ -1,4 +1,8 @@
-"""Opening a connection: to the host that known_hosts knows, as the user who is signed in."""
+"""Opens SSH connections: to hosts whose keys are in known_hosts, as the user who is signed in.
+
+Fabric opens and authenticates them. Each hazard handled here was met with Fabric 3.2, paramiko 5.1
+and OpenSSH 9.2.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import logging
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +23,7 @@ from ood.errors import HostUnreachable
 from ood.hosts.base import Stream
 
 CONNECT_TIMEOUT = 10.0  # seconds, for each of TCP, banner and authentication
-SILENCE = 30.0  # seconds without a sign of life, after which a connection is taken for dead
+DEAD_AFTER = 30.0  # seconds without an answer to what was sent
 NEVER = 2**62  # bytes or packets
 
 Dial = Callable[[], Stream]
@@ -31,29 +36,33 @@ class NotAccepted(Exception):
 
 
 class _HungUp(HostUnreachable):
-    """The host went away while it was asked whether it accepts the credential."""
+    """The host closed the connection during authentication."""
 
 
-def open_connection(
-    name: str,
-    port: int,
-    user: str,
-    credential: Credential,
-    known_hosts: Path,
-    dial: Dial | None = None,
-) -> Connection:
-    """Open a connection to `name` and authenticate as `user`. `dial` is the way there from another
-    host, for one that cannot be reached straight.
+@dataclass(frozen=True)
+class Target:
+    """Where a connection goes, and as which user. `dial` opens the TCP connection through another
+    host, where the portal cannot reach this one itself."""
 
-    Raises `NotAccepted`, and `HostUnreachable` when the host does not answer or is not the one that
-    `known_hosts` knows.
+    name: str
+    port: int
+    user: str
+    known_hosts: Path
+    dial: Dial | None = None
+
+
+def open_connection(target: Target, credential: Credential) -> Connection:
+    """Open a connection and authenticate.
+
+    Raises `NotAccepted`, and `HostUnreachable` when the host does not answer or its key is not the
+    one in `known_hosts`.
     """
     try:
-        connection = _opened(name, port, user, credential, known_hosts, dial)
+        connection = _opened(target, credential)
     except _HungUp:
-        # So does sshd with an account that has expired, or that PAM does not let in otherwise.
+        # sshd hangs up on an expired account, and on one that PAM refuses for another reason.
         try:
-            connection = _opened(name, port, user, credential, known_hosts, dial)
+            connection = _opened(target, credential)
         except _HungUp as error:
             raise NotAccepted(f"hung up while signing in: {error.detail}") from error
     transport = connection.transport
@@ -61,32 +70,29 @@ def open_connection(
     # A client-side key re-exchange while a channel streams in stalls the connection.
     transport.packetizer.REKEY_BYTES = NEVER
     transport.packetizer.REKEY_PACKETS = NEVER
-    if dial is None:
+    if target.dial is None:
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # Without it, verbs on a host that lost its power wait for a quarter of an hour.
-        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENCE * 1000))
-    log.info("opened SSH connection to %s as %s", name, user)
+        # Otherwise calls to a host that lost its power wait for a quarter of an hour.
+        user_timeout = int(DEAD_AFTER * 1000)
+        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, user_timeout)
+    log.info("opened SSH connection to %s as %s", target.name, target.user)
     return connection
 
 
-def _opened(
-    name: str,
-    port: int,
-    user: str,
-    credential: Credential,
-    known_hosts: Path,
-    dial: Dial | None,
-) -> Connection:
+def _opened(target: Target, credential: Credential) -> Connection:
+    secret: dict[str, Any] = {"pkey": credential}
+    if isinstance(credential, SecretStr):
+        secret = {"password": credential.get_secret_value()}
     connection = Connection(
-        name,
-        user=user,
-        port=port,
+        target.name,
+        user=target.user,
+        port=target.port,
         # Fabric would read the portal account's own ~/.ssh/config and fabric.yml.
         config=Config(lazy=True, overrides={"load_ssh_configs": False}),
         connect_timeout=CONNECT_TIMEOUT,
         connect_kwargs={
-            **_shown(credential),
-            **({"sock": dial()} if dial is not None else {}),
+            **secret,
+            **({"sock": target.dial()} if target.dial is not None else {}),
             "look_for_keys": False,
             "allow_agent": False,
             "banner_timeout": CONNECT_TIMEOUT,
@@ -97,15 +103,9 @@ def _opened(
     with ExitStack() as undo:
         # A refused connection would stay open and count against sshd's MaxStartups.
         undo.callback(connection.client.close)
-        _authenticate(connection, name, known_hosts)
+        _authenticate(connection, target.name, target.known_hosts)
         undo.pop_all()
     return connection
-
-
-def _shown(credential: Credential) -> dict[str, Any]:
-    if isinstance(credential, SecretStr):
-        return {"password": credential.get_secret_value()}
-    return {"pkey": credential}
 
 
 def _authenticate(connection: Connection, name: str, known_hosts: Path) -> None:
@@ -115,7 +115,7 @@ def _authenticate(connection: Connection, name: str, known_hosts: Path) -> None:
     try:
         connection.open()
     except paramiko.AuthenticationException as error:
-        # Paramiko says the same of a host that went away, or took too long, at this point.
+        # Paramiko raises the same error for a host that hung up or took too long.
         if "timeout" in str(error):
             raise _cannot_be_reached(name, error) from error
         if connection.client.get_transport().is_active():
@@ -123,8 +123,8 @@ def _authenticate(connection: Connection, name: str, known_hosts: Path) -> None:
         raise _HungUp(_cannot_be_reached(name, error).message, str(error)) from error
     except paramiko.BadHostKeyException as error:
         raise HostUnreachable(
-            f"{name} has another host key than the portal knows, so nothing was sent to it. Tell "
-            "your administrator.",
+            f"The host key of {name} has changed, so the portal did not sign in to it. Tell your "
+            "administrator.",
             str(error),
         ) from error
     except (paramiko.SSHException, OSError, EOFError) as error:
@@ -142,10 +142,8 @@ def _cannot_be_reached(name: str, error: Exception) -> HostUnreachable:
 
 
 def _new_transport(connected: socket.socket, **options: Any) -> paramiko.Transport:
-    """paramiko's, with AES-GCM before its other ciphers: those go over each packet twice.
-
-    The worker spends half the time on it, which is what limits the proxy (`bench/proxy.py`).
-    """
+    """A transport that prefers AES-GCM. It halves the time that the worker spends on encryption,
+    which limits the proxy (`bench/proxy.py`)."""
     made = paramiko.Transport(connected, **options)
     security = made.get_security_options()
     security.ciphers = sorted(security.ciphers, key=lambda name: "gcm" not in name)

@@ -7,38 +7,42 @@ import signal
 import subprocess
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import IO
 
 import paramiko
 
 from ood.errors import CommandFailed, HostUnreachable
-from ood.hosts.base import MAX_SAID, Command
+from ood.hosts.base import MAX_STDERR, Command
 
-END_SECONDS = 10.0  # for a command to end that has closed its output
+ENDED_EARLY = "The command ended before it had read everything."
+
+_Process = subprocess.Popen[bytes]
+
+END_SECONDS = 10.0  # for a command to end after its output has ended
 
 
 class _Running(Command, ABC):
-    """What both have in common: standard error is read as it comes, lest the command waits for
-    somebody to read it, and its beginning is kept."""
+    """Reads standard error as it arrives, so that the command never waits for that, and keeps the
+    beginning of it."""
 
     def __init__(self, receive: Callable[[int], bytes]) -> None:
-        self._said = bytearray()
-        self._listener = threading.Thread(
-            target=self._listen, args=(receive,), name="standard-error", daemon=True
+        self._stderr = bytearray()
+        self._reader = threading.Thread(
+            target=self._read_stderr, args=(receive,), name="standard-error", daemon=True
         )
-        self._listener.start()
+        self._reader.start()
 
-    def _listen(self, receive: Callable[[int], bytes]) -> None:
-        with suppress(OSError, ValueError, EOFError, paramiko.SSHException):  # closed under it
+    def _read_stderr(self, receive: Callable[[int], bytes]) -> None:
+        with suppress(OSError, ValueError, EOFError, paramiko.SSHException):  # closed meanwhile
             while data := receive(65536):
-                self._said += data[: MAX_SAID - len(self._said)]
+                self._stderr += data[: MAX_STDERR - len(self._stderr)]
 
     @property
-    def said(self) -> str:
-        self._listener.join(END_SECONDS)
-        return self._said.decode("utf-8", "surrogateescape")
+    def stderr(self) -> str:
+        self._reader.join(END_SECONDS)
+        return self._stderr.decode("utf-8", "surrogateescape")
 
     def __enter__(self) -> Command:
         return self
@@ -50,26 +54,32 @@ class _Running(Command, ABC):
     def close(self) -> None: ...
 
 
-class LocalCommand(_Running):
-    """A process of this machine, in a session of its own so that all of it can be ended."""
+def spawn(argv: Sequence[str], env: Mapping[str, str] | None, cwd: str, stdin: int) -> _Process:
+    """Start a process of this machine, in a session of its own so that all of it can be ended.
+    Raises `CommandFailed`."""
+    try:
+        return subprocess.Popen(
+            list(argv),
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise CommandFailed(
+            f"{argv[0]} could not be started: {error.strerror}.", 127, str(error)
+        ) from error
 
-    def __init__(self, argv: Sequence[str], env: dict[str, str], cwd: str) -> None:
-        try:
-            self._process = subprocess.Popen(
-                list(argv),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-                env=env,
-                cwd=cwd,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise CommandFailed(
-                f"{argv[0]} could not be started: {error.strerror}.", 127, str(error)
-            ) from error
-        self._closing = threading.Lock()
+
+class LocalCommand(_Running):
+    """A process of this machine."""
+
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str] | None, cwd: str) -> None:
+        self._process = spawn(argv, env, cwd, subprocess.PIPE)
+        self._closing = threading.Lock()  # one thread ends the process and closes its pipes
         super().__init__(_pipe(self._process.stderr).read)
 
     def write(self, data: bytes) -> None:
@@ -78,7 +88,7 @@ class LocalCommand(_Running):
             while left:
                 left = left[_pipe(self._process.stdin).write(left) or 0 :]
         except (OSError, ValueError) as error:
-            raise CommandFailed("The command ended too early.", -1, str(error)) from error
+            raise CommandFailed(ENDED_EARLY, -1, str(error)) from error
 
     def end_input(self) -> None:
         with suppress(OSError):
@@ -87,21 +97,21 @@ class LocalCommand(_Running):
     def read(self, limit: int) -> bytes:
         try:
             return _pipe(self._process.stdout).read(limit) or b""
-        except (OSError, ValueError):  # closed under it
+        except (OSError, ValueError):  # closed meanwhile
             return b""
 
     def wait(self) -> int:
         try:
             return self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
-            raise CommandFailed("The command does not end.", -1, "") from None
+            raise CommandFailed("The command did not end.", -1, "") from None
 
     def close(self) -> None:
         with self._closing:
-            with suppress(ProcessLookupError):  # it may have left others, who hold the pipes
+            with suppress(ProcessLookupError):  # child processes may hold the pipes
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-            self._listener.join(END_SECONDS)
+            self._reader.join(END_SECONDS)
             for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
                 with suppress(OSError):
                     _pipe(pipe).close()
@@ -113,7 +123,7 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
 
 
 class SSHCommand(_Running):
-    """A channel of a connection. `on_close` closes it and gives up its place."""
+    """A channel of a connection. `on_close` closes it and releases its slot."""
 
     def __init__(self, channel: paramiko.Channel, name: str, on_close: Callable[[], None]) -> None:
         self._channel = channel
@@ -125,38 +135,38 @@ class SSHCommand(_Running):
         try:
             self._channel.sendall(data)
         except OSError as error:
-            self._demand_connection()
-            raise CommandFailed("The command ended too early.", -1, str(error)) from error
+            self._check_connection()
+            raise CommandFailed(ENDED_EARLY, -1, str(error)) from error
         except (EOFError, paramiko.SSHException) as error:
-            raise self._lost() from error
+            raise self._dropped() from error
 
     def end_input(self) -> None:
-        with suppress(OSError, EOFError, paramiko.SSHException):  # which `read` says
+        with suppress(OSError, EOFError, paramiko.SSHException):  # `read` reports that
             self._channel.shutdown_write()
 
     def read(self, limit: int) -> bytes:
         try:
-            data = self._channel.recv(limit)  # which sends word of it, now and then
+            data = self._channel.recv(limit)  # may also send: it acknowledges data
         except (OSError, EOFError, paramiko.SSHException) as error:
-            raise self._lost() from error
+            raise self._dropped() from error
         if not data:
-            self._demand_connection()
+            self._check_connection()
         return data
 
     def wait(self) -> int:
         if not self._channel.status_event.wait(END_SECONDS):
-            self._demand_connection()
-            raise CommandFailed("The command does not end.", -1, "")
-        self._demand_connection()
+            self._check_connection()
+            raise CommandFailed("The command did not end.", -1, "")
+        self._check_connection()
         return self._channel.exit_status
 
     def close(self) -> None:
         self._on_close()
 
-    def _demand_connection(self) -> None:
+    def _check_connection(self) -> None:
         if not self._channel.get_transport().is_active():
-            raise self._lost()
+            raise self._dropped()
 
-    def _lost(self) -> HostUnreachable:
-        self._channel.get_transport().close()  # the next verb opens a new one
-        return HostUnreachable(f"The connection to {self._name} was lost. Try again.")
+    def _dropped(self) -> HostUnreachable:
+        self._channel.get_transport().close()  # the next use opens a new one
+        return HostUnreachable(f"The connection to {self._name} dropped. Try again.")

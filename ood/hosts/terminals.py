@@ -1,52 +1,82 @@
-"""The terminals of a host over SSH, on connections of their own.
+"""The terminals of a host over SSH.
 
-However many there are, and whatever they print, commands and files go on.
+They have connections of their own, so commands and files go on however many terminals there are and
+whatever they print.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, suppress
 
-from ood.errors import HostUnreachable
-from ood.hosts.base import LOGIN_SHELL_IN
-from ood.hosts.channels import SSHTerminal
+import paramiko
+
+from ood.errors import HostBusy
+from ood.hosts.base import LOGIN_SHELL_SCRIPT
+from ood.hosts.connection import SharedConnection
 from ood.quoting import command_line
 
-if TYPE_CHECKING:
-    from ood.hosts.ssh import SSHHost
-
 WINDOW = 128 * 1024
-"""Bytes that a terminal may print before they are read: what there is to show yet after Ctrl-C."""
+"""Bytes that a terminal may print before they are read, and so may still appear after Ctrl-C."""
 
 
-class TooMuch(HostUnreachable):
-    """sshd, or we, allow no further channel on a connection."""
+class SSHTerminal:
+    """A shell in a pseudo-terminal of an SSH host. Closing the channel hangs it up."""
+
+    def __init__(self, channel: paramiko.Channel, on_close: Callable[[], None]) -> None:
+        channel.settimeout(0.0)
+        self._channel = channel
+        self._on_close = on_close
+
+    def fileno(self) -> int:
+        return self._channel.fileno()
+
+    def read(self, limit: int) -> bytes:
+        try:
+            return self._channel.recv(limit)
+        except TimeoutError:
+            raise BlockingIOError from None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._channel.send(data)
+        except OSError:  # it accepts no more for now, or has ended
+            return 0
+
+    def resize(self, columns: int, rows: int) -> None:
+        with suppress(paramiko.SSHException):  # the shell has ended, which `read` reports
+            self._channel.resize_pty(columns, rows)
+
+    @property
+    def lost(self) -> bool:
+        return not self._channel.eof_received
+
+    def close(self) -> None:
+        self._on_close()
 
 
 class Terminals:
     """`new` makes one more connection to the host, which is not open yet."""
 
-    def __init__(self, new: Callable[[], SSHHost]) -> None:
+    def __init__(self, new: Callable[[], SharedConnection]) -> None:
         self._new = new
-        self._lock = threading.Lock()
-        self._connections: list[SSHHost] = []
+        self._lock = threading.Lock()  # guards `_connections`
+        self._connections: list[SharedConnection] = []
 
     def open(self, cwd: str, columns: int, rows: int) -> SSHTerminal:
         """Start the user's login shell. Raises `HostError`."""
-        line = command_line(["sh", "-c", LOGIN_SHELL_IN, "sh", cwd])
-        full: set[SSHHost] = set()
+        line = command_line(["sh", "-c", LOGIN_SHELL_SCRIPT, "sh", cwd])
+        full: set[SharedConnection] = set()
         while True:
-            connection, is_new = self._with_room(full)
+            connection, is_new = self._with_slot(full)
             with ExitStack() as undo:
-                undo.callback(connection.places.release)
+                undo.callback(connection.slots.release)
                 with connection.connected() as transport:
                     try:
-                        patience = None if is_new else 0.0
-                        channel = connection.open_session(transport, patience, WINDOW)
-                    except TooMuch:  # some sites allow fewer than we think
+                        wait = None if is_new else 0.0
+                        channel = connection.open_session(transport, wait, WINDOW)
+                    except HostBusy:  # the site allows fewer channels than stock sshd
                         if is_new:
                             raise
                         full.add(connection)
@@ -64,17 +94,18 @@ class Terminals:
         for connection in self._all():
             connection.close_if_idle(seconds)
 
-    def _with_room(self, full: set[SSHHost]) -> tuple[SSHHost, bool]:
-        """A connection with a place on it taken, and whether it was made for this."""
+    def _with_slot(self, full: set[SharedConnection]) -> tuple[SharedConnection, bool]:
+        """Reserve a slot on a connection that is not `full`, or else on a new one. Return the
+        connection and whether it is new."""
         with self._lock:
             for connection in self._connections:
-                if connection not in full and connection.places.acquire(blocking=False):
+                if connection not in full and connection.slots.acquire(blocking=False):
                     return connection, False
             connection = self._new()
-            connection.places.acquire()
+            connection.slots.acquire()
             self._connections.append(connection)
             return connection, True
 
-    def _all(self) -> list[SSHHost]:
+    def _all(self) -> list[SharedConnection]:
         with self._lock:
             return list(self._connections)

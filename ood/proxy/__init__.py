@@ -1,1 +1,1 @@
-"""Reaching the service of a session: who may, over which connection, and what is passed on."""
+"""The way to the service of a session: who may use it, where it is, and what is passed on."""

@@ -1,9 +1,9 @@
-"""What keeps a service's page to its own session. Pure.
+"""The headers that keep a page of a service within its own session. Pure.
 
-The browser enforces most of it, by headers that the portal puts on each answer of a service in
-place of the service's own. Where all services share an origin, the rest of the same-origin policy
-does not help, so a Content-Security-Policy with paths (https://www.w3.org/TR/CSP3/#match-paths)
-keeps a page's requests, frames and forms below its own session's path.
+The portal sets them on each response of a service, in place of the service's own, and the browser
+enforces them. Where all services share an origin, the same-origin policy does not separate them, so
+a Content-Security-Policy with paths (https://www.w3.org/TR/CSP3/#match-paths) keeps the requests,
+frames and forms of a page below the path of its session.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from ood.proxy.headers import Headers
 
 REPLACED = frozenset({"cross-origin-opener-policy", "cross-origin-resource-policy"})
 CLEAR = '"cache", "storage"'
-"""`Clear-Site-Data`: what services left in a browser. Cookies are not in the list: browsers would
-clear those of the whole domain, including the portal's."""
+"""`Clear-Site-Data` for what services left in a browser. It does not list cookies, because browsers
+would clear those of the whole domain, including the portal's."""
 
 
 def fenced(passed: Headers, base: str, shared: bool) -> Headers:
-    """The headers of a service's answer, with the fence.
+    """The headers of a service's response, with those that keep its page within the session.
 
-    `base` is the address of the session's service, as in `https://apps.example/node/ID/`. `shared`:
-    other services have this origin too.
+    `base` is the address of the session's service, such as `https://apps.example/node/ID/`. With
+    `shared`, other services have the same origin.
     """
     replaced = REPLACED | {"referrer-policy"} if shared else REPLACED
     kept = [(name, value) for name, value in passed if name.lower() not in replaced]
     kept.append(("Cross-Origin-Resource-Policy", "same-origin"))
     if {"cache-control", "expires"}.isdisjoint(name.lower() for name, _ in kept):
-        # Otherwise browsers decide by its age whether to show it again without asking (RFC 9111,
-        # 4.2.2), also after the entry has ended.
+        # Otherwise browsers may show it again without a request (RFC 9111, 4.2.2), even after the
+        # entry has ended.
         kept.append(("Cache-Control", "private, no-cache"))
     if not shared:
         return [*kept, ("Cross-Origin-Opener-Policy", "same-origin")]
@@ -41,7 +41,7 @@ def fenced(passed: Headers, base: str, shared: bool) -> Headers:
 
 
 def policy(base: str) -> str:
-    """The policy that keeps a page below `base`, whatever else it may do there."""
+    """The policy that keeps a page below `base` and allows everything there."""
     sockets = base.replace("http", "ws", 1)
     return "; ".join(
         (
@@ -55,21 +55,21 @@ def policy(base: str) -> str:
 
 
 def from_another_session(referrer: str | None, base: str) -> bool:
-    """Whether a request of a page of this origin says that it comes from another session's page."""
+    """Whether the `Referer` of a request of this origin names a page of another session."""
     return referrer is not None and not referrer.startswith(base)
 
 
 def stays(location: str, address: str, base: str) -> bool:
-    """Whether a service's `Location`, in its answer to a request for `address`, leads below `base`
-    or to another origin. After a redirect, browsers no longer compare paths with a policy's.
+    """Whether a redirect of a service stays below `base` or goes to another origin. `location` is
+    relative to `address`. After a redirect, browsers do not compare paths with the policy.
 
-    Browsers read addresses in more ways than RFC 3986 has, so what is not plain does not stay.
+    Browsers accept more forms of addresses than RFC 3986, so unusual ones are taken not to stay.
     """
     if re.search(r"[\x00-\x20\\]", location) or re.match(r"https?:(?!//)", location, re.I):
         return False
     try:
         to, ours = urlsplit(urljoin(address, location)), urlsplit(base)
-        if to.hostname != ours.hostname:  # whatever the scheme: browsers may know to use https
+        if to.hostname != ours.hostname:  # with any scheme: browsers may switch to https
             return re.fullmatch(r"[a-z0-9.-]*", to.hostname or "") is not None
     except ValueError:
         return False

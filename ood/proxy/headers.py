@@ -1,4 +1,4 @@
-"""What of a request and its answer crosses the proxy, in each direction. Pure."""
+"""Which headers of requests and responses the proxy passes on, and how. Pure."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from collections.abc import Iterable, Mapping
 Headers = list[tuple[str, str]]
 
 ENTRY_COOKIE = "ood_node"
-NONCE_COOKIE = "ood_enter_"  # and the beginning of its state: a browser may enter in several tabs
-"""The portal's own cookies on the services' origins. They let in, so no service ever sees them."""
+NONCE_COOKIE = "ood_enter_"  # and the start of its state: a browser may enter in several tabs
+"""The portal's own cookies on the services' origins. No service ever sees them."""
 
-# RFC 9110, 7.6.1: about one connection, not about the message. With what Connection itself names.
+# RFC 9110, 7.6.1: these are about one connection, as are those that Connection names.
 HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection"}
     | {"te", "trailer", "transfer-encoding", "upgrade"}
 )
-# What a front end says of its clients is the portal's to know.
-FROM_THE_FRONT = re.compile(r"forwarded|via|x-forwarded-.*|x-real-ip|x-remote-.*|remote-user")
-# These reach beyond the service's own path: to all services of the origin, or to the portal's host.
+# What a front end says about its clients is for the portal only.
+FROM_FRONT_END = re.compile(r"forwarded|via|x-forwarded-.*|x-real-ip|x-remote-.*|remote-user")
+# These affect more than the service's own path: all services of the origin, or the portal's host.
 BEYOND_THE_PATH = frozenset(
     {"alt-svc", "clear-site-data", "service-worker-allowed", "strict-transport-security"}
 )
 WELL_FORMED = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ \t\x21-\x7e\x80-\xff]*")  # RFC 9110, 5
 OURS = frozenset({"date", "server"})  # gunicorn sets its own
 PORTAL_COOKIES = re.compile(r"((__(Host|Secure|Host-Http|Http)-)?ood_.*)?", re.IGNORECASE)
-"""Names that only the portal sets. So has none at all: `=ood_node=x` comes back as `ood_node=x`."""
+"""Names that only the portal sets. An empty name is one too: the browser returns `=ood_node=x` as
+`ood_node=x`."""
 
 
 def to_service(given: Iterable[tuple[str, str]], added: Mapping[str, str]) -> Headers:
-    """The headers of a browser's request as the service gets them; `added` replace any of theirs.
-
-    The body's framing (Content-Length, Expect, Transfer-Encoding) is left to who sends it.
+    """The headers of a browser's request as the service gets them. Those in `added` replace the
+    browser's. Content-Length, Expect and Transfer-Encoding are left to the sender of the body.
     """
     given = list(given)
     ours = {name.lower() for name in added} | {"content-length", "expect"}
     passed = []
     for name, value in _end_to_end(given):
-        if name.lower() in ours or FROM_THE_FRONT.fullmatch(name.lower()):
+        if name.lower() in ours or FROM_FRONT_END.fullmatch(name.lower()):
             continue
         if name.lower() == "cookie":
             value = _service_cookies(value)
@@ -48,7 +48,8 @@ def to_service(given: Iterable[tuple[str, str]], added: Mapping[str, str]) -> He
 
 
 def to_browser(given: Iterable[tuple[str, str]], prefix: str) -> Headers:
-    """The headers of a service's answer as the browser gets them; `prefix` ends in `/`."""
+    """The headers of a service's response as the browser gets them. `prefix` is the path of the
+    service and ends in `/`."""
     passed = []
     for name, value in _end_to_end(list(given)):
         lower = name.lower()
@@ -80,7 +81,7 @@ def _service_cookies(value: str) -> str:
 
 
 def _scoped_cookie(value: str, prefix: str) -> str | None:
-    """A Set-Cookie of the service for its own path only; None when it takes a name of ours."""
+    """A service's Set-Cookie, limited to the service's path; None if the name is the portal's."""
     cookie, *attributes = value.split(";")
     if PORTAL_COOKIES.fullmatch(cookie.partition("=")[0].strip()):
         return None

@@ -1,9 +1,10 @@
 """Proof that a service is its owner's, for every new connection to it.
 
-`connection.yml` names a port, and anybody who may use the node can listen there before the service
-does, or once it has ended. So nothing is sent on a new connection before a command on the node has
-said whose sockets listen at that port. It runs within the job, as its owner. The same sockets of
-the owner's, before the connection was opened and after it, are what was reached.
+The port is named in `connection.yml`, and anybody who may use the node can listen on it before the
+service starts or once it has ended. So the portal sends nothing on a new connection until a command
+on the node has said whose sockets listen on that port. The command runs within the job, as its
+owner. The connection is the owner's if the same sockets, all of them the owner's, listened before
+the connection was opened and after.
 """
 
 from __future__ import annotations
@@ -12,27 +13,27 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 
 from ood.errors import CommandFailed, HostError, HostUnreachable, PortalError, ServiceRefused
 from ood.hosts.base import Command, Stream
 from ood.sessions.service import Service
 
 # Seconds.
-ANSWER = 5.0
-FIRST_ANSWER = 10.0
+ANSWER_SECONDS = 5.0
+FIRST_ANSWER_SECONDS = 15.0
 """The scheduler has to start the command first."""
-TURN = 5.0  # to wait for the questions before this one
-FAILED = 3.0  # for which a command that could not be started is not tried again
-UNASKED = 30.0  # after which a command is ended, unless its service is in use
+FAILED_SECONDS = 3.0  # between attempts to start a command that gave no answer
+UNUSED_SECONDS = 30.0  # until a command is ended that nobody asked, unless its service is in use
 
-MAX_ANSWER = 64 * 1024  # bytes, with what start-up files print
-KEPT = 3
-"""Commands of one user at a time: each takes a place among the channels of an SSH connection."""
+MAX_OUTPUT = 64 * 1024  # bytes for one batch of questions, with what start-up files print
+MAX_COMMANDS = 3
+"""Commands of one user at a time: each takes a channel of an SSH connection."""
 
-# Each line that comes in is MARK PORT, the port as /proc/net/tcp has it (proc(5)); each answer is
-# MARK and what listens there: `own` and the sockets' inodes, `other` or `none`. State 0A is LISTEN.
+# Each line of input is MARK PORT, with the port as in /proc/net/tcp (proc(5)). Each answer is MARK
+# and what listens there: `own` and the inodes of the sockets, `other`, or `none`. 0A is LISTEN.
 WATCH = r"""
 me=$(id -u)
 while read -r mark port; do
@@ -48,6 +49,7 @@ ARGV = ("/bin/sh", "-c", WATCH)
 
 log = logging.getLogger(__name__)
 
+Start = Callable[[Service], Command]
 Key = tuple[str, str, str]
 """User, cluster and node."""
 
@@ -56,23 +58,26 @@ class Listeners:
     """Who listens on the nodes of all users' jobs. `start` starts `ARGV` on the node of a service,
     within its job; it raises `PortalError`."""
 
-    def __init__(self, start: Callable[[Service], Command]) -> None:
+    def __init__(self, start: Start) -> None:
         self._start = start
-        self._lock = threading.Lock()  # for the dict, not for what is in it
-        self._nodes: dict[Key, _Node] = {}
+        self._lock = threading.Lock()  # guards _nodes; each node has a lock of its own
+        self._nodes: dict[Key, _Node] = {}  # the one asked last is the last
 
     def connect(self, service: Service, dial: Callable[[], Stream]) -> Stream:
         """Open a connection to a service with `dial`, and make sure that it is its owner's.
 
-        Raises `ServiceRefused` when somebody else listens at its port too, `HostUnreachable` when
-        nobody does or that cannot be found out, and what `dial` raises.
+        Raises `ServiceRefused` when somebody else listens on its port too, `HostUnreachable` when
+        nobody does or the portal cannot find out, and what `dial` raises.
         """
-        node = self._node(service)
-        before = node.last.get(service.port) or self._own(node, service)
-        for _ in range(2):  # it may have begun to listen anew
+        key = _key(service)
+        with self._lock:
+            node = self._nodes.pop(key) if key in self._nodes else _Node()
+            self._nodes[key] = node
+        before = node.last_owner(service.port) or self._owner(node, service)
+        for _ in range(2):  # the service may have started to listen in between
             stream = dial()
             try:
-                after = self._own(node, service)
+                after = self._owner(node, service)
             except PortalError:
                 stream.close()
                 raise
@@ -80,15 +85,17 @@ class Listeners:
                 return stream
             stream.close()
             before = after
-        raise HostUnreachable(f"{service.title} on {service.node} was starting. Try again.")
+        raise HostUnreachable(
+            f"{service.title} on {service.node} is still starting. Try again in a moment."
+        )
 
     def close_unused(self, in_use: Iterable[Service]) -> None:
-        """End the commands that nobody needs any more, now that these services are in use."""
+        """End the commands on nodes where none of these services runs."""
         used = {_key(service) for service in in_use}
         with self._lock:
             unused = [node for key, node in self._nodes.items() if key not in used]
         for node in unused:
-            node.close_if_unasked(UNASKED)
+            node.end_if_unused(UNUSED_SECONDS)
 
     def forget(self, user: str) -> None:
         """End the commands of a user who signed out."""
@@ -97,12 +104,8 @@ class Listeners:
         for node in theirs:
             node.close()
 
-    def _node(self, service: Service) -> _Node:
-        with self._lock:
-            return self._nodes.setdefault(_key(service), _Node())
-
-    def _own(self, node: _Node, service: Service) -> str:
-        """The owner's sockets that listen at the port of a service, as one word of their inodes."""
+    def _owner(self, node: _Node, service: Service) -> str:
+        """The owner's sockets that listen on the port of a service: `own` and their inodes."""
         try:
             found = node.ask(service, self._start_one)
         except PortalError as error:
@@ -113,20 +116,20 @@ class Listeners:
             ) from error
         if found == "other":
             raise ServiceRefused(
-                f"Another user's program listens at port {service.port} of {service.node}, so the "
-                f"portal does not connect to it. Cancel the session and launch it again."
+                f"Another user's program is listening on port {service.port} of {service.node}, so "
+                "the portal did not connect to it. Cancel the session and launch it again."
             )
         if not found.startswith("own "):
-            raise HostUnreachable(f"Nothing answers at port {service.port} of {service.node}.")
+            raise HostUnreachable(f"Nothing is listening on port {service.port} of {service.node}.")
         return found
 
     def _start_one(self, service: Service) -> Command:
-        """Start a command, in place of the one of this user that was asked least recently."""
+        """Start a command. If this user has too many, it replaces the least recently used."""
         with self._lock:
-            theirs = [node for key, node in self._nodes.items() if key[0] == service.user]
-        running = sorted((n for n in theirs if n.is_running), key=lambda node: node.asked_at)
-        for node in running[: max(0, len(running) - KEPT + 1)]:
-            node.close_if_unasked(0.0)
+            theirs = [(key, node) for key, node in self._nodes.items() if key[0] == service.user]
+        others = [node for key, node in theirs if key != _key(service) and node.is_running()]
+        for node in others[: max(0, len(others) - MAX_COMMANDS + 1)]:
+            node.end_if_unused(0.0)
         return self._start(service)
 
 
@@ -134,102 +137,159 @@ def _key(service: Service) -> Key:
     return service.user, service.cluster_id, service.node
 
 
+@dataclass(eq=False)
+class _Run:
+    """One run of the command, and its questions by port. Guarded by its node's lock."""
+
+    job_id: str
+    command: Command | None = None
+    waiting: dict[int, Future[str]] = field(default_factory=dict)
+    under_way: dict[int, Future[str]] = field(default_factory=dict)
+    answered: bool = False
+    ended_at: float | None = None  # monotonic
+
+
 class _Node:
-    """The command on one node, which answers one question at a time."""
+    """The command on one node. While it runs, a thread sends it all questions that wait, gives the
+    answers to whoever asked, and goes on with the questions that have come meanwhile."""
 
     def __init__(self) -> None:
-        # Held for the time of a question. Only questions of the same user about this node wait.
-        self._asking = threading.Lock()
-        self._command: Command | None = None
-        self._failure = ("", 0.0)  # the job for which a command could not be started, and when
+        self._lock = threading.Lock()  # guards all that follows, and the fields of the run
+        self._changed = threading.Condition(self._lock)
+        self._run: _Run | None = None
+        self._last: dict[int, str] = {}  # the last answer for each port, if it was the owner's
         self._closed = False
-        self.asked_at = 0.0
-        self.last: dict[int, str] = {}
-        """The last answer for each port, when it was the owner's."""
+        self._asked_at = 0.0  # monotonic
 
-    @property
     def is_running(self) -> bool:
-        return self._command is not None
+        with self._lock:
+            return self._run is not None and self._run.ended_at is None
 
-    def ask(self, service: Service, start: Callable[[Service], Command]) -> str:
-        """What listens at the port of a service. Raises `PortalError`."""
-        with self._turn(TURN):
-            self.asked_at = time.monotonic()
-            answer = self._answer(service, start)
-            self.last.pop(service.port, None)
-            if answer.startswith("own "):
-                self.last[service.port] = answer
-            return answer
+    def last_owner(self, port: int) -> str | None:
+        """The last answer for a port, if it was the owner's."""
+        with self._lock:
+            return self._last.get(port)
 
-    def _answer(self, service: Service, start: Callable[[Service], Command]) -> str:
-        """Requires: holding `_asking`."""
-        if self._command is not None:
+    def ask(self, service: Service, start: Start) -> str:
+        """What listens on the port of a service now. Raises `PortalError`."""
+        may_ask_again = True
+        while True:
+            with self._lock:
+                run = self._current_run(service, start)
+                answered_before = run.answered
+                answer = run.waiting.setdefault(service.port, Future())
+                self._asked_at = time.monotonic()
+                self._changed.notify_all()
             try:
-                return _ask(self._command, service.port, ANSWER)
-            except HostError as error:  # its job has ended, for one, and another goes on here
-                log.debug("asking again who listens: %s %s", error, error.detail)
-                self._end()
-        job_id, failed_at = self._failure
-        if job_id == service.job_id and time.monotonic() - failed_at < FAILED:
-            raise HostUnreachable("It could not be found out a moment ago.")
-        try:
-            self._command = start(service)
-            if self._closed:
-                raise HostUnreachable("You have signed out.")
-            return _ask(self._command, service.port, FIRST_ANSWER)
-        except PortalError:
-            self._failure = service.job_id, time.monotonic()
-            self._end()
-            raise
+                return answer.result(ANSWER_SECONDS if answered_before else FIRST_ANSWER_SECONDS)
+            except TimeoutError:
+                error: HostError = CommandFailed("It did not answer in time.", -1, "")
+                self._end(run, error)
+            except HostError as failure:
+                error = failure
+            if not answered_before or not may_ask_again:
+                raise error
+            # The job of the command may have ended while another one runs on this node.
+            log.debug("asking again who listens: %s %s", error, error.detail)
+            may_ask_again = False
 
-    def close_if_unasked(self, seconds: float) -> None:
-        """End the command, unless it is being asked or was not so long ago."""
-        if time.monotonic() - self.asked_at >= seconds and self._asking.acquire(blocking=False):
-            try:
-                self._end()
-            finally:
-                self._asking.release()
+    def end_if_unused(self, seconds: float) -> None:
+        """End the command, unless somebody asks it or did so in the last `seconds`."""
+        with self._lock:
+            run = self._run
+            if run is None or run.waiting or run.under_way:
+                return
+            if time.monotonic() - self._asked_at < seconds:
+                return
+            self._run = None
+        self._end(run, HostUnreachable("The command was not used."))
 
     def close(self) -> None:
         """End the command for good, and whatever question it is being asked."""
-        self._closed = True
-        if (command := self._command) is not None:
-            command.close()
+        with self._lock:
+            self._closed = True
+            run = self._run
+        if run is not None:
+            self._end(run, HostUnreachable("You are signed out."))
 
-    def _end(self) -> None:
-        """Requires: holding `_asking`."""
-        assert self._asking.locked()
-        if self._command is not None:
-            self._command.close()
-        self._command = None
+    def _current_run(self, service: Service, start: Start) -> _Run:
+        """The run of a command that has not ended; starts one if need be. Raises `HostUnreachable`.
 
-    @contextmanager
-    def _turn(self, seconds: float) -> Iterator[None]:
-        if not self._asking.acquire(timeout=seconds):
-            raise HostUnreachable("There are too many questions at once.")
+        Requires: holding `_lock`.
+        """
+        assert self._lock.locked()
+        run = self._run
+        if self._closed:
+            raise HostUnreachable("You are signed out.")
+        if run is not None and run.ended_at is None:
+            return run
+        if run is not None and not run.answered and run.job_id == service.job_id:
+            assert run.ended_at is not None
+            if time.monotonic() - run.ended_at < FAILED_SECONDS:
+                raise HostUnreachable("The portal tried a moment ago.")
+        run = self._run = _Run(service.job_id)
+        work = (run, lambda: start(service))
+        threading.Thread(target=self._work, args=work, name="listeners", daemon=True).start()
+        return run
+
+    def _work(self, run: _Run, start: Callable[[], Command]) -> None:
+        """What the thread of a run does."""
+        why: PortalError = HostUnreachable("The command has ended.")
         try:
-            yield
-        finally:
-            self._asking.release()
+            command = start()
+            with self._lock:
+                run.command = command
+            while ports := self._next(run):
+                self._put(run, command, ports)
+        except PortalError as error:
+            why = error
+        except Exception:
+            log.exception("asking who listens on a node")
+        self._end(run, why)
 
+    def _next(self, run: _Run) -> list[int]:
+        """Wait for questions, which are under way from now on. Empty when the run has ended."""
+        with self._lock:
+            self._changed.wait_for(lambda: run.waiting or run.ended_at is not None)
+            run.under_way, run.waiting = run.waiting, {}
+            return list(run.under_way)
 
-def _ask(command: Command, port: int, seconds: float) -> str:
-    mark = secrets.token_hex(8)
-    # A command that says nothing is closed, which ends `read`.
-    too_late = threading.Timer(seconds, command.close)
-    too_late.start()
-    try:
-        command.write(f"{mark} {port:04X}\n".encode())
-        printed = b""
-        while len(printed) < MAX_ANSWER:
+    def _put(self, run: _Run, command: Command, ports: list[int]) -> None:
+        """Put questions to the command and give out the answers. Raises `HostError`."""
+        marks = {secrets.token_hex(8): port for port in ports}
+        lines = [f"{mark} {port:04X}\n" for mark, port in marks.items()]
+        command.write("".join(lines).encode())
+        size, rest = 0, b""
+        while marks:
             part = command.read(4096)
-            if not part:
-                raise CommandFailed("It gave no answer.", -1, command.said.strip()[-500:])
-            printed += part
-            for line in printed.split(b"\n")[:-1]:
-                said, _, words = line.partition(b" ")
-                if said == mark.encode():
-                    return words.decode("ascii", "replace").strip()
-        raise CommandFailed("It gave no answer.", -1, "it printed too much")
-    finally:
-        too_late.cancel()
+            size += len(part)
+            if not part or size > MAX_OUTPUT:
+                detail = "it printed too much" if part else command.stderr.strip()[-500:]
+                raise CommandFailed("It gave no answer.", -1, detail)
+            *printed, rest = (rest + part).split(b"\n")
+            for line in printed:
+                mark, _, words = line.decode("ascii", "replace").partition(" ")
+                if mark in marks:
+                    self._answer(run, marks.pop(mark), words.strip())
+
+    def _answer(self, run: _Run, port: int, words: str) -> None:
+        with self._lock:
+            run.answered = True
+            self._last.pop(port, None)
+            if words.startswith("own "):
+                self._last[port] = words
+            if (asked := run.under_way.pop(port, None)) is not None:  # else it has ended
+                asked.set_result(words)
+
+    def _end(self, run: _Run, why: PortalError) -> None:
+        """End a run. Its questions fail with `why`."""
+        with self._lock:
+            if run.ended_at is None:
+                run.ended_at = time.monotonic()
+            for asked in (*run.waiting.values(), *run.under_way.values()):
+                asked.set_exception(why)
+            run.waiting, run.under_way = {}, {}
+            command, run.command = run.command, None
+            self._changed.notify_all()
+        if command is not None:
+            command.close()

@@ -1,6 +1,6 @@
-"""The services that are being used: where they are, the connections to them, whether they answer.
+"""The services in use: where they are, the connections to them, and whether they answer.
 
-The owner's board knows where a service is. Asking the board can mean waiting for a scheduler, so
+The owner's board knows where a service is. To ask it may take as long as the scheduler takes, so
 its answer is used for a while and renewed in the background.
 """
 
@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from ood.errors import HostUnreachable, PortalError
+from ood.errors import Busy, PortalError
 from ood.hosts.base import Stream
 from ood.proxy.headers import to_service
 from ood.proxy.listeners import Listeners
@@ -22,35 +22,33 @@ from ood.proxy.upstream import Upstream
 from ood.sessions.service import Service
 
 # Seconds.
-FRESH = 5.0
-STALE = 15.0
-"""Until then what is known is used, while it is being asked for again."""
+FRESH = 5.0  # until the board is asked again, in the background
+STALE = 15.0  # until a request has to wait for the board's answer
 UNUSED = 600.0
 IDLE_CONNECTION = 20.0
 PROBE_EVERY = 3.0
 PROBE_PATIENCE = 3.0
 
-PLACES = 12
-"""Requests at once for one service: two browsers' worth. A service that hangs holds no more of the
-portal's threads."""
-ALL_PLACES = 44  # for all of them together, which leaves threads for pages (see gunicorn.conf.py)
+REQUESTS_EACH = 12
+"""Requests to one service at the same time: those of two browsers. A service that hangs can occupy
+this many of the portal's threads."""
+REQUESTS_TOTAL = 44  # to all services, which leaves threads for pages (see gunicorn.conf.py)
 
 log = logging.getLogger(__name__)
 
 
-class Busy(HostUnreachable):
-    """All places are taken."""
-
-
 @dataclass(eq=False)
-class Reached:
-    """One service, and what is known of it. Times are monotonic."""
+class ServiceInUse:
+    """A service, the connections to it, and what is known of it. Times are monotonic.
+
+    The lock of `Services` guards what changes; `silent` may be read without it.
+    """
 
     service: Service
     upstream: Upstream
     found_at: float
-    places: threading.BoundedSemaphore = field(
-        default_factory=lambda: threading.BoundedSemaphore(PLACES)
+    requests: threading.BoundedSemaphore = field(
+        default_factory=lambda: threading.BoundedSemaphore(REQUESTS_EACH)
     )
     used_at: float = 0.0
     asking: bool = False
@@ -60,26 +58,27 @@ class Reached:
 
 
 class Services:
-    """All services in use. `find` asks a user's board for a session's service, `dial` opens a
-    connection to one, which `listeners` proves to be its owner's; all raise `PortalError`."""
+    """All services in use. `locate` asks a user's board for the service of a session, `dial` opens
+    a connection to a service, and `listeners` checks that it is its owner's. All of them raise
+    `PortalError`."""
 
     def __init__(
         self,
-        find: Callable[[str, str], Service],
+        locate: Callable[[str, str], Service],
         dial: Callable[[Service], Stream],
         listeners: Listeners,
     ) -> None:
-        self._find = find
+        self._locate = locate
         self._dial = dial
         self._listeners = listeners
-        self._lock = threading.Lock()
-        self._known: dict[str, Reached] = {}
-        self._places = threading.BoundedSemaphore(ALL_PLACES)
-        self._aside = ThreadPoolExecutor(4, "services")
-        threading.Thread(target=self._tidy, name="services-tidy", daemon=True).start()
+        self._lock = threading.Lock()  # guards _known, and the fields of each service in it
+        self._known: dict[str, ServiceInUse] = {}  # by session id
+        self._requests = threading.BoundedSemaphore(REQUESTS_TOTAL)
+        self._background = ThreadPoolExecutor(4, "services")
+        threading.Thread(target=self._keep_tidy, name="services-tidy", daemon=True).start()
 
-    def reach(self, user: str, session_id: str) -> Reached:
-        """The service of a user's session. Raises what `find` raises."""
+    def find(self, user: str, session_id: str) -> ServiceInUse:
+        """The service of a user's session. Raises what `locate` raises."""
         now = time.monotonic()
         with self._lock:
             known = self._known.get(session_id)
@@ -89,13 +88,13 @@ class Services:
                 if age < STALE:
                     if age >= FRESH and not known.asking:
                         known.asking = True
-                        self._aside.submit(self._ask_again, known)
+                        self._background.submit(self._renew, known)
                     return known
         return self._ask(user, session_id)
 
     def is_silent(self, service: Service) -> bool:
-        """Whether the service is known not to answer. Does not wait; the next time it may know
-        better."""
+        """Whether the service did not answer the last probe. Does not wait, but starts the next
+        probe if one is due."""
         now = time.monotonic()
         with self._lock:
             known = self._known.get(service.session_id)
@@ -104,40 +103,40 @@ class Services:
             known.used_at = now
             if not known.probing and now - known.probed_at >= PROBE_EVERY:
                 known.probing = True
-                self._aside.submit(self.probe, known)
+                self._background.submit(self.probe, known)
             return known.silent
 
-    def probe(self, reached: Reached) -> bool:
-        """Ask a service whether it is there; return whether it answered."""
-        service = reached.service
+    def probe(self, known: ServiceInUse) -> bool:
+        """Send a small request to a service; return whether it answered."""
+        service, answered = known.service, False
         headers = to_service([], {"Host": "localhost", **service.headers})
         try:
-            answer = reached.upstream.request("GET", service.alive, headers, None, PROBE_PATIENCE)
-            answer.body.close()
+            response = known.upstream.request("GET", service.alive, headers, None, PROBE_PATIENCE)
+            response.body.close()
             answered = True
         except PortalError as error:
-            answered = False
-            if not reached.silent:
+            if not known.silent:
                 log.warning("%s of %s: %s", service.title, service.user, error.detail or error)
         except Exception:
-            log.exception("probe of %s", service.session_id)
-            answered = False
-        reached.silent, reached.probed_at, reached.probing = not answered, time.monotonic(), False
+            log.exception("probing %s of %s", service.title, service.user)
+        with self._lock:
+            known.silent, known.probed_at, known.probing = not answered, time.monotonic(), False
         return answered
 
     @contextmanager
-    def place(self, reached: Reached, patience: float = 5.0) -> Iterator[None]:
-        """A place for one request. Raises `Busy`."""
-        for places in (reached.places, self._places):
-            if not places.acquire(timeout=patience):
-                if places is self._places:
-                    reached.places.release()
-                raise Busy(f"{reached.service.title} has more to do than it can take right now.")
+    def request(self, known: ServiceInUse, patience: float = 5.0) -> Iterator[None]:
+        """Count a request to a service for the length of a `with` block. Raises `Busy` if it would
+        be one too many for more than `patience` seconds."""
+        for requests in (known.requests, self._requests):
+            if not requests.acquire(timeout=patience):
+                if requests is self._requests:
+                    known.requests.release()
+                raise Busy(f"{known.service.title} is busy. Try again in a moment.")
         try:
             yield
         finally:
-            self._places.release()
-            reached.places.release()
+            self._requests.release()
+            known.requests.release()
 
     def forget(self, user: str) -> None:
         """Forget the services of a user who signed out."""
@@ -148,9 +147,9 @@ class Services:
             known.upstream.close_idle(0.0)
         self._listeners.forget(user)
 
-    def _ask(self, user: str, session_id: str) -> Reached:
+    def _ask(self, user: str, session_id: str) -> ServiceInUse:
         try:
-            service = self._find(user, session_id)
+            service = self._locate(user, session_id)
         except PortalError:
             with self._lock:
                 gone = self._known.get(session_id)
@@ -164,29 +163,40 @@ class Services:
             known.found_at = known.used_at = time.monotonic()
             return known
 
-    def _ask_again(self, known: Reached) -> None:
+    def _renew(self, known: ServiceInUse) -> None:
+        service = known.service
         try:
-            self._ask(known.service.user, known.service.session_id)
+            self._ask(service.user, service.session_id)
         except PortalError as error:
-            log.info("%s of %s: %s", known.service.title, known.service.user, error)
-        finally:
+            log.info("%s of %s: %s", service.title, service.user, error)
+        except Exception:
+            log.exception("looking for %s of %s", service.title, service.user)
+        with self._lock:
             known.asking = False
 
-    def _remember(self, service: Service) -> Reached:
-        """Requires `self._lock`."""
+    def _remember(self, service: Service) -> ServiceInUse:
+        """Requires: holding `_lock`."""
+        assert self._lock.locked()
         dial = lambda: self._listeners.connect(service, lambda: self._dial(service))  # noqa: E731
-        known = Reached(service, Upstream(dial), time.monotonic())
+        known = ServiceInUse(service, Upstream(dial), time.monotonic())
         self._known[service.session_id] = known
         return known
 
-    def _tidy(self) -> None:
+    def _keep_tidy(self) -> None:
         while True:
             time.sleep(IDLE_CONNECTION / 2)
-            now = time.monotonic()
-            with self._lock:
-                unused = [id for id, known in self._known.items() if now - known.used_at > UNUSED]
-                tidied = [self._known.pop(id) for id in unused] + list(self._known.values())
-                in_use = [known.service for known in self._known.values()]
-            for known in tidied:
-                known.upstream.close_idle(IDLE_CONNECTION)
-            self._listeners.close_unused(in_use)
+            try:
+                self._tidy()
+            except Exception:
+                log.exception("closing idle connections to services")
+
+    def _tidy(self) -> None:
+        """Close idle connections and commands; forget services that nobody uses."""
+        now = time.monotonic()
+        with self._lock:
+            unused = [id for id, known in self._known.items() if now - known.used_at > UNUSED]
+            tidied = [self._known.pop(id) for id in unused] + list(self._known.values())
+            in_use = [known.service for known in self._known.values()]
+        for known in tidied:
+            known.upstream.close_idle(IDLE_CONNECTION)
+        self._listeners.close_unused(in_use)

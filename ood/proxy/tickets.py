@@ -1,16 +1,17 @@
 """Who may enter which service, from which browser.
 
-Services have origins of their own, where the portal's cookie never goes. How a browser enters is
-OAuth's authorisation code flow (RFC 6749, 4.1) with the portal as its own provider:
+Services have origins of their own, where browsers never send the portal's cookie. A browser enters
+by OAuth's authorisation code flow (RFC 6749, 4.1), with the portal as its own provider and a ticket
+as the code:
 
-1. The services' origin gives the browser a nonce in a cookie, and sends it to the portal with the
-   nonce's `state`.
-2. The portal knows by its own cookie who is there. If the session is theirs, it sends the browser
-   back with a code for that state.
-3. The services' origin takes the code from a browser that has the nonce, once and within seconds,
-   and gives it the entry cookie.
+1. The services' origin sets a nonce in a cookie, and redirects to the portal with the `state` of
+   the nonce.
+2. The portal knows from its own cookie who is signed in. If the session belongs to that user, it
+   redirects back with a ticket for this state.
+3. The services' origin accepts the ticket once, within seconds, from a browser that has the nonce,
+   and sets the entry cookie.
 
-A code that somebody else sees, keeps or forwards is worth nothing: their browser has another nonce.
+A stolen or forwarded ticket is worthless: another browser has another nonce.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from dataclasses import dataclass, field
 from ood.auth.signins import SignIn, SignIns
 from ood.errors import NotFound
 
-CODE_SECONDS = 30.0
+TICKET_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -43,28 +44,28 @@ class Grant:
 
 @dataclass(frozen=True)
 class Admission:
-    """What a code was exchanged for: the entry cookie, and the path the browser wanted to go to.
-    `state` is that of the nonce, which has been used. `new_user`: what services left in this
-    browser may be another user's."""
+    """What a ticket was exchanged for: the entry cookie, and the path that the browser asked for.
+    `state` names the nonce, which has been used. With `new_user`, the data that services left in
+    this browser may belong to another user."""
 
     cookie: str
-    entry: Grant
+    grant: Grant
     path: str
     state: str
     new_user: bool
 
 
 @dataclass(frozen=True)
-class _Code:
+class _Ticket:
     issued_at: float
-    entry: Grant
+    grant: Grant
     state: str
     path: str
 
 
 @dataclass
-class _Browser:
-    """What one entry cookie lets into: sessions that have this origin, by one sign-in."""
+class _Entry:
+    """What an entry cookie stands for: one sign-in may use these sessions at this origin."""
 
     sign_in: SignIn
     origin: str
@@ -76,103 +77,96 @@ def new_nonce() -> str:
 
 
 def state_of(nonce: str) -> str:
-    """What may be seen of a nonce, in addresses and logs."""
+    """What represents a nonce in addresses, where others may see it."""
     return hashlib.sha256(nonce.encode()).hexdigest()
 
 
 class Tickets:
-    """Codes and entry cookies, in memory like the sign-ins. A browser has one entry cookie on each
-    of the services' origins, so that an origin is one user's at a time."""
+    """Tickets and entry cookies, in memory like the sign-ins. A browser has one entry cookie for
+    each of the services' origins, so only one user at a time uses an origin in it."""
 
     def __init__(self, sign_ins: SignIns) -> None:
         self._sign_ins = sign_ins
         self._key = secrets.token_bytes(32)
-        self._lock = threading.Lock()  # for the two that follow
-        self._codes: dict[str, _Code] = {}
-        self._browsers: dict[str, _Browser] = {}
+        self._lock = threading.Lock()  # guards _tickets and _entries
+        self._tickets: dict[str, _Ticket] = {}
+        self._entries: dict[str, _Entry] = {}  # by entry cookie
 
-    def code(self, entry: Grant, state: str, path: str) -> str:
-        """A code for the browser that has the nonce of this state. It then goes to `path`."""
+    def issue(self, grant: Grant, state: str, path: str) -> str:
+        """A ticket for the browser that has the nonce of this state. It then goes to `path`."""
         now = time.monotonic()
-        code = secrets.token_urlsafe(32)
+        ticket = secrets.token_urlsafe(32)
         with self._lock:
-            self._codes = {
-                key: kept
-                for key, kept in self._codes.items()
-                if now - kept.issued_at < CODE_SECONDS
-            }
-            self._codes[code] = _Code(now, entry, state, path)
-        return code
+            for old in [k for k, t in self._tickets.items() if now - t.issued_at >= TICKET_SECONDS]:
+                del self._tickets[old]
+            self._tickets[ticket] = _Ticket(now, grant, state, path)
+        return ticket
 
     def exchange(
-        self, code: str, origin: str, nonces: Sequence[str], cookies: Sequence[str]
+        self, ticket: str, origin: str, nonces: Sequence[str], cookies: Sequence[str]
     ) -> Admission:
-        """Exchange a code for an entry cookie. `nonces` and `cookies` are what the browser has at
-        this origin. An entry of another user's ends.
+        """Exchange a ticket for an entry cookie, which is the same in all tabs of a sign-in.
+        `nonces` and `cookies` are what the browser has at this origin. If one of the cookies is
+        another sign-in's, that entry ends.
 
-        Raises `NotFound` when the code is not (or no longer) valid in this browser. All tabs of one
-        sign-in have the same cookie.
+        Raises `NotFound` when the ticket is not (or no longer) valid in this browser.
         """
         states = [state_of(nonce) for nonce in nonces]
         with self._lock:
-            issued = self._codes.pop(code, None)  # whoever brings it: it does not work again
+            issued = self._tickets.pop(ticket, None)  # it is used up, whoever presents it
             if (
                 issued is None
-                or time.monotonic() - issued.issued_at >= CODE_SECONDS
+                or time.monotonic() - issued.issued_at >= TICKET_SECONDS
                 or issued.state not in states
-                or not self._alive(issued.entry.sign_in)
+                or not self._alive(issued.grant.sign_in)
             ):
                 raise NotFound("This link has expired. Go back to the portal and press Connect.")
-            entry = issued.entry
-            self._browsers = {
-                key: kept
-                for key, kept in self._browsers.items()
-                if self._alive(kept.sign_in)
-                and (key not in cookies or kept.sign_in is entry.sign_in)
-            }
-            same = [
-                key
-                for key, kept in self._browsers.items()
-                if kept.sign_in is entry.sign_in and kept.origin == origin
-            ]
-            cookie = same[0] if same else self._new_cookie(entry.user)
-            browser = self._browsers.setdefault(cookie, _Browser(entry.sign_in, origin))
-            browser.session_ids.add(entry.session_id)
-        known = bool(cookies or same) and all(self._is_of(key, entry.user) for key in cookies)
-        return Admission(cookie, entry, issued.path, issued.state, new_user=not known)
+            grant = issued.grant
+            for key, entry in list(self._entries.items()):
+                replaced = key in cookies and entry.sign_in is not grant.sign_in
+                if replaced or not self._alive(entry.sign_in):
+                    del self._entries[key]
+            ours = [(k, e) for k, e in self._entries.items() if e.sign_in is grant.sign_in]
+            same = [key for key, entry in ours if entry.origin == origin]
+            cookie = same[0] if same else self._new_cookie(grant.user)
+            entry = self._entries.setdefault(cookie, _Entry(grant.sign_in, origin))
+            entry.session_ids.add(grant.session_id)
+        known = bool(cookies or same) and all(self._is_of(key, grant.user) for key in cookies)
+        return Admission(cookie, grant, issued.path, issued.state, new_user=not known)
 
     def find(self, cookies: Sequence[str], session_id: str, sign_of_life: bool) -> Grant | None:
-        """The entry to a session that these cookies are for, if their sign-in is still good.
+        """The right to a session's service that these entry cookies give; None when they give none
+        or their sign-in has ended.
 
-        A service's page can add cookies of the same name. Cookies that open nothing are ignored.
-        Raises `NotFound` when two users' cookies arrive: nobody can know whose browser this is.
+        A page of a service can add cookies of the same name; unknown cookies are ignored. Raises
+        `NotFound` when cookies of two users arrive: the portal cannot know whose browser this is.
         """
-        here = self._live(cookies)
-        if len({browser.sign_in.user for browser in here}) > 1:
+        entries = self._live(cookies)
+        if len({entry.sign_in.user for entry in entries}) > 1:
             raise NotFound(
                 "Another user is still signed in to services in this browser. Close all browser "
                 "windows, then sign in to the portal and press Connect again."
             )
-        for browser in here:
-            if session_id in browser.session_ids:
-                self._sign_ins.find(browser.sign_in.id, sign_of_life)
-                return Grant(browser.sign_in, session_id)
+        for entry in entries:
+            if session_id in entry.session_ids:
+                self._sign_ins.find(entry.sign_in.id, sign_of_life)
+                return Grant(entry.sign_in, session_id)
         return None
 
     def whose(self, cookies: Sequence[str]) -> str:
-        """The user these cookies were given to, for whichever session; "" when nobody's."""
-        here = self._live(cookies)
-        return here[0].sign_in.user if here else ""
+        """The user whom these entry cookies were set for; "" when they are nobody's."""
+        entries = self._live(cookies)
+        return entries[0].sign_in.user if entries else ""
 
-    def _live(self, cookies: Sequence[str]) -> list[_Browser]:
+    def _live(self, cookies: Sequence[str]) -> list[_Entry]:
         with self._lock:
-            found = [self._browsers[key] for key in cookies if key in self._browsers]
-        return [browser for browser in found if self._alive(browser.sign_in)]
+            found = [self._entries[key] for key in cookies if key in self._entries]
+        return [entry for entry in found if self._alive(entry.sign_in)]
 
     def _alive(self, sign_in: SignIn) -> bool:
         return self._sign_ins.find(sign_in.id, sign_of_life=False) is not None
 
-    # A cookie also says whom it was given to, long after their sign-in has been forgotten.
+    # An entry cookie also proves whom it was set for, long after the sign-in has ended.
 
     def _new_cookie(self, user: str) -> str:
         secret = secrets.token_urlsafe(32)

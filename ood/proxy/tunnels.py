@@ -1,8 +1,8 @@
 """WebSockets: two connections joined byte by byte, without a thread each.
 
-After the upgrade nothing is interpreted, so sub-protocols, compression, pings and close codes pass
-untouched. Each user's tunnels have one thread: what holds up one user's SSH connection holds up
-nobody else.
+After the upgrade the portal interprets nothing, so sub-protocols, compression, pings and close
+codes pass unchanged. One thread serves all tunnels of a user: a slow SSH connection of one user
+delays nobody else.
 """
 
 from __future__ import annotations
@@ -14,28 +14,29 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ood.hosts.base import Stream
 
 RECEIVE = 256 * 1024
 SEND = 64 * 1024
-HELD = 1024 * 1024
-"""Bytes waiting for a slow reader, after which the other side is read no further."""
-RETRY = 0.005  # seconds: SSH channels do not tell when they can take more
+MAX_WAITING = 1024 * 1024
+"""Bytes that wait for a slow reader before the portal stops reading from the other side."""
+RETRY = 0.005  # seconds: SSH channels do not signal when they can take more
 CHECK_EVERY = 0.5  # seconds, for sign-ins that ended
-LINGER = 5.0  # seconds to deliver what one side said before it closed
+LINGER = 5.0  # seconds to deliver what one side sent before it closed
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
 class _End:
-    """One connection of a tunnel, and what waits to be sent to it."""
+    """One connection of a tunnel, and the bytes that wait to be sent on it."""
 
     stream: Stream
     waiting: bytearray = field(default_factory=bytearray)
-    reading: bool = False  # is in the selector
+    reading: bool = False  # whether it is in the selector
 
 
 @dataclass(eq=False)
@@ -53,14 +54,14 @@ class Tunnels:
     """All tunnels, by user."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._pumps: dict[str, _Pump] = {}
+        self._lock = threading.Lock()  # guards _pumps
+        self._pumps: dict[str, _Pump] = {}  # by user
 
     def join(
         self, user: str, browser: socket.socket, service: Stream, allowed: Callable[[], bool]
     ) -> None:
-        """Join two connections and own them from here on. The tunnel is closed when either side
-        closes, or once `allowed` says no."""
+        """Join two connections, which are closed in the end. The tunnel ends when either side
+        closes, or when `allowed` returns False."""
         browser.setblocking(False)
         service.settimeout(0.0)
         tunnel = _Tunnel(_End(browser), _End(service), allowed)
@@ -71,21 +72,20 @@ class Tunnels:
 
 
 class _Pump:
-    """One user's tunnels and the thread that moves their bytes; it ends with the last of them."""
+    """One user's tunnels, and the thread that moves their bytes until the last of them ends."""
 
     def __init__(self, user: str, first: _Tunnel) -> None:
         self._selector = selectors.DefaultSelector()
         self._wake, self._woken = os.pipe()
         self._selector.register(self._wake, selectors.EVENT_READ)
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # guards _new; the rest belongs to the thread
         self._new: list[_Tunnel] | None = [first]  # None: the thread has ended
         self._tunnels: set[_Tunnel] = set()
         self._blocked: set[_Tunnel] = set()
-        self._thread = threading.Thread(target=self._run, name=f"tunnels-{user}", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._run, name=f"tunnels-{user}", daemon=True).start()
 
     def add(self, tunnel: _Tunnel) -> bool:
-        """Take a tunnel; False when this pump has ended."""
+        """Add a tunnel; return False if this pump has ended."""
         with self._lock:
             if self._new is None:
                 return False
@@ -93,7 +93,7 @@ class _Pump:
             os.write(self._woken, b".")
             return True
 
-    # From here on: the pump's own thread.
+    # Only the pump's own thread calls what follows.
 
     def _run(self) -> None:
         check_at = time.monotonic() + CHECK_EVERY
@@ -104,20 +104,20 @@ class _Pump:
                     os.read(self._wake, 4096)
                 else:
                     tunnel, end = key.data
-                    if tunnel in self._tunnels:  # not closed by an event before this one
-                        self._read(tunnel, end)
+                    if tunnel in self._tunnels:  # an earlier event may have closed it
+                        self._attempt(tunnel, self._read, tunnel, end)
             for tunnel in list(self._blocked):
-                self._send(tunnel)
+                self._attempt(tunnel, self._send, tunnel)
             if time.monotonic() >= check_at:
                 check_at = time.monotonic() + CHECK_EVERY
-                for tunnel in [one for one in self._tunnels if not self._may_go_on(one)]:
-                    self._close(tunnel)
+                for tunnel in list(self._tunnels):
+                    self._attempt(tunnel, self._check, tunnel)
         self._selector.close()
         os.close(self._wake)
         os.close(self._woken)
 
     def _start_new(self) -> bool:
-        """Begin with what was added; False, for good, when there is nothing left to do."""
+        """Start the tunnels that were added. Return False, for good, when none is left."""
         with self._lock:
             assert self._new is not None
             new, self._new = self._new, []
@@ -126,12 +126,27 @@ class _Pump:
                 return False
         for tunnel in new:
             self._tunnels.add(tunnel)
-            try:
-                for end in (tunnel.browser, tunnel.service):
-                    self._listen(tunnel, end, True)
-            except (OSError, ValueError):  # closed meanwhile
-                self._close(tunnel)
+            self._attempt(tunnel, self._begin, tunnel)
         return True
+
+    def _attempt(self, tunnel: _Tunnel, work: Callable[..., None], *arguments: object) -> None:
+        """Do some work for a tunnel. If that fails, this tunnel ends and the others go on."""
+        try:
+            work(*arguments)
+        except (OSError, ValueError) as error:  # closed meanwhile
+            log.debug("a tunnel was closed: %s", error)
+            self._close(tunnel)
+        except Exception:
+            log.exception("a tunnel failed")
+            self._close(tunnel)
+
+    def _begin(self, tunnel: _Tunnel) -> None:
+        for end in (tunnel.browser, tunnel.service):
+            self._listen(tunnel, end, True)
+
+    def _check(self, tunnel: _Tunnel) -> None:
+        if not tunnel.allowed():
+            self._close(tunnel)
 
     def _read(self, tunnel: _Tunnel, end: _End) -> None:
         other = tunnel.other(end)
@@ -149,26 +164,23 @@ class _Pump:
         self._send(tunnel)
 
     def _send(self, tunnel: _Tunnel) -> None:
-        """Send what waits, both ways, as far as it goes."""
+        """Send what waits, in both directions, as far as the connections take it."""
         for end in (tunnel.browser, tunnel.service):
             try:
                 while end.waiting:
                     sent = end.stream.send(bytes(end.waiting[:SEND]))
-                    if not sent:  # how paramiko says that the channel is closed
+                    if not sent:  # paramiko returns 0 if the channel is closed
                         raise ConnectionResetError
                     del end.waiting[:sent]
             except (BlockingIOError, TimeoutError):
                 pass
-            except OSError:
-                self._close(tunnel)
-                return
         waiting = tunnel.browser.waiting or tunnel.service.waiting
         if tunnel.closing_at is not None and (not waiting or time.monotonic() >= tunnel.closing_at):
             self._close(tunnel)
             return
         if tunnel.closing_at is None:
             for end in (tunnel.browser, tunnel.service):
-                self._listen(tunnel, end, len(tunnel.other(end).waiting) < HELD)
+                self._listen(tunnel, end, len(tunnel.other(end).waiting) < MAX_WAITING)
         if waiting:
             self._blocked.add(tunnel)
         else:
@@ -181,14 +193,8 @@ class _Pump:
         if reading:
             self._selector.register(end.stream, selectors.EVENT_READ, (tunnel, end))
         else:
-            self._selector.unregister(end.stream)
-
-    def _may_go_on(self, tunnel: _Tunnel) -> bool:
-        try:
-            return tunnel.allowed()
-        except Exception:
-            log.exception("a tunnel is closed")
-            return False
+            with suppress(KeyError, ValueError):  # its connection has been closed
+                self._selector.unregister(end.stream)
 
     def _close(self, tunnel: _Tunnel) -> None:
         self._tunnels.discard(tunnel)
@@ -197,5 +203,5 @@ class _Pump:
             self._listen(tunnel, end, False)
             try:
                 end.stream.close()
-            except OSError as error:
+            except Exception as error:  # the connection may be broken
                 log.debug("closing a tunnel: %s", error)

@@ -1,4 +1,4 @@
-"""HTTP/1.1 to a service over dialled connections: bodies stream, connections are used again."""
+"""HTTP/1.1 to a service over dialled connections. Bodies stream, and connections are reused."""
 
 from __future__ import annotations
 
@@ -13,27 +13,21 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ood.errors import HostUnreachable
+from ood.errors import HostUnreachable, ServiceSilent
 from ood.hosts.base import Stream
 from ood.proxy.headers import Headers
 
 RECEIVE = 256 * 1024
-SILENCE = 300.0  # seconds without a byte in the middle of a body
-IDLE_KEPT = 6  # connections of one service: as many as one browser opens
-MAX_HEAD = 64 * 1024  # bytes of the answer to an upgrade
+BODY_PATIENCE = 300.0  # seconds without a byte in the middle of a body
+IDLE_CONNECTIONS = 6  # of one service: as many as one browser opens
+MAX_HEAD = 64 * 1024  # bytes of the response to an upgrade
 
 log = logging.getLogger(__name__)
-
-Dial = Callable[[], Stream]
-
-
-class ServiceSilent(HostUnreachable):
-    """The service took the request and gave no answer in time."""
 
 
 @dataclass(frozen=True)
 class UpstreamResponse:
-    """A service's answer. `body` is read as it comes, and has to be closed."""
+    """A service's response. `body` is read as it comes; the caller closes it."""
 
     status: int
     reason: str
@@ -43,25 +37,25 @@ class UpstreamResponse:
 
 @dataclass(frozen=True)
 class Upgraded:
-    """A service's answer to an upgrade, and the connection, from which `first` has been read."""
+    """A service's response to an upgrade, and the connection. `first` are bytes that came after the
+    response and have been read already."""
 
     status: int
-    reason: str
     headers: Headers
     stream: Stream
     first: bytes
 
 
 class Upstream:
-    """The connections to one service; `dial` opens another one.
+    """The connections to one service. `dial` opens a new one.
 
     `request` and `upgrade` raise `HostUnreachable` when the service cannot be reached or hangs up,
-    `ServiceSilent` when it does not begin to answer within `patience` seconds.
+    and `ServiceSilent` when it does not start to respond within `patience` seconds.
     """
 
-    def __init__(self, dial: Dial) -> None:
+    def __init__(self, dial: Callable[[], Stream]) -> None:
         self._dial = dial
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # guards _idle
         self._idle: list[tuple[float, _Connection]] = []
 
     def request(
@@ -72,8 +66,8 @@ class Upstream:
         body: Iterable[bytes] | None,
         patience: float,
     ) -> UpstreamResponse:
-        """Send a request; return the answer once its head is there. A body whose length is not
-        among the headers goes in chunks."""
+        """Send a request; return the response once its headers are there. A body goes in chunks if
+        there is no Content-Length among `headers`."""
         with _errors_named():
             used = self._take_idle() if body is None and method in ("GET", "HEAD") else None
             if used is not None:
@@ -82,12 +76,12 @@ class Upstream:
                 except TimeoutError:
                     raise
                 except (OSError, http.client.HTTPException):
-                    pass  # it was closed before it heard us
+                    pass  # the service closed it before it read the request
             new = _Connection(self._dial())
             return self._exchange(new, method, target, headers, body, patience)
 
     def upgrade(self, target: str, headers: Headers, patience: float) -> Upgraded:
-        """Ask for a WebSocket. With another status than 101 it was refused."""
+        """Ask for a WebSocket. A status other than 101 means that the service refused."""
         with _errors_named(), ExitStack() as undo:
             stream = self._dial()
             undo.callback(stream.close)
@@ -98,18 +92,18 @@ class Upstream:
             while b"\r\n\r\n" not in data:
                 more = stream.recv(MAX_HEAD)
                 if not more or len(data) > MAX_HEAD:
-                    raise http.client.BadStatusLine("no answer to an upgrade")
+                    raise http.client.BadStatusLine("no response to an upgrade")
                 data += more
             head, _, first = data.partition(b"\r\n\r\n")
             line, _, fields = head.partition(b"\r\n")
-            _, status, *reason = line.decode("latin-1").split(" ", 2)
+            _, status, *_reason = line.decode("latin-1").split(" ", 2)
             found = http.client.parse_headers(io.BytesIO(fields + b"\r\n\r\n"))
             if int(status) == http.client.SWITCHING_PROTOCOLS:
                 undo.pop_all()
-            return Upgraded(int(status), "".join(reason), found.items(), stream, first)
+            return Upgraded(int(status), found.items(), stream, first)
 
     def close_idle(self, seconds: float = 0.0) -> None:
-        """Close the connections that nothing used for so long."""
+        """Close the connections that were not used for `seconds`."""
         now = time.monotonic()
         with self._lock:
             closing = [one for since, one in self._idle if now - since >= seconds]
@@ -118,9 +112,9 @@ class Upstream:
             connection.hang_up()
 
     def keep(self, connection: _Connection) -> bool:
-        """Take back a connection whose answer has been read, unless there are enough."""
+        """Keep a connection for another request; return False if there are enough of them."""
         with self._lock:
-            if len(self._idle) >= IDLE_KEPT:
+            if len(self._idle) >= IDLE_CONNECTIONS:
                 return False
             self._idle.append((time.monotonic(), connection))
             return True
@@ -151,19 +145,19 @@ class Upstream:
                 connection.endheaders(body, encode_chunked=not sized)
             except TimeoutError:
                 raise
-            except OSError as error:  # it may have answered without hearing all of the body
+            except OSError as error:  # it may have responded before the end of the body
                 log.debug("sending to a service: %s", error)
             response = connection.getresponse()
-            if response.status < 200:  # 100 has been waited out; nothing else makes sense here
+            if response.status < 200:  # http.client has skipped 100; nothing else is valid here
                 raise http.client.BadStatusLine(str(response.status))
-            connection.stream.settimeout(SILENCE)
+            connection.stream.settimeout(BODY_PATIENCE)
             undo.pop_all()
-        body_parts = _Body(self, connection, response)
-        return UpstreamResponse(response.status, response.reason, response.getheaders(), body_parts)
+        parts = _Body(self, connection, response)
+        return UpstreamResponse(response.status, response.reason, response.getheaders(), parts)
 
 
 class _Body:
-    """The body of an answer, part by part. Its end gives the connection back."""
+    """The body of a response, part by part. Its end gives the connection back."""
 
     def __init__(
         self, upstream: Upstream, connection: _Connection, response: http.client.HTTPResponse
@@ -172,7 +166,7 @@ class _Body:
         self._connection = connection
         self._response = response
         self._closed = False
-        if response.length == 0:  # there is none: 304, for one, or an answer to HEAD
+        if response.length == 0:  # such as in a 304, or in the response to a HEAD
             self._finish()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -187,7 +181,7 @@ class _Body:
             raise _broken_off() from error
         if part:
             return part
-        if self._response.length:  # http.client takes the end of a connection for that of the body
+        if self._response.length:  # http.client takes a lost connection for the end of the body
             raise _broken_off()
         self._finish()
         raise StopIteration
@@ -215,13 +209,13 @@ class _Connection(http.client.HTTPConnection):
         self.sock: Any = _Socket(stream)
 
     def hang_up(self) -> None:
-        """Not `close`: http.client calls that while the body is still to be read."""
+        """Close the connection. http.client calls `close` before the body has been read."""
         self.close()
         self.stream.close()
 
 
 class _Socket:
-    """What http.client wants of a socket."""
+    """The part of a socket that http.client uses."""
 
     def __init__(self, stream: Stream) -> None:
         self.sendall = stream.sendall
@@ -231,11 +225,11 @@ class _Socket:
         return io.BufferedReader(_Reader(self._stream), RECEIVE)
 
     def close(self) -> None:
-        """See `_Connection.hang_up`."""
+        """Does nothing: see `_Connection.hang_up`."""
 
 
 class _Reader(io.RawIOBase):
-    """A stream to read from. Closing it, as http.client does after each body, leaves it open."""
+    """Reads a stream. http.client closes the reader after each body; the stream stays open."""
 
     def __init__(self, stream: Stream) -> None:
         self._recv = stream.recv
@@ -254,11 +248,13 @@ def _errors_named() -> Iterator[None]:
     try:
         yield
     except TimeoutError as error:
-        raise ServiceSilent("The service does not answer.", str(error)) from error
+        raise ServiceSilent("The service did not answer in time.", str(error)) from error
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise HostUnreachable("The service hung up.", f"{type(error).__name__} {error}") from error
+        raise HostUnreachable(
+            "The service closed the connection.", f"{type(error).__name__} {error}"
+        ) from error
 
 
 def _broken_off() -> OSError:
-    """The errno is the one that gunicorn takes for an everyday event."""
-    return ConnectionResetError(errno.ECONNRESET, "the service stopped in the middle of its answer")
+    """The error of a response that is not complete. gunicorn logs no traceback for this errno."""
+    return ConnectionResetError(errno.ECONNRESET, "the service did not finish its response")

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ood.help_topics import Reason
 from ood.hosts.base import Command
 
 SILENCE = "The scheduler does not answer right now."
@@ -186,9 +187,9 @@ class Scheduler(ABC):
         """Return all jobs that wait for their turn; None when that may not be seen."""
 
     @abstractmethod
-    def why(self, job: Job, partitions: Sequence[Partition], queue: Queue | None) -> str:
-        """Say in words for the user why a job waits, by what `partitions` and `queue` told before;
-        empty for one that does not wait. Asks nobody."""
+    def why(self, job: Job, partitions: Sequence[Partition], queue: Queue | None) -> Reason:
+        """Return why a job waits, from earlier answers of `partitions` and `queue`; `NO_REASON` for
+        a job that does not wait. Does not ask the scheduler."""
 
     @abstractmethod
     def start_on_node(self, job_id: str, node: str, argv: Sequence[str]) -> Command:

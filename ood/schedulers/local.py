@@ -16,6 +16,7 @@ from typing import Any
 
 from ood.config import Cluster
 from ood.errors import CommandFailed, SchedulerError
+from ood.help_topics import NO_REASON, HelpTopic, Reason
 from ood.hosts.base import Command, Host
 from ood.schedulers.base import Job, JobRequest, JobStatus, Outcome, Partition, Queue, Scheduler
 
@@ -70,8 +71,8 @@ class Local(Scheduler):
         job: Job,  # noqa: ARG002
         partitions: Sequence[Partition],  # noqa: ARG002
         queue: Queue | None,  # noqa: ARG002
-    ) -> str:
-        return ""
+    ) -> Reason:
+        return NO_REASON
 
     def start_on_node(
         self,
@@ -92,7 +93,9 @@ class Local(Scheduler):
             return self._host.run(argv, input=input).text.strip()
         except CommandFailed as error:
             raise SchedulerError(
-                f"{self._cluster.label} could not do this. Is its disk full?", error.stderr
+                f"{self._cluster.label} could not do this. Is its disk full?",
+                error.stderr,
+                topic=HelpTopic.DISK_FULL,
             ) from error
 
 

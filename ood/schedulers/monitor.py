@@ -10,6 +10,7 @@ from typing import TypeVar
 from ood.background import Answer, BackgroundQuestions, Question
 from ood.config import Cluster
 from ood.errors import PortalError, SchedulerError
+from ood.help_topics import NO_REASON, Reason
 from ood.schedulers.base import SILENCE, Job, JobStatus, Outcome, Partition, Queue, Scheduler
 from ood.schedulers.limits import Limits, limits_of
 
@@ -188,11 +189,11 @@ class JobMonitor:
         partitions = self.partitions(LIMITS_SECONDS).answer().value
         return limits_of(self.cluster, partitions or [], queue_name)
 
-    def why(self, job: Job, *, wait: bool = True) -> str:
-        """Why a job waits, in words for its user; empty when it does not. With `wait` after what
-        else has to be known for it was asked, without it by what is known now."""
+    def why(self, job: Job, *, wait: bool = True) -> Reason:
+        """Why a job waits; `NO_REASON` for a job that does not wait. With `wait`, ask about the
+        partitions and the queue first; without it, use what is known."""
         if job.status not in (JobStatus.QUEUED, JobStatus.HELD):
-            return ""
+            return NO_REASON
         asked, queued = self.partitions(), self.queue()
         partitions = asked.answer().value if wait else asked.known
         queue = queued.answer().value if wait else queued.known

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ood.apps.definition import AppDefinition
 from ood.config import Cluster
+from ood.help_topics import HelpTopic
 from ood.schedulers.base import Job, JobStatus, Outcome
 from ood.sessions.context_directory import PortalFiles
 from ood.sessions.job_report import JobReport
@@ -17,7 +18,8 @@ from ood.sessions.status import Verdict
 @dataclass(frozen=True)
 class Card:
     """One session as its page shows it. `displayed` and `parameters` are (label, value); times are
-    in seconds. `result` is the job's own sentence about what it did.
+    in seconds. `result` is the job's own sentence about what it did. `topic` is the part of the
+    troubleshooting page about it, None if all is well.
 
     `files_on` is the cluster with the job's files, empty when that is the portal host.
     `service_title` is empty for an app without a service. `connect_path` is where Connect leads,
@@ -30,6 +32,7 @@ class Card:
     outcome: Outcome | None
     exit_code: int | None
     reason: str
+    topic: HelpTopic | None
     host: str
     time_limit: int | None
     time_left: int | None
@@ -72,7 +75,8 @@ def compose(
         status=verdict.status,
         outcome=verdict.outcome,
         exit_code=verdict.exit_code,
-        reason=verdict.reason,
+        reason=verdict.reason.text,
+        topic=verdict.topic or (HelpTopic.SERVICE if silent else None),
         host=(job.host if job else "") or facts.host,
         time_limit=(job.time_limit if job else None) or facts.time_limit,
         time_left=job.time_left if job else None,

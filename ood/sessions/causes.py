@@ -1,10 +1,11 @@
-"""Why a job ended as it did, in words: what the scheduler says of it, and what its log shows."""
+"""Why a job ended, in words for the user, from the scheduler’s answer and the end of the log."""
 
 from __future__ import annotations
 
 import re
 from signal import Signals
 
+from ood.help_topics import NO_REASON, HelpTopic, Reason
 from ood.schedulers.base import Canceller, Job, Outcome
 
 OUT_OF_MEMORY = re.compile(
@@ -13,58 +14,61 @@ OUT_OF_MEMORY = re.compile(
     re.IGNORECASE,
 )
 NODE_FAILURES = frozenset({"NODE_FAIL", "BOOT_FAIL", "LAUNCH_FAILED", "RECONFIG_FAIL"})
-YOU_CANCELLED = "You cancelled it."
-LOG_CAUSES = (
-    (
-        re.compile(r"unauthorized: authentication required|invalid username/password", re.I),
-        "The registry refused the user name or access token. Relaunch it with those it accepts.",
+YOU_CANCELLED = Reason("You cancelled it.")
+LOG_CAUSES = {
+    "(?i:unauthorized: authentication required|invalid username/password)": Reason(
+        "The registry refused the user name or access token. Relaunch the job and type them again.",
+        HelpTopic.REGISTRY_LOGIN,
     ),
-    (
-        re.compile(r"manifest unknown|name unknown: repository name not known", re.I),
-        "The registry has no such image or tag. Check the URL, and relaunch it.",
+    "(?i:manifest unknown|name unknown: repository name not known)": Reason(
+        "The registry has no such image or tag. Check the URL, and relaunch the job.",
+        HelpTopic.IMAGE_NOT_FOUND,
     ),
-    (
-        re.compile(
-            r"(dial tcp|pinging container registry).*(refused|no route|timeout|no such host)"
-        ),
-        "The registry did not answer. Relaunch it later, or tell your administrator.",
+    "(dial tcp|pinging container registry).*(refused|no route|timeout|no such host)": Reason(
+        "The registry did not answer. Relaunch the job later, or tell your administrator.",
+        HelpTopic.REGISTRY,
     ),
-    (
-        re.compile(r"/safe_data(/\S*)?: (No such file or directory|Permission denied)"),
-        "It did not find safe data: there is none of your project on the machine it ran on.",
+    r"/safe_data(/\S*)?: (No such file or directory|Permission denied)": Reason(
+        "The job found no safe data of your project on the machine that it ran on.",
+        HelpTopic.SAFE_DATA,
     ),
-    (
-        re.compile(r"No space left on device|Disk quota exceeded"),
-        "The disk is full. Remove files that you no longer need, and relaunch it.",
+    "No space left on device|Disk quota exceeded": Reason(
+        "The disk is full. Delete files that you no longer need, and relaunch the job.",
+        HelpTopic.DISK_FULL,
     ),
-)
+}
+"""Messages of other programs, as regular expressions, and what they mean. The first that the log
+holds counts."""
 
 
 def ended_by_memory(job: Job, log_tail: str) -> bool:
-    """Whether a job that the scheduler calls failed was ended for the memory it used. Where Slurm
-    samples memory itself, it says so in the job's log only."""
+    """Whether a job that the scheduler lists as failed was killed for its memory use. A Slurm that
+    samples memory itself reports that only in the job's log."""
     return job.outcome is Outcome.FAILED and bool(OUT_OF_MEMORY.search(log_tail))
 
 
-def why_it_ended(job: Job, outcome: Outcome) -> str:
-    """What the scheduler knows more than the outcome; empty when that says it all."""
+def why_it_ended(job: Job, outcome: Outcome) -> Reason:
+    """What the scheduler knows besides the outcome; `NO_REASON` if nothing."""
     if job.state.split(" ")[0] in NODE_FAILURES:
-        where = f"The machine that ran it ({job.host})" if job.host else "The machine that ran it"
-        return f"{where} failed. Relaunch it."
+        where = f"Node {job.host}" if job.host else "The node of this job"
+        return Reason(f"{where} failed. Relaunch the job.", HelpTopic.MACHINE)
     if outcome is Outcome.CANCELLED:
         if job.state.startswith("PREEMPTED"):
-            return "A more urgent job took its place. Relaunch it."
+            text = "A job of higher priority took its place. Relaunch the job."
+            return Reason(text, HelpTopic.MACHINE)
         if job.cancelled_by is Canceller.ADMINISTRATOR:
-            return "An administrator cancelled it."
-        return YOU_CANCELLED if job.cancelled_by is Canceller.OWNER else ""
+            return Reason("An administrator cancelled it.")
+        return YOU_CANCELLED if job.cancelled_by is Canceller.OWNER else NO_REASON
     if outcome is Outcome.FAILED and job.signal is not None:
-        return f"It was ended by signal {job.signal}{_name(job.signal)}."
-    return ""
+        text = f"It was killed by signal {job.signal}{_name(job.signal)}."
+        return Reason(text, HelpTopic.MACHINE)
+    return NO_REASON
 
 
-def likely_cause(log_tail: str) -> str:
-    """A known cause of failure that the end of a log shows; empty for none."""
-    return next((said for cause, said in LOG_CAUSES if cause.search(log_tail)), "")
+def likely_cause(log_tail: str) -> Reason:
+    """A known cause of failure that the end of a log shows; `NO_REASON` if none."""
+    causes = (reason for said, reason in LOG_CAUSES.items() if re.search(said, log_tail))
+    return next(causes, NO_REASON)
 
 
 def _name(number: int) -> str:

@@ -1,7 +1,7 @@
-"""What jobs and the portal write down beside Open OnDemand's files, and how it is read.
+"""Files in the job context directory that Open OnDemand does not have.
 
-In the job context directory: `started.json` and `outcome.json` are written by the job,
-`portal.json` by the portal. All are the user's to change, so every key is checked.
+The job writes `started.json` and `outcome.json`, the portal writes `portal.json`. The user can
+change all of them, so every key is checked.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+from ood.help_topics import HelpTopic, known_topic
 from ood.schedulers.base import Outcome
 from ood.sessions.checked_json import integer, mapping, text
 from ood.sessions.record import JOB
@@ -16,15 +17,16 @@ from ood.sessions.record import JOB
 STARTED = "started.json"
 OUTCOME = "outcome.json"
 PORTAL = "portal.json"
-MAX_SIZE = 65_536  # bytes of any of them
+MAX_SIZE = 65_536  # bytes of each file
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the portal remembers of a session. Times are in seconds (since the epoch).
+    """What portal.json says about a session.
 
-    `withheld` names the secret fields that were filled in: they are asked for again at a relaunch.
-    `directory` is where the job's files are on an unsynched back-end.
+    `withheld` names the secret fields that the user filled in: a relaunch asks for them again.
+    `cancelled_at` is in seconds since the epoch, `time_limit` in seconds. `topic` is the help for
+    the session's end. `directory` is where the job's files are on an unsynched back-end.
     """
 
     withheld: tuple[str, ...] = ()
@@ -35,6 +37,7 @@ class Facts:
     host: str = ""
     time_limit: int | None = None
     directory: str = ""
+    topic: HelpTopic | None = None
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -53,15 +56,16 @@ def parse_facts(data: bytes | None) -> Facts:
         host=text(found.get("host"), 200),
         time_limit=integer(found.get("time_limit")),
         directory=text(found.get("directory"), 4096),
+        topic=known_topic(found.get("topic")),
     )
 
 
 def parse_exit_code(data: bytes | None) -> int | None:
-    """The exit code in outcome.json; None when it is not there or makes no sense."""
+    """The exit code in outcome.json; None if it is missing or not a number."""
     return integer(mapping(data).get("exit_code"))
 
 
 def parse_started_job(data: bytes | None) -> str | None:
-    """The job id in started.json."""
+    """The job ID in started.json; None if it is missing or not valid."""
     job_id = text(mapping(data).get("job_id"), 100)
     return job_id if JOB.fullmatch(job_id) else None

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ood.errors import FileMissing
+from ood.help_topics import NO_REASON, Reason, known_topic
 from ood.hosts.base import Host
 from ood.sessions.context_directory import ContextDirectory, Listing, Version
 from ood.sessions.facts import OUTCOME, STARTED, parse_exit_code, parse_started_job
@@ -32,7 +33,7 @@ class JobReport:
 
     started_job: str | None = None
     exit_code: int | None = None
-    failure: str = ""
+    failure: Reason = NO_REASON
     result: str = ""
     connected: bool = False
     connection: Connection | None = None
@@ -70,7 +71,7 @@ def read_report(
     if OUTCOME in changed:
         found = replace(found, exit_code=parse_exit_code(listing.read(OUTCOME)))
     if "failure" in changed:
-        found = replace(found, failure=_sentence(listing.read("failure")))
+        found = replace(found, failure=parse_failure(listing.read("failure")))
     if "result" in changed:
         found = replace(found, result=_sentence(listing.read("result")))
     if "outputs_directory" in changed:
@@ -147,6 +148,13 @@ def _with_connection(found: JobReport, last: JobReport, listing: Listing) -> Job
         return replace(found, connection=connection)
     changed = last.connection_changed or connection != last.connection
     return replace(found, connection_changed=changed)
+
+
+def parse_failure(data: bytes | None) -> Reason:
+    """The first line is a sentence; the second line may name its help topic."""
+    lines = (data or b"").split(b"\n", 2)
+    topic = lines[1].decode("ascii", "replace").strip() if len(lines) > 1 else ""
+    return Reason(_sentence(data), known_topic(topic))
 
 
 def _sentence(data: bytes | None) -> str:

@@ -66,7 +66,9 @@ def launch(board: Board, app: AppDefinition, cluster: Cluster, typed: Mapping[st
     except HostError as error:
         board.discard(record)
         raise LaunchFailed(
-            f"Could not write the job files to {where}: {error.message}", error.detail
+            f"Could not write the job files to {where}: {error.message}",
+            error.detail,
+            topic=error.topic,
         ) from error
     except BaseException:
         board.submitted(record)
@@ -114,7 +116,9 @@ def _prepare(
         path = directory.path
     except HostError as error:
         raise LaunchFailed(
-            f"Could not copy the job files to {cluster.label}: {error.message}", error.detail
+            f"Could not copy the job files to {cluster.label}: {error.message}",
+            error.detail,
+            topic=error.topic,
         ) from error
     request = _job_request(app, cluster, record, options, path, list(secrets))
     facts = Facts(

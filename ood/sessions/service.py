@@ -1,7 +1,7 @@
-"""The service of a session: where a job says that it listens, and whether to believe it.
+"""The service of a session: where it listens, and whether to believe that.
 
-`connection.yml` is written by the job, so it is the user's to change: it is read with limits, and
-the host in it has to be the one that the scheduler runs the job on.
+The job writes `connection.yml`, so the user can change it. It is read with limits, and the host in
+it must be the one that the scheduler runs the job on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ood.errors import ServiceRefused
 from ood.sessions.record import SessionRecord
 
 MAX_CONNECTION = 4096  # bytes of connection.yml
-FIRST_PORT = 1024  # the ones below are the system's
+FIRST_PORT = 1024  # lower ports are reserved for the system
 
 
 class Connection(BaseModel):
@@ -28,18 +28,17 @@ class Connection(BaseModel):
 
     host: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$")]
     port: Annotated[int, Field(ge=FIRST_PORT, le=65535)]
-    # It goes into a header.
-    password: Annotated[SecretStr, Field(max_length=1024)] = SecretStr("")
+    password: Annotated[SecretStr, Field(max_length=1024)] = SecretStr("")  # sent in a header
 
     def is_on(self, node: str) -> bool:
-        """Whether the host is the scheduler's `node`; either may come with its domain."""
+        """Whether the host is the scheduler's `node`. Either name may include the domain."""
         return self.host.partition(".")[0].lower() == node.partition(".")[0].lower()
 
 
 @dataclass(frozen=True)
 class Service:
-    """Where and how a session's service is reached. `alive` is what to ask it for to see whether it
-    answers. `headers` are added to each request on the way in, and hold its password."""
+    """Where a session's service is and how to reach it. `alive` is the path of a small request that
+    shows whether it answers. The portal adds `headers`, with the password, to each request."""
 
     session_id: str
     user: str
@@ -53,7 +52,7 @@ class Service:
 
     @property
     def prefix(self) -> str:
-        """Where it is in the portal's addresses, and what it is told to call itself."""
+        """The path of the service, in the browser and in the job alike."""
         return service_path(self.session_id)
 
 
@@ -62,7 +61,7 @@ def service_path(session_id: str) -> str:
 
 
 def parse_connection(data: bytes | None) -> Connection | None:
-    """The connection in connection.yml; None when it is none."""
+    """The connection in connection.yml; None when the file is not valid."""
     try:
         found = yaml.safe_load(data or b"")
         connection = Connection.model_validate(found)
@@ -79,20 +78,20 @@ def service_at(
     record: SessionRecord,
     options: ServiceOptions,
 ) -> Service:
-    """The service at a connection, if that can be believed; else raises `ServiceRefused`.
+    """The service at a connection. Raises `ServiceRefused` if the portal must not connect to it.
 
-    `connection` is None when the file is not as its job wrote it; `node` is where the scheduler
-    runs the job.
+    `connection` is None if the file is not valid or was changed after the job wrote it. `node` is
+    where the scheduler runs the job.
     """
     if connection is None:
         raise ServiceRefused(
-            "The file connection.yml of this session is not as its job wrote it, so the portal "
-            "does not connect to it. Cancel the session and launch it again."
+            "The file connection.yml of this session is not valid or was changed after the job "
+            "wrote it, so the portal did not connect. Cancel the session and launch it again."
         )
     if not connection.is_on(node):
         raise ServiceRefused(
-            "The file connection.yml of this session names another host than the one its job runs "
-            "on, so the portal does not connect to it. Cancel the session and launch it again."
+            "The file connection.yml of this session does not name the host that its job runs on, "
+            "so the portal did not connect. Cancel the session and launch it again."
         )
     assert record.job_id is not None  # its job runs
     password = connection.password.get_secret_value()

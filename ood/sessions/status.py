@@ -1,34 +1,41 @@
-"""From evidence to a status: what a session's card may say, and never more than is known.
-
-Pure: everything that was looked up comes in as `Evidence`.
-"""
+"""Works out the status of a session from `Evidence`, without looking anything up itself."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ood.help_topics import NO_REASON, HelpTopic, Reason
 from ood.schedulers.base import Job, JobStatus, Outcome
 from ood.sessions.causes import YOU_CANCELLED, ended_by_memory, likely_cause, why_it_ended
 
 NEVER_SUBMITTED_AFTER = 60.0
-"""Seconds after which a session without a job has none: no `sbatch` outlives its own time limit."""
+"""Seconds after which a session without a job ID never had a job. `sbatch` times out earlier."""
+TOPICS: dict[JobStatus | Outcome, HelpTopic] = {
+    JobStatus.HELD: HelpTopic.HELD,
+    JobStatus.UNDETERMINED: HelpTopic.UNDETERMINED,
+    Outcome.FAILED: HelpTopic.FAILED,
+    Outcome.TIMED_OUT: HelpTopic.TIME_LIMIT,
+    Outcome.OUT_OF_MEMORY: HelpTopic.OUT_OF_MEMORY,
+    Outcome.UNKNOWN: HelpTopic.UNKNOWN,
+}
+"""Help for a status or an outcome whose reason has no topic."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of a session's job right now.
+    """What is known of a session's job at the moment.
 
-    `job`: how the scheduler lists it. `silence`: why the scheduler gave no answer, if it did not.
-    `exit_code`: from the outcome file. `failure`: the job's own sentence about it. `log_tail`: the
-    end of its log. `connected`: connection.yml is there. `submitted`: it has a job id. `fresh`: it
-    was submitted after the scheduler was asked. `age`: seconds since its launch. `cancelled_here`:
-    the user pressed Cancel.
+    `job`: as the scheduler lists it. `silence`: the message if the scheduler did not answer.
+    `exit_code`: from outcome.json. `failure`: from the job's `failure` file. `log_tail`: the end
+    of the log. `connected`: connection.yml exists. `submitted`: the job ID is known. `fresh`: the
+    job was submitted after the scheduler was asked. `age`: seconds since the launch.
+    `cancelled_here`: the user pressed Cancel.
     """
 
     job: Job | None
     silence: str
     exit_code: int | None
-    failure: str
+    failure: Reason
     log_tail: str
     connected: bool
     submitted: bool
@@ -42,26 +49,31 @@ class Verdict:
     status: JobStatus
     outcome: Outcome | None = None
     exit_code: int | None = None
-    reason: str = ""
+    reason: Reason = NO_REASON
+
+    @property
+    def topic(self) -> HelpTopic | None:
+        """The part of the troubleshooting page about this; None if all is well."""
+        return self.reason.topic or TOPICS.get(self.outcome or self.status)
 
 
 def judge(evidence: Evidence) -> Verdict:
-    """Say how a session stands. Completed needs proof: a final state, or the outcome file."""
+    """Return the status of a session. Completed needs proof: a final state, or outcome.json."""
     job = evidence.job
     if job is not None:
         if job.status is JobStatus.COMPLETED:
             return _ended(job, evidence)
         if job.status is JobStatus.RUNNING and evidence.exit_code is not None:
-            # Its last act was to write this down; the scheduler has not noticed yet. What else
-            # than a success it may be called is the scheduler's to say: it knows why.
+            # The job has ended, but the scheduler still lists it as running. Only the scheduler
+            # knows why a job failed, so a failure waits for its word.
             outcome = _outcome_of(evidence.exit_code, evidence.cancelled_here)
             if outcome is not Outcome.FAILED:
                 exit_code = evidence.exit_code if outcome is Outcome.SUCCEEDED else None
-                reason = YOU_CANCELLED if outcome is Outcome.CANCELLED else ""
+                reason = YOU_CANCELLED if outcome is Outcome.CANCELLED else NO_REASON
                 return Verdict(JobStatus.COMPLETED, outcome, exit_code, reason)
         if job.status is JobStatus.RUNNING and not evidence.connected:
-            return Verdict(JobStatus.STARTING, reason=job.reason)
-        return Verdict(job.status, reason=job.reason)
+            return Verdict(JobStatus.STARTING, reason=Reason(job.reason))
+        return Verdict(job.status, reason=Reason(job.reason))
     if evidence.exit_code is not None:
         return judge_completed(
             evidence.exit_code, evidence.failure, evidence.log_tail, evidence.cancelled_here
@@ -69,29 +81,26 @@ def judge(evidence: Evidence) -> Verdict:
     if evidence.fresh:
         return Verdict(JobStatus.QUEUED)
     if evidence.silence:
-        return Verdict(JobStatus.UNDETERMINED, reason=evidence.silence)
+        return Verdict(JobStatus.UNDETERMINED, reason=Reason(evidence.silence))
     if evidence.submitted:
-        return Verdict(
-            JobStatus.UNDETERMINED,
-            reason="The scheduler no longer lists this job, and the job left no outcome.",
-        )
+        text = "The scheduler no longer lists this job, and the job did not record its outcome."
+        return Verdict(JobStatus.UNDETERMINED, reason=Reason(text))
     if evidence.age < NEVER_SUBMITTED_AFTER:
-        return Verdict(JobStatus.QUEUED, reason="Waiting for the scheduler to accept the job.")
-    return Verdict(
-        JobStatus.COMPLETED,
-        Outcome.CANCELLED if evidence.cancelled_here else Outcome.FAILED,
-        reason="The launch was interrupted before the scheduler had the job. Relaunch it.",
-    )
+        waiting = Reason("Waiting for the scheduler to accept the job.", HelpTopic.WAITING)
+        return Verdict(JobStatus.QUEUED, reason=waiting)
+    outcome = Outcome.CANCELLED if evidence.cancelled_here else Outcome.FAILED
+    text = "The launch was interrupted before the scheduler accepted the job. Relaunch it."
+    return Verdict(JobStatus.COMPLETED, outcome, reason=Reason(text, HelpTopic.LAUNCH))
 
 
 def judge_completed(
-    exit_code: int | None, failure: str, log_tail: str, cancelled_here: bool
+    exit_code: int | None, failure: Reason, log_tail: str, cancelled_here: bool
 ) -> Verdict:
-    """How a session ended by what its job left alone: `exit_code` of the outcome file."""
+    """How a session ended, from the job's own files alone."""
     if exit_code is None:
         return Verdict(JobStatus.COMPLETED, Outcome.UNKNOWN)
     outcome = _outcome_of(exit_code, cancelled_here)
-    reason = failure or likely_cause(log_tail) if outcome is Outcome.FAILED else ""
+    reason = failure or likely_cause(log_tail) if outcome is Outcome.FAILED else NO_REASON
     if outcome is Outcome.CANCELLED:
         reason = YOU_CANCELLED
     return Verdict(JobStatus.COMPLETED, outcome, exit_code, reason)
@@ -101,20 +110,21 @@ def _ended(job: Job, evidence: Evidence) -> Verdict:
     outcome = job.outcome or Outcome.UNKNOWN
     exit_code = job.exit_code if job.exit_code is not None else evidence.exit_code
     if evidence.exit_code is not None and evidence.exit_code - 128 == job.exit_code:
-        exit_code = evidence.exit_code  # Slurm's accounts lost the 128
+        exit_code = evidence.exit_code  # Slurm's accounting drops the 128
     if outcome is Outcome.UNKNOWN and exit_code is not None:
         outcome = _outcome_of(exit_code, evidence.cancelled_here)
     if ended_by_memory(job, evidence.log_tail):
         outcome = Outcome.OUT_OF_MEMORY
     if outcome in (Outcome.CANCELLED, Outcome.TIMED_OUT, Outcome.OUT_OF_MEMORY):
-        exit_code = None  # of whatever was ended, not of the work
+        exit_code = None  # it would be the exit code of whatever was killed
     if outcome is Outcome.FAILED and job.signal is not None:
         exit_code = None
     reason = why_it_ended(job, outcome)
     if outcome is Outcome.CANCELLED and evidence.cancelled_here:
         reason = YOU_CANCELLED
     if outcome is Outcome.FAILED:
-        reason = reason or evidence.failure or likely_cause(evidence.log_tail) or job.reason
+        reason = reason or evidence.failure or likely_cause(evidence.log_tail)
+        reason = reason or Reason(job.reason)
     return Verdict(JobStatus.COMPLETED, outcome, exit_code, reason)
 
 

@@ -17,6 +17,7 @@ from ood.apps.definition import AppDefinition
 from ood.background import BackgroundQuestions, Question
 from ood.config import Cluster
 from ood.errors import FileFailed, HostError, NotFound, ServiceNotThere
+from ood.help_topics import Reason
 from ood.hosts.base import Host
 from ood.schedulers.base import Job, JobStatus, Scheduler
 from ood.schedulers.monitor import JobMonitor, Snapshot, snapshot_of, survey
@@ -220,7 +221,8 @@ class Watch:
         job: Job | None = None
         facts, report = files.facts, session.report
         if facts.outcome is not None:
-            verdict = Verdict(JobStatus.COMPLETED, facts.outcome, facts.exit_code, facts.reason)
+            reason = Reason(facts.reason, facts.topic)
+            verdict = Verdict(JobStatus.COMPLETED, facts.outcome, facts.exit_code, reason)
         elif record.cache_completed:  # by Open OnDemand, which keeps no outcome
             verdict = judge_completed(
                 report.exit_code, report.failure, report.log_tail, session.cancelled_here
@@ -281,6 +283,7 @@ class Watch:
                 outcome=card.outcome,
                 exit_code=card.exit_code,
                 reason=card.reason,
+                topic=card.topic,
                 host=card.host,
                 time_limit=card.time_limit,
             )

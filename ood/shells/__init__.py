@@ -1,1 +1,1 @@
-"""Shells in browsers: terminals on hosts, which outlive the connections that show them."""
+"""Shells in the browser: terminals on hosts that outlive the pages that show them."""

@@ -1,4 +1,4 @@
-"""How long a shell may stay, and what is said before it ends."""
+"""How long a shell stays open, and the messages before and after it ends."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ood.auth.signins import SignIn
 from ood.shells.shell import Shell
 
 ALONE = 600.0
-"""Seconds that a shell waits for its page to come back."""
-NOTICE = 300.0  # seconds before the end; less where a limit is shorter than twice as much
+"""Seconds that a shell stays open without a page that shows it."""
+NOTICE = 300.0  # seconds before the end, or half of a limit that is shorter than twice this
 
 
 class End(StrEnum):
-    """Why a shell ended."""
+    """Why a shell ended, as the audit log and its page know it."""
 
     EXITED = "exited"
     CLOSED = "closed"
@@ -32,11 +32,11 @@ class Due:
 
     at: float
     end: End
-    notice: float  # seconds before, when it is said
+    notice: float  # seconds before `at` when the page shows a notice
 
 
 class Expiry:
-    """`idle` and `absolute` are in seconds; `sign_in_ends_at` knows when sign-ins end."""
+    """`idle` and `absolute` are in seconds. `sign_in_ends_at` returns a monotonic time."""
 
     def __init__(
         self, idle: float, absolute: float, sign_in_ends_at: Callable[[SignIn], float]
@@ -46,7 +46,7 @@ class Expiry:
         self._sign_in_ends_at = sign_in_ends_at
 
     def due(self, shell: Shell) -> Due:
-        """What ends a shell first."""
+        """The first of the limits that a shell will reach."""
         ends = [
             Due(shell.typed_at + self._idle, End.IDLE, min(NOTICE, self._idle / 2)),
             Due(shell.opened_at + self._absolute, End.ABSOLUTE, min(NOTICE, self._absolute / 2)),
@@ -57,38 +57,38 @@ class Expiry:
         return min(ends, key=lambda due: due.at)
 
     def notice(self, due: Due, now: float) -> str:
-        """What to say of an end that is near; empty while it is far."""
+        """The notice about an end that is near; empty until then."""
         left = due.at - now
         if left > due.notice:
             return ""
-        soon = f"This shell ends in {_words(due.notice)}"
+        soon = f"This shell closes in {_duration(due.notice)}"
         if due.end is End.IDLE:
-            return f"{soon}, because nobody types in it. Press a key to keep it."
+            return f"{soon} because nobody is typing in it. Press a key to keep it open."
         if due.end is End.ABSOLUTE:
-            longest = _words(self._absolute)
             return (
-                f"{soon}: a shell may stay for {longest}. Save your work; you can open another one."
+                f"{soon}: a shell may stay open for {_duration(self._absolute)}. Save your work; "
+                "you can open another one."
             )
         if due.end is End.SIGNED_OUT:
-            return f"{soon}, when your sign-in does. Save your work, and sign in again."
+            return f"{soon}, when your sign-in expires. Save your work and sign in again."
         return ""
 
     def message(self, end: End, host: str) -> str:
-        """What to say of a shell that has ended."""
+        """The message about a shell that has ended."""
         return {
             End.EXITED: "This shell has ended.",
             End.CLOSED: "This shell was closed.",
-            End.LOST: f"The connection to {host} was lost, and this shell with it.",
-            End.LEFT: f"This shell was closed: no page showed it for {_words(ALONE)}.",
-            End.IDLE: f"This shell was closed: nobody typed in it for {_words(self._idle)}.",
+            End.LOST: f"The connection to {host} dropped, so this shell ended.",
+            End.LEFT: f"This shell was closed: no page showed it for {_duration(ALONE)}.",
+            End.IDLE: f"This shell was closed: nobody typed in it for {_duration(self._idle)}.",
             End.ABSOLUTE: (
-                f"This shell was closed: a shell may stay for {_words(self._absolute)}."
+                f"This shell was closed: a shell may stay open for {_duration(self._absolute)}."
             ),
-            End.SIGNED_OUT: "You are signed out, and this shell was closed.",
+            End.SIGNED_OUT: "You are signed out, so this shell was closed.",
         }[end]
 
 
-def _words(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     for size, unit in ((3600, "hour"), (60, "minute"), (1, "second")):
         if seconds >= size:
             count = f"{seconds / size:.3g}"

@@ -1,27 +1,26 @@
-"""What a terminal printed, as far as it is kept to be shown again.
+"""The last output of a terminal, kept for pages that open later.
 
-It is kept as it came, and shown again as it came: browsers are good at terminals, Python is slow.
+It is kept unchanged: the browser interprets it much faster than Python could.
 """
 
 from __future__ import annotations
 
 import re
 
-KEPT = 256 * 1024  # bytes at least; twice as much at most
-NEAR = 4096  # bytes, in which a line or a control sequence is sure to begin
+HISTORY_SIZE = 256 * 1024  # bytes at least; twice as much at most
+NEAR = 4096  # bytes in which a line or a control sequence is expected to begin
 
 SAFE = re.compile(rb"\n|(?=\x1b)")
 MODES = re.compile(rb"\x1b(?:\[\?([0-9;]{1,64})([hl])|(c))")
 ALTERNATE = (47, 1047, 1049)
-"""The screen of editors and pagers, which has no past."""
+"""The alternate screen, which editors and pagers use and which has no scrollback."""
 TRACKED = frozenset({1, 7, 25, 1000, 1002, 1003, 1004, 1006, 2004, *ALTERNATE})
-"""Modes of a terminal that programs switch once and rely on from then on: the kind of cursor keys,
-mouse, bracketed paste…"""
+"""Modes that programs set once and rely on: cursor keys, mouse, bracketed paste…"""
 ON_AT_FIRST = frozenset({7, 25})
 
 
 class History:
-    """The last of what was printed. Offsets count from the first byte that ever was."""
+    """The last output. Offsets count from the first byte that was ever printed."""
 
     def __init__(self) -> None:
         self._data = bytearray()
@@ -34,18 +33,17 @@ class History:
 
     def add(self, data: bytes) -> None:
         self._data += data
-        if len(self._data) > 2 * KEPT:
-            self._forget(len(self._data) - KEPT)
+        if len(self._data) > 2 * HISTORY_SIZE:
+            self._forget(len(self._data) - HISTORY_SIZE)
 
     def part(self, offset: int, limit: int) -> bytes:
-        """At most `limit` bytes from an offset that is kept."""
+        """At most `limit` bytes from an offset after `start`."""
         at = offset - self.start
         return bytes(self._data[at : at + limit])
 
     @property
     def prelude(self) -> str:
-        """What brings a new terminal into the modes in which the first bytes that are kept were
-        printed."""
+        """Control sequences that set a new terminal's modes as they were at `start`."""
         changed = self._modes ^ ON_AT_FIRST
         return "".join(
             f"\x1b[?{mode}{'h' if mode in self._modes else 'l'}" for mode in sorted(changed)
@@ -57,7 +55,7 @@ class History:
         return not modes.isdisjoint(ALTERNATE)
 
     def _forget(self, count: int) -> None:
-        """Forget the first bytes, up to where a line or a control sequence begins."""
+        """Forget the first bytes, up to the beginning of a line or a control sequence."""
         safe = SAFE.search(self._data, count, count + NEAR)
         if safe is not None:
             count = safe.end()

@@ -1,6 +1,6 @@
-"""What moves the bytes between terminals and pages: one thread for all shells of a user.
+"""Moves bytes between terminals and pages, in one thread for all shells of a user.
 
-What holds up one user's SSH connection holds up nobody else, and no request waits for a shell.
+A slow connection of one user delays no other user, and no request waits for a shell.
 """
 
 from __future__ import annotations
@@ -11,18 +11,16 @@ import selectors
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 
 from ood.shells.expiry import End, Expiry
 from ood.shells.shell import READ, UNSENT, Shell, Viewer
-from ood.shells.websocket import WebSocket
+from ood.shells.websocket import LINGER, WebSocket
 
-RETRY = 0.01  # seconds: SSH channels do not tell when they can take more
+RETRY = 0.01  # seconds: SSH channels do not report when they accept more
 CHECK_EVERY = 0.5  # seconds
-PING_EVERY = 20.0
-SILENT = 50.0  # seconds after which a page that says nothing is gone
-LINGER = 5.0  # seconds to deliver the last word
+PING_EVERY = 20.0  # seconds
+PAGE_TIMEOUT = 50.0  # seconds without a message, after which a page is gone
 
 NORMAL, GOING_AWAY = 1000, 1001
 
@@ -32,35 +30,35 @@ Work = Callable[["Pump"], None]
 
 
 class Pump:
-    """`alive` is asked now and then whether a shell may go on, `typed` is told that somebody types,
-    `on_end` that a shell has ended."""
+    """`is_alive` returns whether a shell may go on; `on_input` is called when the user types, and
+    `on_end` when a shell has ended."""
 
     def __init__(
         self,
         user: str,
         first: Work,
-        limits: Expiry,
-        alive: Callable[[Shell], bool],
-        typed: Callable[[Shell], None],
+        expiry: Expiry,
+        is_alive: Callable[[Shell], bool],
+        on_input: Callable[[Shell], None],
         on_end: Callable[[Shell, End], None],
     ) -> None:
-        self._limits = limits
-        self._alive = alive
-        self._typed = typed
+        self._expiry = expiry
+        self._is_alive = is_alive
+        self._on_input = on_input
         self._on_end = on_end
         self._selector = selectors.DefaultSelector()
         self._wake, self._woken = os.pipe()
         self._selector.register(self._wake, selectors.EVENT_READ)
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # guards `_work`; the other fields are the thread's own
         self._work: list[Work] | None = [first]  # None: the thread has ended
         self._shells: set[Shell] = set()
-        self._watched: dict[Viewer, tuple[int, object]] = {}  # as the selector has them
-        self._leaving: dict[Viewer, float] = {}  # until when their last word may take
+        self._watched: dict[Viewer, tuple[int, object]] = {}  # events and data in the selector
+        self._leaving: dict[Viewer, float] = {}  # when to stop waiting for their close
         self._check_at = self._ping_at = 0.0  # monotonic
         threading.Thread(target=self._run, name=f"shells-{user}", daemon=True).start()
 
     def do(self, work: Work) -> bool:
-        """Have the thread do it; False when there is none any more."""
+        """Run `work` in the thread; return False when the thread has ended."""
         with self._lock:
             if self._work is None:
                 return False
@@ -68,17 +66,17 @@ class Pump:
             os.write(self._woken, b".")
             return True
 
-    # From here on: the pump's own thread, and the work it does.
+    # Everything below runs in the pump's own thread.
 
     def add(self, shell: Shell) -> None:
         self._shells.add(shell)
 
     def show(self, shell: Shell, websocket: WebSocket, seen: int | None) -> None:
-        """Have a page show a shell, in place of the one that does."""
+        """Show a shell to a page, instead of the page that shows it now."""
         if shell not in self._shells:
-            websocket.close()  # it asks again, and is told
+            websocket.close()  # the page connects again and is told that the shell has ended
             return
-        self._let_go(shell, end="elsewhere", message="Another page shows this shell now.")
+        self._dismiss(shell, end="elsewhere", message="Another page shows this shell now.")
         self._guarded(shell, lambda: shell.show_to(websocket, seen))
 
     def end(self, shell: Shell, end: End) -> None:
@@ -87,9 +85,9 @@ class Pump:
         self._shells.discard(shell)
         if shell.reading:
             self._selector.unregister(shell.terminal)
-        message = self._limits.message(end, shell.where.title)
-        self._let_go(shell, end=end.value, message=message)
-        # It can wait for the shell's process.
+        message = self._expiry.message(end, shell.where.title)
+        self._dismiss(shell, end=end.value, message=message)
+        # Closing may wait for the process.
         threading.Thread(target=shell.terminal.close, name="shell-close", daemon=True).start()
         self._on_end(shell, end)
 
@@ -98,12 +96,14 @@ class Pump:
             while self._do_work():
                 self._turn()
         except Exception:
-            log.exception("the shells of a user")
+            log.exception("%s", threading.current_thread().name)
             with self._lock:
                 self._work = None
             for shell in list(self._shells):
-                with suppress(Exception):
+                try:
                     self.end(shell, End.LOST)
+                except Exception:
+                    log.exception("shell of %s", shell.user)
         self._selector.close()
         os.close(self._wake)
         os.close(self._woken)
@@ -113,15 +113,15 @@ class Pump:
         if now >= self._check_at:
             self._check_at = now + CHECK_EVERY
             for shell in list(self._shells):
-                self._check(shell, now)
+                self._guarded(shell, partial(self._check, shell, now))
             for viewer in [one for one, until in self._leaving.items() if now >= until]:
-                self._gone(viewer)
+                self._forget(viewer)
         if now >= self._ping_at:
             self._ping_at = now + PING_EVERY
             for shell in list(self._shells):
-                self._ping(shell)
+                self._guarded(shell, partial(self._ping, shell))
         for shell in list(self._shells):
-            self._watch(shell)
+            self._guarded(shell, partial(self._watch, shell))
         blocked = any(shell.typed for shell in self._shells)
         until = min(self._check_at, self._ping_at)
         wait = RETRY if blocked else max(0.0, until - time.monotonic())
@@ -129,16 +129,16 @@ class Pump:
             if key.fd == self._wake:
                 os.read(self._wake, 4096)
             elif isinstance(key.data, Viewer):
-                self._see_off(key.data)
+                self._finish_closing(key.data)
             else:
                 shell, viewer = key.data
-                self._move(shell, viewer, events)
+                self._guarded(shell, partial(self._move, shell, viewer, events))
         for shell in list(self._shells):
             if shell.typed:
                 self._guarded(shell, shell.type)
 
     def _do_work(self) -> bool:
-        """Do what was asked for; False, for good, when there is nothing left to do."""
+        """Run the waiting work. Return False, which ends the thread, when nothing is left to do."""
         with self._lock:
             assert self._work is not None
             work, self._work = self._work, []
@@ -149,19 +149,19 @@ class Pump:
             try:
                 each(self)
             except Exception:
-                log.exception("shells")
+                log.exception("%s", threading.current_thread().name)
         return True
 
     def _move(self, shell: Shell, viewer: Viewer | None, events: int) -> None:
-        """Something is to be read, or can be sent."""
+        """Read what arrived, and send what can be sent."""
         if shell not in self._shells:  # it ended by an event before this one
             return
         if viewer is None:
             self._read(shell)
         elif viewer is shell.viewer:
             if events & selectors.EVENT_READ:
-                self._guarded(shell, lambda: self._hear(shell))
-            self._guarded(shell, shell.send)
+                self._receive(shell)
+            shell.send()
 
     def _read(self, shell: Shell) -> None:
         try:
@@ -169,33 +169,34 @@ class Pump:
         except BlockingIOError:
             return
         except OSError as error:
-            log.info("shell of %s: %s", shell.user, error)
+            log.info("reading the shell of %s: %s", shell.user, error)
             printed = b""
         if printed:
             shell.history.add(printed)
             self._guarded(shell, shell.send)
         else:
             end = End.LOST if shell.terminal.lost else End.EXITED
-            self.end(shell, end if self._alive(shell) else End.SIGNED_OUT)
+            self.end(shell, end if self._is_alive(shell) else End.SIGNED_OUT)
 
-    def _hear(self, shell: Shell) -> None:
-        if shell.hear():
+    def _receive(self, shell: Shell) -> None:
+        if shell.receive():
             shell.typed_at = time.monotonic()
-            self._typed(shell)
+            self._on_input(shell)
             shell.type()
         assert shell.viewer is not None
-        if not shell.viewer.websocket.is_open:  # it says goodbye
+        if not shell.viewer.websocket.is_open:  # the page is closing it
             raise ConnectionResetError
 
     def _watch(self, shell: Shell) -> None:
-        """Have the selector watch what can go on."""
+        """Make the selector watch for what can happen next."""
         if shell.reading == shell.is_full:
             shell.reading = not shell.reading
             if shell.reading:
                 try:
                     data = (shell, None)
                     self._selector.register(shell.terminal, selectors.EVENT_READ, data)
-                except (OSError, ValueError):  # closed meanwhile
+                except (OSError, ValueError) as error:  # closed meanwhile
+                    log.info("watching the shell of %s: %s", shell.user, error)
                     shell.reading = False
                     self.end(shell, End.LOST)
                     return
@@ -217,43 +218,47 @@ class Pump:
             self._selector.unregister(viewer.websocket)
 
     def _check(self, shell: Shell, now: float) -> None:
-        due = self._limits.due(shell)
-        if not self._alive(shell):
+        due = self._expiry.due(shell)
+        if not self._is_alive(shell):
             self.end(shell, End.SIGNED_OUT)
         elif now >= due.at:
             self.end(shell, due.end)
         elif shell.viewer is not None:
-            if now - shell.viewer.heard_at > SILENT:
-                self._lose(shell)
+            if now - shell.viewer.heard_at > PAGE_TIMEOUT:
+                self._lose_page(shell)
                 return
-            notice = self._limits.notice(due, now)
+            notice = self._expiry.notice(due, now)
             if notice != shell.viewer.notice:
                 shell.viewer.notice = notice
-                self._guarded(shell, partial(shell.viewer.say, notice=notice))
+                shell.viewer.send(notice=notice)
 
     def _ping(self, shell: Shell) -> None:
         viewer = shell.viewer
         if viewer is not None:
-            self._guarded(shell, viewer.websocket.ping)  # which the browser answers
-            self._guarded(shell, viewer.say)  # which the page hears
+            viewer.websocket.ping()  # for the portal: the browser answers
+            viewer.send()  # for the page
 
     def _guarded(self, shell: Shell, work: Callable[[], None]) -> None:
-        """Do something with the page of a shell. If that has gone, the shell waits for another."""
+        """Do something for a shell. After an OSError its page is gone, and the shell waits for
+        another one. Any other exception ends this shell and no other."""
         try:
             work()
         except OSError as error:
-            log.debug("a page of %s: %s", shell.user, error)
-            self._lose(shell)
+            log.debug("page of %s: %s", shell.user, error)
+            self._lose_page(shell)
+        except Exception:
+            log.exception("shell of %s", shell.user)
+            self.end(shell, End.LOST)
 
-    def _lose(self, shell: Shell) -> None:
+    def _lose_page(self, shell: Shell) -> None:
         viewer, shell.viewer = shell.viewer, None
         shell.alone_since = time.monotonic()
         if viewer is not None:
             viewer.websocket.end(GOING_AWAY)
-            self._gone(viewer)
+            self._forget(viewer)
 
-    def _let_go(self, shell: Shell, **word: str) -> None:
-        """Say a last word to the page of a shell, after all that was printed."""
+    def _dismiss(self, shell: Shell, **facts: str) -> None:
+        """Send the page of a shell the rest of the output and a last message, and close it."""
         viewer, shell.viewer = shell.viewer, None
         if viewer is None:
             return
@@ -263,26 +268,27 @@ class Pump:
                 part = shell.history.part(viewer.sent, UNSENT)
                 viewer.sent += len(part)
                 viewer.websocket.send(part)
-            viewer.say(**word)
+            viewer.send(**facts)
             viewer.websocket.end(NORMAL)
-        except OSError:
+        except OSError as error:
+            log.debug("page of %s: %s", shell.user, error)
             viewer.websocket.close()
             return
         self._leaving[viewer] = time.monotonic() + LINGER
         self._watch_viewer(viewer, viewer, selectors.EVENT_READ)
 
-    def _see_off(self, viewer: Viewer) -> None:
-        """Wait for the page to close as well: closed at once, it might lose the last word."""
+    def _finish_closing(self, viewer: Viewer) -> None:
+        """Close the connection when the page has confirmed it, so that the last message arrives."""
         try:
             viewer.websocket.receive()
-            if not viewer.websocket.said_goodbye:
+            if not viewer.websocket.close_received:
                 self._watch_viewer(viewer, viewer, selectors.EVENT_READ)
                 return
-        except OSError:
-            pass
-        self._gone(viewer)
+        except OSError as error:
+            log.debug("page that was closing: %s", error)
+        self._forget(viewer)
 
-    def _gone(self, viewer: Viewer) -> None:
+    def _forget(self, viewer: Viewer) -> None:
         self._leaving.pop(viewer, None)
         self._unwatch(viewer)
         viewer.websocket.close()

@@ -1,10 +1,11 @@
-"""One shell: a terminal on a host, what it printed, and the browser's page that shows it now.
+"""One shell: a terminal on a host, its history, and the browser page that shows it.
 
-What the two ends say to each other beside what is typed and printed, which goes as binary messages:
-JSON texts. To the browser: `shell` (at the start: its id, `from` which offset on output follows,
-how far that is `replay`, and the `prelude` to it), `taken` (bytes of input so far), `notice` (a
-sentence, or none any more), `end` (why) with a `message`; an empty one says that the portal is
-alive. From it: `columns` and `rows`, and `shown` (up to which offset).
+Binary messages on the WebSocket carry input and output. Text messages are JSON objects. To the
+browser: `shell` (at the start: its ID), with the `from` offset of the output that follows, `replay`
+(output up to this offset was printed earlier) and a `prelude` to write first; `taken` (bytes of
+input so far); `notice` (a sentence, or empty to remove it); `end` (a code) with a `message`. An
+empty object shows that the portal is alive. From the browser: `columns` and `rows`; `shown` (the
+offset up to which output is on the screen).
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ from ood.shells.websocket import WebSocket
 
 READ = 128 * 1024
 UNSHOWN = 128 * 1024
-"""Bytes sent to a browser that it has not shown yet, after which the terminal is read no further.
-With what may be read at once, no more than a history keeps."""
+"""Bytes that a browser has been sent and has not shown, after which no more output is read. With
+`READ`, at most what a history keeps."""
 SEND = 32 * 1024
-UNSENT = 64 * 1024  # bytes waiting for a slow connection, after which nothing is added to them
+UNSENT = 64 * 1024  # bytes waiting for a slow connection, after which no more are added
 UNTAKEN = 1024 * 1024
-"""Bytes of input that a browser may send before the host takes them. Ours sends far fewer."""
-TELL_TAKEN = 16 * 1024
-LARGEST = 1000  # columns or rows
+"""Bytes of input that may wait for the host. The portal's own page sends far fewer."""
+ACKNOWLEDGE_EVERY = 16 * 1024  # bytes of input
+MAX_SIZE = 1000  # columns or rows
 
 
 @dataclass(frozen=True)
 class Where:
-    """Where a shell is: the `host` and `path` (surrogate escapes; empty: home) of its address, the
-    id of the `job` whose host it is on, if any, and what to call that host."""
+    """Where a shell is: the `host` and `path` (surrogate escapes; empty for home) in its address,
+    the ID of the `job` whose node it is on, if any, and the host's `title`."""
 
     host: str
     path: str
@@ -42,7 +43,7 @@ class Where:
 
     @property
     def directory(self) -> str:
-        """Where a shell starts, for the audit log: without losing a byte."""
+        """The path for the audit log, with escapes for bytes that are not UTF-8."""
         path = self.path.encode("utf-8", "surrogateescape")
         return path.decode("utf-8", "backslashreplace") or "~"
 
@@ -56,16 +57,17 @@ class Viewer:
     shown: int
     heard_at: float
     notice: str = ""
-    told_taken: int = 0
+    acknowledged: int = 0  # bytes of input
 
-    def say(self, **facts: object) -> None:
-        """Raises OSError."""
+    def send(self, **facts: object) -> None:
+        """Send a JSON message. Raises OSError."""
         self.websocket.send(json.dumps(facts))
 
 
 @dataclass(eq=False)
 class Shell:
-    """Times are monotonic, but for `since`. All but the first few facts is the pump's."""
+    """Times are monotonic seconds, except `since`. `history` and the fields below it belong to the
+    pump's thread."""
 
     id: str
     sign_in: SignIn
@@ -76,11 +78,11 @@ class Shell:
     since: float = field(default_factory=time.time)
     history: History = field(default_factory=History)
     typed: bytearray = field(default_factory=bytearray)
-    taken: int = 0  # bytes of input, since the viewer came
+    taken: int = 0  # bytes of input since this viewer connected
     typed_at: float = field(default_factory=time.monotonic)
     alone_since: float | None = field(default_factory=time.monotonic)
     viewer: Viewer | None = None
-    reading: bool = False  # the terminal is in the selector
+    reading: bool = False  # whether the selector watches the terminal
 
     @property
     def user(self) -> str:
@@ -88,19 +90,19 @@ class Shell:
 
     @property
     def is_full(self) -> bool:
-        """Whether to wait for the page to show more of what there is."""
+        """Whether the page has to show output before more is read."""
         viewer = self.viewer
         return viewer is not None and self.history.end - viewer.shown >= UNSHOWN
 
     def show_to(self, websocket: WebSocket, seen: int | None) -> None:
-        """Show it to a page which has seen it up to an offset, or to a new one. Raises OSError."""
+        """Show it to a page that has seen output up to an offset, or none. Raises OSError."""
         history = self.history
         goes_on = seen is not None and history.start <= seen <= history.end
         offset = seen if goes_on and seen is not None else history.start
         self.viewer = Viewer(websocket, offset, offset, time.monotonic())
         self.alone_since = None
         self.taken = 0
-        self.viewer.say(
+        self.viewer.send(
             shell=self.id,
             title=self.where.title,
             replay=history.end if not goes_on else offset,
@@ -111,7 +113,7 @@ class Shell:
         self.send()
 
     def send(self) -> None:
-        """Send the viewer what it has not been sent yet, as far as that goes. Raises OSError."""
+        """Send the viewer as much new output as possible. Raises OSError."""
         viewer = self.viewer
         if viewer is None:
             return
@@ -122,19 +124,19 @@ class Shell:
             viewer.websocket.send(part)
 
     def type(self) -> None:
-        """Type what waits for the terminal, as far as it goes. Raises OSError."""
+        """Type as much of the waiting input as the terminal accepts. Raises OSError."""
         if self.typed:
             count = self.terminal.write(bytes(self.typed))
             del self.typed[:count]
             self.taken += count
         viewer = self.viewer
-        if viewer is not None and self.taken - viewer.told_taken >= TELL_TAKEN:
-            viewer.told_taken = self.taken
-            viewer.say(taken=self.taken)
+        if viewer is not None and self.taken - viewer.acknowledged >= ACKNOWLEDGE_EVERY:
+            viewer.acknowledged = self.taken
+            viewer.send(taken=self.taken)
 
-    def hear(self) -> bool:
-        """Take what the viewer says; return whether anything was typed. Raises OSError when it has
-        gone, or says what no page of ours does."""
+    def receive(self) -> bool:
+        """Handle the viewer's messages; return whether there was input. Raises OSError when the
+        viewer is gone or sends nonsense."""
         viewer = self.viewer
         assert viewer is not None
         messages = viewer.websocket.receive()
@@ -145,19 +147,19 @@ class Shell:
                 typed = True
                 self.typed += message
             else:
-                self._obey(message, viewer)
+                self._handle(message, viewer)
         if len(self.typed) > UNTAKEN or viewer.websocket.waiting > UNTAKEN:
-            raise ConnectionAbortedError("too much")
+            raise ConnectionAbortedError("too much input")
         return typed
 
-    def _obey(self, message: str, viewer: Viewer) -> None:
+    def _handle(self, message: str, viewer: Viewer) -> None:
         try:
-            said = json.loads(message)
-            if "shown" in said:
-                viewer.shown = min(max(int(said["shown"]), viewer.shown), viewer.sent)
-            if "columns" in said:
-                columns, rows = (int(said[name]) for name in ("columns", "rows"))
-                if 0 < columns <= LARGEST and 0 < rows <= LARGEST:
+            facts = json.loads(message)
+            if "shown" in facts:
+                viewer.shown = min(max(int(facts["shown"]), viewer.shown), viewer.sent)
+            if "columns" in facts:
+                columns, rows = (int(facts[name]) for name in ("columns", "rows"))
+                if 0 < columns <= MAX_SIZE and 0 < rows <= MAX_SIZE:
                     self.terminal.resize(columns, rows)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise ConnectionAbortedError("this is no word of ours") from error
+            raise ConnectionAbortedError("not a valid message") from error

@@ -1,4 +1,4 @@
-"""All shells that are open, by the users whose they are."""
+"""All open shells of all users."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ood.shells.pump import Pump, Work
 from ood.shells.shell import Shell, Where
 from ood.shells.websocket import WebSocket
 
-MOST = 40  # shells of one user
-AT_ONCE = 16  # hosts that are waited for, to open a shell
+MAX_SHELLS = 40  # of one user
+MAX_OPENING = 16  # at the same time, of all users
 
 
 class Shells:
-    """Every shell belongs to one sign-in: the one whose page showed it last. It ends with that.
-    `on_end` is called with each that has ended; `idle` and `absolute` are in seconds."""
+    """A shell belongs to the sign-in whose page showed it last, and ends with it. `on_end` is
+    called with each shell that has ended; `idle` and `absolute` are in seconds."""
 
     def __init__(
         self,
@@ -32,13 +32,14 @@ class Shells:
         on_end: Callable[[Shell, End], None],
     ) -> None:
         self._sign_ins = sign_ins
-        self._limits = Expiry(idle, absolute, sign_ins.ends_at)
+        self._expiry = Expiry(idle, absolute, sign_ins.ends_at)
         self._on_end = on_end
+        # Guards the two dictionaries. A thread that holds it may take a pump's lock.
         self._lock = threading.Lock()
         self._by_id: dict[str, Shell] = {}
         self._pumps: dict[str, Pump] = {}
-        self.aside = ThreadPoolExecutor(AT_ONCE, "shells-open")
-        """Where to wait for hosts, and not in the threads that pages need."""
+        self.openers = ThreadPoolExecutor(MAX_OPENING, "shells-open")
+        """Threads that wait for hosts, so that the threads for pages do not."""
 
     def of(self, user: str) -> list[Shell]:
         """A user's shells, the oldest first."""
@@ -46,7 +47,7 @@ class Shells:
             return [shell for shell in self._by_id.values() if shell.user == user]
 
     def find(self, user: str, id: str) -> Shell:
-        """Raises `NotFound`, the same for no such shell and somebody else's."""
+        """Raises the same `NotFound` for a shell of another user as for none."""
         with self._lock:
             shell = self._by_id.get(id)
         if shell is None or shell.user != user:
@@ -54,16 +55,16 @@ class Shells:
         return shell
 
     def open(
-        self, sign_in: SignIn, host: Host, where: Where, columns: int, rows: int, word: str = ""
+        self, sign_in: SignIn, host: Host, where: Where, columns: int, rows: int, intro: str = ""
     ) -> Shell:
-        """Start a shell, for a page to `show`, which begins with a `word`. Raises `HostError`, and
-        `PortalError` when there are too many."""
-        if len(self.of(sign_in.user)) >= MOST:
-            raise PortalError(f"You have {MOST} shells open. Close one of them first.")
+        """Start a shell, whose output begins with `intro`. Raises `HostError`, and `PortalError`
+        when the user has too many."""
+        if len(self.of(sign_in.user)) >= MAX_SHELLS:
+            raise PortalError(f"You have {MAX_SHELLS} shells open. Close one and try again.")
         terminal = host.terminal(where.path, columns, rows)
         shell = Shell(secrets.token_urlsafe(16), sign_in, where, host.name, terminal)
-        if word:
-            shell.history.add(f"{word}\r\n".encode())
+        if intro:
+            shell.history.add(f"{intro}\r\n".encode())
         with self._lock:
             self._by_id[shell.id] = shell
         self._do(shell, lambda pump: pump.add(shell))
@@ -72,8 +73,8 @@ class Shells:
     def show(
         self, shell: Shell, sign_in: SignIn, websocket: WebSocket, seen: int | None = None
     ) -> None:
-        """Have a page of this sign-in show a shell, of which it has `seen` what came before an
-        offset. Another page that showed it no longer does."""
+        """Show a shell to a page of this sign-in that has `seen` output up to an offset, and to no
+        other page any more."""
         shell.sign_in = sign_in
         self._do(shell, lambda pump: pump.show(shell, websocket, seen))
 
@@ -87,19 +88,19 @@ class Shells:
                 self._do(shell, partial(Pump.end, shell=shell, end=End.SIGNED_OUT))
 
     def _do(self, shell: Shell, work: Work) -> None:
-        """Have the pump of a shell's user do something."""
+        """Run `work` in the thread of the user's pump."""
         with self._lock:
             pump = self._pumps.get(shell.user)
             if pump is None or not pump.do(work):
                 self._pumps[shell.user] = Pump(
-                    shell.user, work, self._limits, self._is_alive, self._typed, self._ended
+                    shell.user, work, self._expiry, self._is_alive, self._typed, self._ended
                 )
 
     def _is_alive(self, shell: Shell) -> bool:
         return self._sign_ins.find(shell.sign_in.id, sign_of_life=False) is not None
 
     def _typed(self, shell: Shell) -> None:
-        self._sign_ins.find(shell.sign_in.id)  # somebody is there
+        self._sign_ins.find(shell.sign_in.id)  # a sign of life
 
     def _ended(self, shell: Shell, end: End) -> None:
         with self._lock:

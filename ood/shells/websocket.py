@@ -1,4 +1,4 @@
-"""The server's end of a WebSocket, on a connection that nothing waits for."""
+"""The server's end of a WebSocket, on a non-blocking connection."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from websockets.server import ServerProtocol
 
 RECEIVE = 64 * 1024
 MAX_MESSAGE = 64 * 1024  # bytes
-LINGER = 5.0  # seconds to deliver the last word
+LINGER = 5.0  # seconds to deliver the last message
 HANDSHAKE = ("Connection", "Upgrade", "Sec-WebSocket-Key", "Sec-WebSocket-Version")
 
 log = logging.getLogger(__name__)
-log.setLevel(logging.WARNING)  # below that the library logs what is typed and printed
+log.setLevel(logging.WARNING)  # at lower levels the library logs input and output
 
 
 class NoWebSocket(Exception):
-    """The request asks for none, or in a way that is not right."""
+    """The request is not a valid WebSocket handshake."""
 
 
 class WebSocket:
-    """One WebSocket. Not safe for two threads."""
+    """One WebSocket, for one thread at a time."""
 
     def __init__(self, header: Callable[[str], str]) -> None:
-        """Agree to an upgrade that a request with these headers asks for, on the connection that
-        `take` is given then. Raises `NoWebSocket`."""
+        """Accept the handshake of a request with these headers. `take` sends the answer. Raises
+        `NoWebSocket`."""
         self._protocol = ServerProtocol(max_size=MAX_MESSAGE, logger=log)
         lines = [f"{name}: {header(name)}" for name in HANDSHAKE]
         head = "\r\n".join(["GET / HTTP/1.1", *lines, "", ""])
@@ -50,9 +50,10 @@ class WebSocket:
         self._connection: socket.socket | None = None
 
     def take(self, connection: socket.socket) -> None:
+        """Go on with the connection of the request. Raises OSError."""
         connection.setblocking(False)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        with suppress(OSError):  # a Unix socket has no such thing
+        with suppress(OSError):  # a Unix socket has no such option
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._connection = connection
         self.flush()
@@ -66,17 +67,17 @@ class WebSocket:
         return self._protocol.state is State.OPEN
 
     @property
-    def said_goodbye(self) -> bool:
-        """Whether the browser has closed it, or agreed to."""
+    def close_received(self) -> bool:
+        """Whether the browser has closed it, or confirmed that it is closed."""
         return self._protocol.close_rcvd is not None
 
     @property
     def waiting(self) -> int:
-        """Bytes that the browser does not take yet."""
+        """Bytes that the connection does not accept yet."""
         return len(self._waiting)
 
     def receive(self) -> list[bytes | str]:
-        """The messages that came; none may have. Raises OSError when the browser has gone."""
+        """Return the messages that arrived, if any. Raises OSError for a closed connection."""
         assert self._connection is not None
         try:
             data = self._connection.recv(RECEIVE)
@@ -92,16 +93,16 @@ class WebSocket:
                 self._is_text = frame.opcode is Opcode.TEXT
             elif frame.opcode is not Opcode.CONT:
                 continue
-            if frame.data:  # of empty parts there may be any number
+            if frame.data:  # there may be any number of empty parts
                 self._message.append(bytes(frame.data))
             if frame.fin:
-                whole, self._message = b"".join(self._message), []
-                messages.append(whole.decode("utf-8", "replace") if self._is_text else whole)
+                data, self._message = b"".join(self._message), []
+                messages.append(data.decode("utf-8", "replace") if self._is_text else data)
         self.flush()
         return messages
 
     def send(self, message: bytes | str) -> None:
-        """Send it, or as much as the browser takes right now; `flush` the rest. Raises OSError."""
+        """Send as much as the connection accepts now; `flush` sends the rest. Raises OSError."""
         with suppress(InvalidState):  # it is being closed
             if isinstance(message, str):
                 self._protocol.send_text(message.encode())
@@ -122,18 +123,18 @@ class WebSocket:
             self.flush()
 
     def refuse(self, code: str, message: str) -> None:
-        """Say why there is nothing to show, and close; waits for the browser to hear it."""
+        """Send an error, wait until the browser has received it, and close."""
         assert self._connection is not None
         with suppress(OSError):
             self._connection.settimeout(LINGER)
             self.send(json.dumps({"end": code, "message": message}))
             self.end(CloseCode.NORMAL_CLOSURE)
-            while not self.said_goodbye:
+            while not self.close_received:
                 self.receive()
         self.close()
 
     def flush(self) -> None:
-        """Send what waits, as far as it goes. Raises OSError."""
+        """Send as much as possible of what waits. Raises OSError."""
         assert self._connection is not None
         for data in self._protocol.data_to_send():
             self._waiting += data

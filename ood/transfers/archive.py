@@ -70,7 +70,7 @@ def zipped(command: Command) -> Iterator[bytes]:
                 else:
                     _end(command, notes)
         except tarfile.TarError as error:
-            reason = f"{error} {command.said}"
+            reason = f"{error} {command.stderr}"
             raise FileFailed("The archive could not be made.", reason) from error
         if notes:
             del notes[MOST_NOTES:]
@@ -84,7 +84,7 @@ def _end(command: Command, notes: list[str]) -> None:
     """Whether that was all: a `tar` that was killed prints no less tidily."""
     while command.read(PIECE):
         pass
-    code, said = command.wait(), command.said
+    code, said = command.wait(), command.stderr
     if code not in (0, 1, 2):
         raise FileFailed("The archive could not be made.", f"tar: exit code {code} {said}")
     notes += complaints(said)

@@ -105,7 +105,7 @@ def count(host: Host, directory: str, names: Sequence[str], told: Started) -> Co
             if not (data := command.read(PIECE)):
                 break
             rest += data
-        counted.problems = complaints(command.said)
+        counted.problems = complaints(command.stderr)
         return counted
 
 
@@ -126,8 +126,8 @@ def fingerprint(
         found = bytearray()
         while data := command.read(PIECE):
             found += data
-        if command.wait() != 0 or command.said:
-            raise FileFailed(f"{host.name} could not check the files.", command.said)
+        if command.wait() != 0 or command.stderr:
+            raise FileFailed(f"{host.name} could not check the files.", command.stderr)
         return found.decode("ascii", "replace")
 
 
@@ -136,7 +136,7 @@ def delete(host: Host, directory: str, names: Sequence[str], began: str, told: S
     with shell(host, DELETE, directory, names, told, began) as command:
         while command.read(PIECE):
             pass
-        return next(iter(complaints(command.said)), "")
+        return next(iter(complaints(command.stderr)), "")
 
 
 def remove(host: Host, path: str) -> None:

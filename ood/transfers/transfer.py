@@ -209,9 +209,9 @@ class Transfer:
                         self.files += 1
             code = command.wait()
         self._demand_not_cancelled()
-        if any(word in command.said for word in NO_WRITE):
-            raise tools.failure(target.host, target.directory, command.said)
-        self.problems += complaints(command.said)
+        if any(word in command.stderr for word in NO_WRITE):
+            raise tools.failure(target.host, target.directory, command.stderr)
+        self.problems += complaints(command.stderr)
         if code and not self.problems:
             raise tools.failure(target.host, target.directory, f"exit code {code}")
 
@@ -239,15 +239,15 @@ class Transfer:
             except CommandFailed as error:
                 self._demand_not_cancelled()
                 raise tools.failure(
-                    target.host, target.directory, unpacking.said, error.detail
+                    target.host, target.directory, unpacking.stderr, error.detail
                 ) from error
         self._demand_not_cancelled()
         if unpacked != 0:
-            raise tools.failure(target.host, target.directory, unpacking.said)
-        self.problems += complaints(packing.said)
+            raise tools.failure(target.host, target.directory, unpacking.stderr)
+        self.problems += complaints(packing.stderr)
         if packed not in (0, 1, 2):
             raise FileFailed(
-                f"{source.host.name} could not read the files. Nothing was copied.", packing.said
+                f"{source.host.name} could not read the files. Nothing was copied.", packing.stderr
             )
 
     def _count_lines(self, command: Command) -> None:

@@ -9,11 +9,19 @@ import posixpath
 from urllib.parse import quote, urlencode
 
 from flask import request, url_for
+from werkzeug.routing import PathConverter
 
 from ood.hosts.roles import PORTAL
 
 MAX_NAME = 255  # bytes, on Linux
 MAX_PATH = 4095
+
+
+class Rest(PathConverter):
+    """The rest of an address, `<rest:...>` in rules, with any characters: `//`, newlines."""
+
+    regex = r"[\s\S]+?"
+    part_isolating = False
 
 
 def as_bytes(path: str) -> bytes:

@@ -48,7 +48,7 @@ def form(name: str) -> str:
     values = {field.name: field.value for field in app.fields}
     values |= {name: value for name, value in known.items() if name in (*values, CLUSTER_FIELD)}
     mistakes = dict.fromkeys(again, "Type this again: it is never kept.")
-    return _page(app, values, mistakes, "")
+    return _page(app, values, mistakes, None)
 
 
 @bp.post("/<name>")
@@ -65,13 +65,13 @@ def launch_app(name: str) -> Response | tuple[str, int]:
         raise
     except PortalError as error:
         log.warning("launch of %s: %s %s", name, error.message, error.detail)
-        problem, status = error.message, error.http_status
+        problem = error
         if isinstance(error, InvalidForm):
             mistakes = error.fields
     for field in app.fields:
         if field.is_secret and typed.get(field.name) and field.name not in mistakes:
             mistakes[field.name] = "Type this again: it is never kept."
-    return _page(app, typed, mistakes, problem), status
+    return _page(app, typed, mistakes, problem), problem.http_status
 
 
 def find_app(name: str) -> AppDefinition:
@@ -120,7 +120,10 @@ def read_typed(app: AppDefinition, given: Mapping[str, str]) -> dict[str, str]:
 
 
 def _page(
-    app: AppDefinition, values: Mapping[str, str], mistakes: dict[str, str], problem: str
+    app: AppDefinition,
+    values: Mapping[str, str],
+    mistakes: dict[str, str],
+    problem: PortalError | None,
 ) -> str:
     clusters = clusters_for(app)
     limits = {

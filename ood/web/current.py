@@ -1,4 +1,4 @@
-"""What a request stands on: the portal, its user, and what kind of answer is wanted."""
+"""The current request: the portal, the user, and the kind of response that is wanted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def portal() -> Portal:
 
 
 def user() -> str:
-    """The signed-in user's name. For pages that demand one."""
+    """The name of the signed-in user. Only for pages that require sign-in."""
     return cast(SignIn, current_user).user
 
 
@@ -28,7 +28,7 @@ def groups() -> frozenset[str]:
 
 
 def note(event: str, user: str, **facts: str | int) -> None:
-    """Write what this request did into the audit log."""
+    """Write an event of this request to the audit log."""
     portal().audit.note(event, user, address=request.remote_addr or "", **facts)
 
 
@@ -37,12 +37,12 @@ def board() -> Board:
     return portal().board(user())
 
 
-class ServiceResponse(Response):
-    """The answer of a session's service, which is passed on as it is."""
+class ProxiedResponse(Response):
+    """The response of a session's service, which the portal passes on unchanged."""
 
 
 def on_services_origin() -> bool:
-    """Whether the browser asks an origin of the services, and not the portal's."""
+    """Whether the request came to an origin of the services, and not to the portal's."""
     origins = portal().origins
     return origins is not None and origins.hold(request.host)
 
@@ -64,7 +64,7 @@ def from_htmx() -> bool:
 
 
 def go_to(address: str) -> BaseResponse:
-    """Lead the browser to another page, after a POST. HTMX would fetch it and keep it to itself."""
+    """Send the browser to another page after a POST. HTMX would follow a plain redirect itself."""
     if from_htmx():
         return Response(status=204, headers={"HX-Redirect": address})
     return redirect(address, 303)

@@ -1,4 +1,4 @@
-"""Errors, rendered once: a fragment for HTMX, JSON for JSON, a page otherwise."""
+"""Renders errors: as a fragment for HTMX, as JSON or as a page."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.wrappers import Response as BaseResponse
 
 from ood.errors import PortalError, SignInExpired
+from ood.help_topics import HelpTopic
 from ood.web.current import from_htmx, on_services_origin, portal, wants_json
 
 log = logging.getLogger(__name__)
 
 WORDS = {
-    400: "The portal could not make sense of this request. Go back and try again.",
-    403: "This request came from another site, so nothing was done.",
+    400: "The portal did not understand this request. Go back and try again.",
+    403: "This request came from another site, so the portal did nothing.",
     404: "There is no such page.",
-    405: "This cannot be done here. Go back and try again.",
-    413: "This is more than the portal takes at once. Shorten it and try again.",
+    405: "This page does not allow that action. Go back and try again.",
+    413: "This is more than the portal accepts at once. Shorten it and try again.",
 }
 
 
@@ -45,7 +46,7 @@ def init_app(app: Flask) -> None:
 
 
 def _expired(error: SignInExpired) -> BaseResponse:
-    """The host no longer knows the user, so neither does the portal."""
+    """Sign the user out of the portal too."""
     log.info("sign-in expired: %s %s", error, error.detail)
     if current_user.is_authenticated:
         portal().sign_ins.remove(current_user.id, error.message)
@@ -56,49 +57,49 @@ def _expired(error: SignInExpired) -> BaseResponse:
 
 def _portal_error(error: PortalError) -> Response:
     log.warning("%s %s: %s %s", request.method, request.path, error.message, error.detail)
-    return answer(error.message, error.code, error.http_status)
+    return answer(error.message, error.code, error.http_status, error.topic)
 
 
 def _stale_form(_error: CSRFError) -> Response:
     message = "This page is out of date. Reload it and try again."
-    return answer(message, "stale-form", 400)
+    return answer(message, "stale-form", 400, HelpTopic.SIGNED_OUT)
 
 
 def _http_error(error: HTTPException) -> BaseResponse:
     status = error.code or 500
     if error.response is not None or status < 400:
         return error.get_response()
-    message = WORDS.get(status, "This did not work. Go back and try again.")
+    message = WORDS.get(status, "That did not work. Go back and try again.")
     return answer(message, error.name.lower().replace(" ", "-"), status)
 
 
 def _unexpected(_error: Exception) -> Response:
     log.exception("%s %s", request.method, request.path)
     message = (
-        "Something went wrong in the portal. Your jobs are not affected. Try again; if it happens "
+        "Something went wrong in the portal. Your jobs are not affected. Try again. If it happens "
         "again, tell your administrator what you did."
     )
-    return answer(message, "internal", InternalServerError.code)
+    return answer(message, "internal", InternalServerError.code, HelpTopic.PORTAL)
 
 
-def answer(message: str, code: str, status: int) -> Response:
-    """Say one sentence in the form that the request wants."""
+def answer(message: str, code: str, status: int, topic: HelpTopic | None = None) -> Response:
+    """Render a message in the format that the request asks for."""
     g.said = message
+    shown = {"message": message, "topic": topic}
     if wants_json():
         return make_response(jsonify(error={"code": code, "message": message}), status)
-    if on_services_origin():  # where the portal's pages would lead nowhere
+    if on_services_origin():  # the portal's own links do not work there
         return make_response(render_template("node/message.html", message=message), status)
     if from_htmx():
-        said = render_template("_problem.html", message=message, code=code)
-        response = make_response(said, status)
+        response = make_response(render_template("_problem.html", **shown), status)
         response.headers["HX-Retarget"] = "#problem"
         response.headers["HX-Reswap"] = "innerHTML"
         return response
-    return make_response(render_template("problem.html", message=message, code=code), status)
+    return make_response(render_template("problem.html", **shown), status)
 
 
 def sign_in_again(message: str) -> BaseResponse:
-    """Lead to sign-in and, after it, back to this page."""
+    """Redirect to the sign-in page, which leads back to this page."""
     if wants_json():
         return answer(message, "sign-in-expired", 401)
     here = this_page() if request.method == "GET" else url_for("sessions.index")
@@ -111,7 +112,7 @@ def sign_in_again(message: str) -> BaseResponse:
 
 
 def this_page() -> str:
-    """The address of this request. Names of files in it may hold any bytes, `?` and `%`."""
+    """The path and query of this request. File names in it may hold any bytes, `?` and `%`."""
     path = quote(request.environ["PATH_INFO"].encode("latin-1"))
     query = request.query_string.decode("latin-1")
     return f"{path}?{query}" if query else path

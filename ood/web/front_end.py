@@ -1,6 +1,6 @@
 """The front end: the web server before the portal, which terminates TLS and may know the user.
 
-Its word is taken only from the peers that portal.yml lists, whatever others send.
+The portal trusts its headers only when they come from a peer that portal.yml lists.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 USER = "ood.user"
-"""In a request's environment: who the front end says it comes from. Only with `auth: header`."""
+"""Key of a request's environment: the user named by the front end. Only with `auth: header`."""
 
 
 class FrontEnd:

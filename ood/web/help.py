@@ -11,7 +11,6 @@ from ood.errors import HostError
 from ood.schedulers.limits import Limits
 from ood.web.apps import limits_of
 from ood.web.current import groups, portal
-from ood.web.help_topics import topic_of, topic_of_card
 
 log = logging.getLogger(__name__)
 bp = Blueprint("help", __name__, url_prefix="/help")
@@ -21,7 +20,6 @@ EXAMPLE_IMAGE = "hello-tre"
 
 def init_app(app: Flask) -> None:
     app.register_blueprint(bp)
-    app.jinja_env.filters.update(topic=topic_of, card_topic=topic_of_card)
 
 
 @bp.get("")
@@ -47,7 +45,7 @@ def index() -> str:
 
 @bp.get("/troubleshooting")
 def troubleshooting() -> str:
-    """What can go wrong and what to do, with a part for each topic of `topics.py`."""
+    """What can go wrong and what to do, with a part for each `HelpTopic`."""
     return render_template("help/troubleshooting.html")
 
 

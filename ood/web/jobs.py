@@ -21,6 +21,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from ood.config import Cluster
 from ood.errors import NotFound
+from ood.help_topics import NO_REASON, Reason
 from ood.schedulers.base import JobStatus
 from ood.sessions.causes import why_it_ended
 from ood.sessions.job_table import JobFilter, JobPage, JobRow, Jobs, jobs_on, page_of
@@ -57,7 +58,7 @@ def changes() -> str | Response:
 def show(cluster: str, job_id: str) -> str | Response:
     row = _find(cluster, job_id)
     if wants_json():
-        return jsonify(as_json(row, why(row, wait=True)))
+        return jsonify(as_json(row, why(row, wait=True).text))
     return render_template("jobs/show.html", row=row, why=why(row, wait=True), user=user())
 
 
@@ -131,13 +132,14 @@ def link(view: JobFilter, endpoint: str = "jobs.index", **changes: str | int) ->
     return url_for(endpoint) + (f"?{urlencode(query)}" if query else "")
 
 
-def why(row: JobRow, *, wait: bool = False) -> str:
-    """Why a job waits, how it ended, or why nothing is known of it, as far as there is a word."""
+def why(row: JobRow, *, wait: bool = False) -> Reason:
+    """Why a job waits, how it ended, or why nothing is known of it; `NO_REASON` if unknown."""
     if row.own_card is not None and row.own_card.reason:
-        return row.own_card.reason if " " in row.own_card.reason else ""
+        known = row.own_card
+        return Reason(known.reason, known.topic) if " " in known.reason else NO_REASON
     if row.outcome is not None:
         code = row.exit_code or 0
-        return why_it_ended(row.job, row.outcome) or (f"Exit code {code}." if code else "")
+        return why_it_ended(row.job, row.outcome) or Reason(f"Exit code {code}." if code else "")
     return board().monitors[row.cluster.id].why(row.job, wait=wait)
 
 
@@ -175,7 +177,7 @@ def as_json(row: JobRow, reason: str) -> dict[str, Any]:
 
 def _as_json(jobs: Jobs, page: JobPage, clusters: dict[str, Cluster]) -> Response:
     return jsonify(
-        jobs=[as_json(row, why(row)) for row in page.rows],
+        jobs=[as_json(row, why(row).text) for row in page.rows],
         total=page.total,
         page=page.page,
         pages=page.pages,

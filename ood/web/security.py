@@ -1,4 +1,4 @@
-"""What holds for every request and response: sign-in, same origin, and the security headers."""
+"""Checks and headers for every request: sign-in, same origin, and the security headers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from ood.auth.signins import SignIn
 from ood.errors import NotFound
-from ood.web.current import ServiceResponse, note, on_services_origin, portal
+from ood.web.current import ProxiedResponse, note, on_services_origin, portal
 from ood.web.errors import sign_in_again, this_page
 from ood.web.front_end import USER
 
@@ -29,12 +29,12 @@ CONTENT_SECURITY_POLICY = "; ".join(
 
 
 def policy_with_styles(nonce: str) -> str:
-    """The policy for a page whose scripts make style elements with this nonce."""
+    """The policy for a page whose scripts create style elements with this nonce."""
     return CONTENT_SECURITY_POLICY.replace("style-src 'self'", f"style-src 'self' 'nonce-{nonce}'")
 
 
 def policy_with_form_to(origin: str) -> str:
-    """The policy for a page whose form leads on to another origin in the end."""
+    """The policy for a page whose form redirects to another origin in the end."""
     return CONTENT_SECURITY_POLICY.replace("form-action 'self'", f"form-action 'self' {origin}")
 
 
@@ -42,24 +42,24 @@ PERMISSIONS_POLICY = "camera=(), display-capture=(), geolocation=(), microphone=
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 PUBLIC_PAGES = frozenset(
     {"static", "home.health", "theme.colours", "theme.logo", "theme.choose_theme"}
-    | {"node.http", "node.connect"}  # which answer as if there were no such session
+    | {"node.http", "entering.connect"}  # which say that the session does not exist
     | {"signin.login", "signin.check_password", "signin.new_address", "signin.logout"}
 )
-"""All that somebody signed out may ask for. Any other address, known or not, leads to sign-in."""
+"""The pages for users who are signed out. All other addresses redirect to sign-in."""
 SERVICE_PAGES = frozenset(
-    {"node.http", "node.websocket", "node.enter", "static", "home.health"} | {"theme.colours"}
+    {"node.http", "node.websocket", "entering.enter", "static", "home.health", "theme.colours"}
 )
-"""All that there is on the services' origin, where the code of services runs in browsers: none of
-the portal's pages. They let in by a cookie of their own (`ood.web.node`)."""
+"""All pages of the services' origin, where the code of services runs in browsers. None is a page of
+the portal. They have a cookie of their own (`ood.web.entering`)."""
 POLLS = frozenset(
     {"home.changes", "sessions.poll", "sessions.poll_one", "jobs.changes", "transfers.changes"}
 )
-"""What open pages ask by themselves. The answers tell besides how the user's sessions stand
+"""What open pages request by themselves. The responses also carry the state of the user's sessions
 (`ood.web.home`)."""
-ASKED_BY_PAGES = POLLS | {"shell.socket"}  # whoever types there gives a sign of life with it
-"""What happens without anybody doing anything: no sign of life of who is signed in."""
+AUTOMATIC = POLLS | {"shell.socket"}  # typing in a shell is a sign of life, but opening it is not
+"""Requests without any action of the user, which do not prolong the sign-in."""
 REFUSALS = frozenset({400, 401, 403, 404, 405, 429})
-PORTAL_HAS_NOT = frozenset({"node.websocket", "node.enter"})
+ONLY_ON_SERVICES_ORIGIN = frozenset({"node.websocket", "entering.enter"})
 
 
 def init_app(app: Flask) -> None:
@@ -75,11 +75,11 @@ def init_app(app: Flask) -> None:
 
 
 def _sign_in(sign_in_id: str) -> SignIn | None:
-    sign_of_life = request.endpoint not in ASKED_BY_PAGES
+    sign_of_life = request.endpoint not in AUTOMATIC
     found = portal().sign_ins.find(sign_in_id, sign_of_life)
     if portal().settings.auth == "header" and found and request.environ.get(USER) != found.user:
         if request.environ.get(USER):
-            portal().sign_ins.remove(sign_in_id, "somebody else came")
+            portal().sign_ins.remove(sign_in_id, "another user signed in")
         return None
     return found
 
@@ -88,18 +88,18 @@ def _keep_origins_apart() -> BaseResponse | None:
     g.on_services_origin = on_services_origin()
     if g.on_services_origin and request.endpoint in SERVICE_PAGES:
         if "Service-Worker" in request.headers and request.endpoint != "node.http":
-            # Its scope could cover more than one session's service.
-            raise Forbidden("A service worker must stay within its own session.")
+            # The scope of the worker could cover more than one session's service.
+            raise Forbidden("A service worker must stay within its session.")
         return None
     name, _, port = request.host.partition(":")
     on_this_machine = portal().settings.portal_origin == f"http://127.0.0.1:{port}"
     if name == "localhost" and on_this_machine and request.method == "GET":
-        # Somebody typed `localhost`. Sign-ins belong to 127.0.0.1.
+        # The user typed `localhost`. The cookies of sign-ins are for 127.0.0.1.
         return redirect(f"http://127.0.0.1:{port}{this_page()}")
     if g.on_services_origin:
-        raise NotFound("This address is for services only. The portal has another one.")
-    if request.endpoint in PORTAL_HAS_NOT:
-        raise NotFound("There is no such page.")
+        raise NotFound("This address is only for services. The portal has another address.")
+    if request.endpoint in ONLY_ON_SERVICES_ORIGIN:
+        raise NotFound("Page not found.")
     return None
 
 
@@ -112,25 +112,24 @@ def _demand_sign_in() -> BaseResponse | None:
 
 
 def _demand_same_origin() -> None:
-    """Refuse to change anything for a page of another origin.
+    """Refuse requests that change something and come from a page of another origin.
 
-    Browsers set Sec-Fetch-Site, or at least Origin, on every such request; what sends neither is
-    no browser, and has no cookies to abuse. The CSRF token is checked besides.
+    Browsers send Sec-Fetch-Site, or at least Origin, with every such request. A client that sends
+    neither is not a browser, so it has no cookies to abuse. The CSRF token is checked as well.
     """
     if request.method in SAFE_METHODS or g.on_services_origin:
         return
-    site = request.headers.get("Sec-Fetch-Site")
+    site = request.headers.get("Sec-Fetch-Site", "none")
     origin = request.headers.get("Origin")
-    if site is not None and site not in ("same-origin", "none"):
-        raise Forbidden("This request came from another site.")
-    if origin is not None and origin.partition("://")[2] != request.host:
+    another_origin = origin is not None and origin.partition("://")[2] != request.host
+    if another_origin or site not in ("same-origin", "none"):
         raise Forbidden("This request came from another site.")
 
 
 def _note_refusal(response: Response) -> Response:
-    """Write down what was refused. (A failed sign-in has its line; services keep their own.)"""
-    told = isinstance(response, ServiceResponse) or g.get("sign_in_failed", False)
-    if response.status_code in REFUSALS and not told:
+    """Log refusals. A failed sign-in has its own entry, and services keep logs of their own."""
+    logged = isinstance(response, ProxiedResponse) or g.get("sign_in_failed", False)
+    if response.status_code in REFUSALS and not logged:
         who = current_user.user if current_user.is_authenticated else g.get("entered_as", "")
         note(
             "refusal",
@@ -144,7 +143,7 @@ def _note_refusal(response: Response) -> Response:
 
 
 def _add_headers(response: Response) -> Response:
-    if isinstance(response, ServiceResponse):
+    if isinstance(response, ProxiedResponse):
         return response
     response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
     response.headers.setdefault("X-Content-Type-Options", "nosniff")

@@ -1,4 +1,4 @@
-"""The Shell: a terminal in the browser, on the portal host, a back-end, or the host of a job."""
+"""Shell Access: a terminal in the browser, on the portal host, a log-in host or a job's node."""
 
 from __future__ import annotations
 
@@ -27,11 +27,10 @@ from ood.auth.signins import SignIn
 from ood.errors import NotFound, PortalError, SignInExpired
 from ood.hosts.base import Host
 from ood.hosts.roles import PORTAL, has_shell
-from ood.shells.shell import LARGEST, Shell, Where
+from ood.shells.shell import MAX_SIZE, Shell, Where
 from ood.shells.websocket import NoWebSocket, WebSocket
 from ood.web.addresses import asked_path, is_possible, shell_address
 from ood.web.current import board, groups, note, portal, user, wants_json
-from ood.web.node import Rest
 from ood.web.security import policy_with_styles
 from ood.web.upgrades import connection_of_request, take_over
 
@@ -42,15 +41,14 @@ JOB_ID = re.compile(r"[0-9][0-9_+]{0,39}")
 
 
 def init_app(app: Flask) -> None:
-    app.url_map.converters["rest"] = Rest
     app.register_blueprint(bp)
     app.jinja_env.globals.update(shell_address=shell_address, shell_hosts=shell_hosts)
     app.jinja_env.filters["shell_page"] = address_of
 
 
 def shell_hosts() -> dict[str, str]:
-    """The hosts that the user may open a shell on, and what to call them, by their names in
-    addresses; none where the site has turned shells off."""
+    """The titles of the hosts on which the user may open a shell, by their IDs in addresses. Empty
+    where the site has disabled shells."""
     if not portal().settings.shell.enabled:
         return {}
     clusters = portal().clusters_for(groups()).values()
@@ -59,15 +57,15 @@ def shell_hosts() -> dict[str, str]:
 
 
 @bp.before_request
-def _demand_enabled() -> None:
+def _check_enabled() -> None:
     if not portal().settings.shell.enabled:
-        raise NotFound("There are no shells on this portal.")
+        raise NotFound("Shells are disabled on this portal.")
 
 
 @bp.get("")
 @bp.get("/")
 def index() -> str | Response:
-    """The hosts to open a shell on, and the shells that are open."""
+    """The hosts to open a shell on, and the user's open shells."""
     shells = portal().shells.of(user())
     if wants_json():
         return jsonify(shells=[_facts(shell) for shell in shells])
@@ -78,7 +76,7 @@ def index() -> str | Response:
 def close() -> BaseResponse:
     """Close one of the user's shells."""
     portal().shells.close(portal().shells.find(user(), request.form.get("shell", "")))
-    flash("The shell is being closed.", "done")
+    flash("The shell is closing.", "done")
     return redirect(url_for("shell.index"), 303)
 
 
@@ -89,15 +87,15 @@ def home(host: str) -> Response:
 
 @bp.get("/<host>/", defaults={"path": ""}, merge_slashes=False)
 @bp.get("/<host>/<rest:path>", merge_slashes=False)
-def show(host: str, path: str) -> Response:  # noqa: ARG001 - Werkzeug has lost some bytes of it
+def show(host: str, path: str) -> Response:  # noqa: ARG001 - Werkzeug has changed some bytes
     return _page(host, asked_path())
 
 
 def _page(host: str, path: str) -> Response:
     hosts = shell_hosts()
     if host not in hosts or not is_possible(path):
-        raise NotFound("There is no such host or directory.")
-    if wants_json():  # a page whose connection broke asks whether its shell is still there
+        raise NotFound("Host or directory not found.")
+    if wants_json():  # a page whose connection dropped asks whether its shell still exists
         return jsonify(_facts(portal().shells.find(user(), request.args.get("shell", ""))))
     nonce = secrets.token_urlsafe(16)
     page = render_template(
@@ -124,7 +122,7 @@ def _facts(shell: Shell) -> dict[str, object]:
 
 
 def address_of(shell: Shell) -> str:
-    """The address of a page that shows a shell."""
+    """The address of the page that shows a shell."""
     address = shell_address(shell.where.host, shell.where.path)
     return f"{address}?shell={shell.id}"
 
@@ -136,23 +134,23 @@ def address_of(shell: Shell) -> str:
 @bp.route("/<host>/", defaults={"path": ""}, websocket=True, merge_slashes=False)
 @bp.route("/<host>/<rest:path>", websocket=True, merge_slashes=False)
 def socket(host: str, path: str | None = None) -> Response:
-    """A page's connection to a shell: to the one that it names, or to a new one."""
-    _demand_own_page()
+    """Connect a page to the shell that it names, or to a new one."""
+    _check_origin()
     connection = connection_of_request()
     try:
         websocket = WebSocket(lambda name: request.headers.get(name, ""))
     except NoWebSocket:
         raise BadRequest from None
     websocket.take(take_over(connection))
-    # From here on the browser hears nothing but what goes by the WebSocket.
+    # From here on, only the WebSocket reaches the browser.
     path = asked_path() if path is not None else ""
     connect = copy_current_request_context(_connect)
-    portal().shells.aside.submit(connect, websocket, host, path)
-    return Response()  # to nobody: the connection is the shell's now
+    portal().shells.openers.submit(connect, websocket, host, path)
+    return Response()  # gunicorn sends it nowhere
 
 
 def _connect(websocket: WebSocket, host: str, path: str) -> None:
-    """Connect a page to the shell that it names, or else to a new one."""
+    """As `socket`, in a thread that may wait for a host."""
     sign_in: SignIn = current_user._get_current_object()
     try:
         given = request.args
@@ -164,20 +162,19 @@ def _connect(websocket: WebSocket, host: str, path: str) -> None:
     except Exception as error:
         if isinstance(error, SignInExpired):
             portal().sign_ins.remove(sign_in.id, error.message)
-        websocket.refuse(*_words(error))
+        websocket.refuse(*_code_and_message(error))
 
 
-def _demand_own_page() -> None:
-    """Raise `Forbidden` unless a page of the portal asks: browsers let any page open WebSockets,
-    and say with each whose it is."""
+def _check_origin() -> None:
+    """Raise `Forbidden` unless the request comes from a page of the portal. Browsers let any page
+    open WebSockets, and send its origin."""
     if request.headers.get("Origin") != request.host_url.rstrip("/"):
         raise Forbidden("This request came from another site.")
     if request.headers.get("Sec-Fetch-Site") not in (None, "same-origin"):
         raise Forbidden("This request came from another site.")
 
 
-def _words(error: Exception) -> tuple[str, str]:
-    """The code and the sentence for an error."""
+def _code_and_message(error: Exception) -> tuple[str, str]:
     if isinstance(error, PortalError):
         log.warning("shell: %s %s", error.message, error.detail)
         return error.code, error.message
@@ -188,27 +185,27 @@ def _words(error: Exception) -> tuple[str, str]:
 def _open(sign_in: SignIn, host: str, path: str) -> Shell:
     """Start a shell in a directory. Raises `PortalError`."""
     if not is_possible(path):
-        raise NotFound("There is no such directory.")
+        raise NotFound("Directory not found.")
     job = request.args.get("job", "")
-    machine, title, word = _machine(host, job)
+    machine, title, intro = _machine(host, job)
     where = Where(host, path, job, title)
     columns, rows = (
-        min(max(request.args.get(name, usual, int), 1), LARGEST)
+        min(max(request.args.get(name, usual, int), 1), MAX_SIZE)
         for name, usual in (("columns", 80), ("rows", 24))
     )
-    shell = portal().shells.open(sign_in, machine, where, columns, rows, word)
+    shell = portal().shells.open(sign_in, machine, where, columns, rows, intro)
     note("shell-opened", sign_in.user, host=machine.name, object=where.directory)
     return shell
 
 
 def _machine(id: str, job: str) -> tuple[Host, str, str]:
-    """The host of an address as the user, what to call it, and what is to be said of it first.
+    """The host that an address names, its title, and a message for the user, if any.
 
-    Raises `NotFound`, and the scheduler's problem when it does not say where a job runs.
+    Raises `NotFound`, and `SchedulerError` when the scheduler does not report the job's node.
     """
     hosts, roles = shell_hosts(), portal().hosts
     if id not in hosts:
-        raise NotFound("There is no such host.")
+        raise NotFound("Host not found.")
     title = hosts[id]
     cluster = portal().clusters_for(groups()).get(id) if id != PORTAL else None
     if cluster is None:
@@ -217,9 +214,9 @@ def _machine(id: str, job: str) -> tuple[Host, str, str]:
     if not job or cluster.is_local or cluster.job is None:
         return login_host, title, ""
     if not JOB_ID.fullmatch(job):
-        raise NotFound("There is no such job.")
+        raise NotFound("Job not found.")
     node = board().host_of_job(id, job)
     if node:
         return roles.shell(user(), cluster, node), f"{title}: {node}", ""
-    word = f"Job {job} does not run on one host now: this is the log-in host of {title}."
-    return login_host, title, word
+    intro = f"Job {job} is not running on a single node. This is the log-in host of {title}."
+    return login_host, title, intro

@@ -31,11 +31,11 @@ from ood.web.security import policy_with_form_to
 
 bp = Blueprint("signin", __name__)
 
-WRONG = "The user name or the password is not right."
-NOT_KNOWN = "Your account cannot use this portal. Ask your administrator about it."
+WRONG = "The user name or password is wrong. Try again."
+NOT_KNOWN = "Your account cannot use this portal. Ask your administrator for access."
 NOBODY = "no-such-account"
-"""Asked for in place of names that are refused anyway, so that they take as long as others."""
-REFUSAL = 2.0  # seconds at least, which is what PAM takes: some things sshd itself refuses at once
+"""Replaces names that the portal refuses itself, so that those take as long as others."""
+REFUSAL_SECONDS = 2.0  # at least, as with PAM: sshd refuses some names at once
 
 
 def init_app(app: Flask) -> None:
@@ -44,8 +44,8 @@ def init_app(app: Flask) -> None:
 
 @bp.get("/login")
 def login() -> BaseResponse:
-    """The sign-in page. With `auth: token`, the address printed in the terminal leads here; with
-    `auth: header`, somebody whom the front end knows goes on at once."""
+    """The sign-in page. With `auth: token`, this is the address that is printed in the terminal;
+    with `auth: header`, a user whom the front end names is signed in at once."""
     target = safe_next(request.args.get("next"))
     if current_user.is_authenticated:
         return redirect(target)
@@ -62,7 +62,7 @@ def login() -> BaseResponse:
         _sign_in(host.user, account_of(host).groups)
         return redirect(target)
     if given is not None:
-        _note_failure("", "no such token")
+        _note_failure("", "unknown token")
     page = render_template("signin/token.html", used=given is not None)
     return make_response(page, 401 if given is not None else 200)
 
@@ -85,9 +85,9 @@ def check_password() -> BaseResponse:
     try:
         account = portal().pool.sign_in(name if known else NOBODY, password)
     except SignInExpired as error:
-        # What is no name may be a password, typed into the wrong field.
+        # If it is not a user name, it may be a password typed into the wrong field.
         _note_failure(name if known else "", error.detail or error.message)
-        time.sleep(max(0.0, REFUSAL - (time.monotonic() - begun)))
+        time.sleep(max(0.0, REFUSAL_SECONDS - (time.monotonic() - begun)))
         return _again(name, WRONG, 401)
     except HostError as error:
         portal().attempts.did_not_fail(counted, address, forgiven=False)
@@ -100,7 +100,7 @@ def check_password() -> BaseResponse:
 
 @bp.post("/login/new-address")
 def new_address() -> BaseResponse:
-    """Print another one-time address in the terminal, for a browser that lost its session."""
+    """Print a new one-time address in the terminal, for a user who is signed out."""
     if portal().settings.auth == "token":
         print_address(request.host_url)
     return redirect(url_for("signin.login"), 303)
@@ -112,19 +112,19 @@ def logout() -> BaseResponse:
         portal().sign_ins.remove(current_user.id, "signed out")
         logout_user()
     session.clear()
-    by_header = portal().settings.auth == "header"  # which would be signed in again at once
+    by_header = portal().settings.auth == "header"  # else signed in again at once
     return redirect(url_for("signin.login", signed_out="1" if by_header else None), 303)
 
 
 def print_address(base: str) -> None:
-    """Print the one sign-in address on standard output, which is the terminal's."""
+    """Print the sign-in address on standard output, which is the terminal."""
     print(f"Open this address: {base}login?token={portal().token.new()}", flush=True)
 
 
 def safe_next(given: str | None) -> str:
-    """`given` if it is a path of this portal, else the home page.
+    """`given` if it is a path of this portal, otherwise the home page.
 
-    Browsers read `//host` and `/\\host` as another host's address, and drop tabs and line ends.
+    Browsers take `//host` and `/\\host` for an address of another host, and drop tabs and newlines.
     """
     home = url_for("home.index")
     if not given or not given.startswith("/") or given.startswith(("//", "/\\")):
@@ -141,7 +141,7 @@ def _sign_in_by_header(target: str) -> BaseResponse:
         if is_for_a_person(name):
             _sign_in(name, portal().pool.sign_in(name).groups)
             return redirect(target)
-        reason = "not the name of a person's account" if name else "no front end said who it is"
+        reason = "not the name of a person's account" if name else "no front end named the user"
     except (SignInExpired, HostRefused) as error:
         reason = error.detail or error.message
     except HostError as error:
@@ -165,14 +165,14 @@ def _too_many(name: str, wait: float) -> Response:
 
 
 def _again(name: str, problem: str, status: int) -> Response:
-    """The sign-in page with what was typed, but for the password."""
+    """The sign-in page again, with the user name that was typed."""
     target = safe_next(request.form.get("next"))
     return _password_page(target, status, name=name, wrong=problem)
 
 
 def _password_page(target: str, status: int = 200, **given: str) -> Response:
-    """The sign-in page. Browsers apply its policy to every redirect that follows its form, and
-    somebody who was on the way to a service is redirected there."""
+    """The sign-in page. Its policy also holds for the redirects after the form is sent, which go on
+    to a service if the user came from there."""
     response = make_response(render_template("signin/password.html", next=target, **given), status)
     session_id, origins = session_of(target), portal().origins
     if session_id is not None and origins is not None:
@@ -182,10 +182,10 @@ def _password_page(target: str, status: int = 200, **given: str) -> Response:
 
 
 def _sign_in(user: str, groups: frozenset[str]) -> None:
-    """Sign in. Whoever was signed in at this browser is signed out, of services too."""
+    """Sign in. An earlier sign-in of this browser ends, for services too."""
     earlier = current_user.id if current_user.is_authenticated else None
     session.clear()
     login_user(portal().sign_ins.add(user, groups, request.remote_addr or ""))
     note("sign-in", user)
-    if earlier is not None:  # only now: the same user's connections go on
+    if earlier is not None:  # after `add`, so that connections of the same user stay open
         portal().sign_ins.remove(earlier, "signed in again")

@@ -1,4 +1,4 @@
-"""A browser's connection that becomes something else than HTTP: taken from gunicorn, for good."""
+"""Takes the connection of a request away from gunicorn, for protocols other than HTTP."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ood.errors import PortalError
 
 
 def connection_of_request() -> socket.socket:
-    """The connection that the request came by. Raises `PortalError`."""
+    """The connection of the current request. Raises `PortalError`."""
     connection = request.environ.get("gunicorn.socket")
     if connection is None:
-        raise PortalError("Only gunicorn lets WebSockets through: start the portal with it.")
+        raise PortalError("WebSockets need gunicorn. Start the portal with gunicorn.")
     return cast(socket.socket, connection)
 
 
 def take_over(connection: socket.socket) -> socket.socket:
-    """The browser's connection, for us alone. What gunicorn still does to its own end, such as
-    answering and closing it, goes nowhere."""
+    """Return the browser's connection. Gunicorn keeps one that leads nowhere, so what it still
+    sends, and its close, have no effect."""
     ours = socket.socket(fileno=os.dup(connection.fileno()))
-    nowhere, other_end = socket.socketpair()
-    os.dup2(nowhere.fileno(), connection.fileno(), inheritable=False)
-    nowhere.close()
+    unused, other_end = socket.socketpair()
+    os.dup2(unused.fileno(), connection.fileno(), inheritable=False)
+    unused.close()
     other_end.close()
     return ours

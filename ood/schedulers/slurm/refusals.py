@@ -1,6 +1,8 @@
-"""What `sbatch` says when it fails, in words for the user."""
+"""What `sbatch` prints when it fails, in words for the user."""
 
 from __future__ import annotations
+
+from ood.help_topics import HelpTopic, Reason
 
 LOST_ANSWERS = (
     "Socket timed out",
@@ -8,55 +10,49 @@ LOST_ANSWERS = (
     "Unexpected message received",
     "Communication connection failure",
 )
-"""What `sbatch` says when the job may have been accepted all the same."""
-REFUSALS = (
-    (
-        "Memory specification can not be satisfied",
-        "{cluster} has no machine with that much memory. Ask for less memory.",
-    ),
-    (
-        "More processors requested than permitted",
-        "{cluster} does not allow that many cores. Ask for fewer cores.",
-    ),
-    (
-        "CPU count per node can not be satisfied",
-        "{cluster} has no machine with that many cores. Ask for fewer cores.",
-    ),
-    (
-        "Requested node configuration is not available",
-        "{cluster} has no machine with that many cores, that much memory or those GPUs. "
-        "Ask for less.",
-    ),
-    (
-        "Requested time limit is invalid",
-        "{cluster} does not allow jobs that long. Ask for less time.",
-    ),
-    ("Invalid generic resource", "{cluster} has no GPUs. Switch off “Use GPU?”."),
-    (
-        "invalid partition specified",
-        "{cluster} is not set up right: its partition does not exist. Tell your administrator.",
-    ),
-    (
-        "Invalid account or account/partition",
-        "You may not submit jobs to {cluster}. Ask your administrator for access.",
-    ),
-    (
-        "Unable to contact slurm controller",
-        "The scheduler of {cluster} does not answer. Try again in a few minutes.",
-    ),
-)
+"""What `sbatch` prints when Slurm may have accepted the job although `sbatch` failed."""
+REFUSALS = {
+    HelpTopic.TOO_MUCH: {
+        "Memory specification can not be satisfied": "{cluster} has no node with that much memory. "
+        "Ask for less memory.",
+        "More processors requested than permitted": "{cluster} does not allow that many cores. "
+        "Ask for fewer cores.",
+        "CPU count per node can not be satisfied": "{cluster} has no node with that many cores. "
+        "Ask for fewer cores.",
+        "Requested node configuration is not available": "{cluster} has no node with that many "
+        "cores, that much memory or those GPUs. Ask for less.",
+        "Requested time limit is invalid": "{cluster} does not allow jobs that long. Ask for less "
+        "time.",
+    },
+    HelpTopic.GPU: {
+        "Invalid generic resource": "{cluster} has no GPUs. Switch off “Use GPU?”.",
+    },
+    HelpTopic.NOT_ALLOWED: {
+        "invalid partition specified": "The partition of {cluster} does not exist. Tell your "
+        "administrator.",
+        "Invalid account or account/partition": "You may not submit jobs to {cluster}. Ask your "
+        "administrator for access.",
+    },
+    HelpTopic.UNDETERMINED: {
+        "Unable to contact slurm controller": "The scheduler of {cluster} does not answer. Try "
+        "again in a few minutes.",
+    },
+}
+"""A sentence for each of `sbatch`'s, by topic. The first that matches counts."""
 
 
 def answer_was_lost(stderr: str) -> bool:
-    """Whether the job may have been accepted although `sbatch` failed."""
+    """Whether Slurm may have accepted the job although `sbatch` failed."""
     return any(said in stderr for said in LOST_ANSWERS)
 
 
-def refusal(stderr: str, cluster: str) -> str:
-    """One sentence for what `sbatch` said; its own words when they are not known."""
-    for said, sentence in REFUSALS:
-        if said in stderr:
-            return sentence.format(cluster=cluster)
+def refusal(stderr: str, cluster: str) -> Reason:
+    """Why `sbatch` refused a job, in its own words if they are not known here."""
+    for topic, sentences in REFUSALS.items():
+        for said, sentence in sentences.items():
+            if said in stderr:
+                return Reason(sentence.format(cluster=cluster), topic)
     first = next((line for line in stderr.splitlines() if line.strip()), "no reason given")
     said = first.removeprefix("sbatch: error:").strip()
-    return f"{cluster} refused the job: {said}. Change the form, or ask your administrator."
+    text = f"{cluster} refused the job: {said}. Change the form, or ask your administrator."
+    return Reason(text, HelpTopic.LAUNCH)

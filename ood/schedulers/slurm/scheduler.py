@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ood.config import Cluster, JobSettings
 from ood.errors import CommandFailed, CommandTimedOut, HostError, LaunchFailed, SchedulerError
+from ood.help_topics import Reason
 from ood.hosts.base import Command, Host
 from ood.schedulers.base import SILENCE, Job, JobRequest, Partition, Queue, Scheduler
 from ood.schedulers.slurm.reasons import why_it_waits
@@ -55,7 +56,8 @@ class Slurm(Scheduler):
         except CommandFailed as error:
             if answer_was_lost(error.stderr):
                 raise self._silent(error) from error
-            raise LaunchFailed(refusal(error.stderr, self._cluster.label), error.stderr) from error
+            why = refusal(error.stderr, self._cluster.label)
+            raise LaunchFailed(why.text, error.stderr, topic=why.topic) from error
         # "12" or "12;cluster", after anything a site's plugin may print
         lines = printed.split("\n")
         job_id = (lines[-2] if len(lines) > 1 else lines[-1]).partition(";")[0].strip()
@@ -99,7 +101,7 @@ class Slurm(Scheduler):
         argv = queue_options(marks)
         return parse_queue(self._look("squeue", argv, timeout=ALL_TIMEOUT), marks)
 
-    def why(self, job: Job, partitions: Sequence[Partition], queue: Queue | None) -> str:
+    def why(self, job: Job, partitions: Sequence[Partition], queue: Queue | None) -> Reason:
         return why_it_waits(job, partitions, queue)
 
     def start_on_node(self, job_id: str, node: str, argv: Sequence[str]) -> Command:

@@ -29,7 +29,6 @@ from ood.web.files.downloads import MAGIC, OCTETS, PDF, send, shown_type
 from ood.web.files.editor import edit, mistake_in_text, save
 from ood.web.files.listing import Kind, ListingView, kind_of, names_of, page_of, view_of, when
 from ood.web.files.selection import as_value
-from ood.web.node import Rest
 
 bp = Blueprint("files", __name__, url_prefix="/files")
 
@@ -39,7 +38,6 @@ ACTIONS = {**CHANGES, "save": save}
 
 
 def init_app(app: Flask) -> None:
-    app.url_map.converters["rest"] = Rest
     app.register_blueprint(bp)
     app.jinja_env.filters.update(shown=shown, as_utf8=as_utf8, as_value=as_value)
     app.jinja_env.globals.update(files_address=files_address, files_on=files_host_id)

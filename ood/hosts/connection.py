@@ -1,0 +1,223 @@
+"""One SSH connection that all threads share: opened when it is needed, closed when it is idle."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import paramiko
+from fabric import Connection
+from pydantic import SecretStr
+
+from ood.auth.credentials import Credential
+from ood.errors import HostBusy, HostError, HostRefused, HostUnreachable, SignInExpired
+from ood.hosts.channels import quiet
+from ood.hosts.ssh_connect import CONNECT_TIMEOUT, NotAccepted, Target, open_connection
+
+SESSION_CHANNELS = 8
+"""Commands, terminals and open files at once on one connection; stock sshd allows 10 (MaxSessions).
+The shared SFTP channel is not counted, hence 8 and not 9."""
+LASTING_CHANNELS = 6
+"""How many of these may be open files or started commands. They can stay open for hours, and the
+rest is for short commands."""
+SLOT_TIMEOUT = 10.0  # seconds to wait for a free channel
+OPENING_TIMEOUT = 40.0  # seconds to wait while another thread opens the connection
+
+
+class SharedConnection:
+    """A connection as one user.
+
+    `credential` is called for each opening, so a credential that was forgotten at sign-out cannot
+    be used again: it raises `SignInExpired`. A host that `opens_the_portal` and no longer accepts
+    the user raises `SignInExpired` too; another one raises `HostRefused`.
+    """
+
+    def __init__(
+        self, target: Target, credential: Callable[[], Credential], opens_the_portal: bool
+    ) -> None:
+        self.name = target.name
+        self._target = target
+        self._credential = credential
+        self._opens_the_portal = opens_the_portal
+        # Guards every field below except the slots. Nobody holds it while the network is used.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._connection: Connection | None = None
+        self._opening: object | None = None  # a token of the thread that opens it
+        self._failure: HostError | None = None
+        self._failed_at = 0.0
+        self._refused: Credential | None = None
+        self._last_used = time.monotonic()
+        self.slots = threading.BoundedSemaphore(SESSION_CHANNELS)
+        self._lasting_slots = threading.BoundedSemaphore(LASTING_CHANNELS)
+
+    def transport(self) -> paramiko.Transport:
+        """Return the live connection. One thread opens it, and others wait for that thread.
+        Raises `HostError`."""
+        asked = time.monotonic()
+        with self._changed:
+            self._last_used = asked
+            while (connection := self._live()) is None and self._opening is not None:
+                if not self._changed.wait(asked + OPENING_TIMEOUT - time.monotonic()):
+                    raise HostUnreachable(f"{self.name} did not answer in time. Try again later.")
+            if connection is None:
+                # Threads that waited for a dead host do not each try it again.
+                if self._failure is not None and self._failed_at > asked:
+                    raise type(self._failure)(self._failure.message, self._failure.detail)
+                self._opening = opening = object()
+        if connection is None:
+            connection = self._open(opening)
+        transport: paramiko.Transport = connection.transport
+        return transport
+
+    def adopt(self, other: SharedConnection) -> None:
+        """Take over the connection of `other`, unless this one is open."""
+        with other._lock:
+            connection, other._connection = other._connection, None
+        with self._changed:
+            if self._live() is None:
+                self._connection, connection = connection, None
+                self._opening = None
+                self._changed.notify_all()
+        if connection is not None:
+            connection.close()
+
+    def close(self) -> None:
+        """Close the connection with all channels on it, and let nobody wait for one that is being
+        opened. The next use opens a new one."""
+        with self._changed:
+            connection, self._connection = self._connection, None
+            self._opening = None
+            self._fail(HostUnreachable(f"The connection to {self.name} was closed. Try again."))
+        if connection is not None:
+            connection.close()
+
+    def close_if_idle(self, seconds: float, ignored: paramiko.Channel | None = None) -> None:
+        """Close the connection if it was not used for that long and no channel except `ignored` is
+        open on it."""
+        with self._lock:
+            connection = self._connection
+            if connection is None or time.monotonic() - self._last_used < seconds:
+                return
+            # _channels is paramiko's own table. It has no public list of open channels.
+            channels = connection.transport._channels.values()
+            if any(channel is not ignored for channel in channels):
+                return
+            self._connection = None
+        connection.close()
+
+    @contextmanager
+    def slot(self, lasting: bool = False, timeout: float | None = None) -> Iterator[None]:
+        """Reserve one of the session channels, before opening it. Raises `HostBusy`."""
+        with ExitStack() as held:
+            for slots in [self._lasting_slots, self.slots] if lasting else [self.slots]:
+                if not slots.acquire(timeout=timeout or SLOT_TIMEOUT):
+                    raise self._busy()
+                held.callback(slots.release)
+            yield
+
+    @contextmanager
+    def connected(self) -> Iterator[paramiko.Transport]:
+        """The live connection, for one operation; see `errors`."""
+        transport = self.transport()
+        with self.errors(transport):
+            yield transport
+
+    @contextmanager
+    def errors(self, transport: paramiko.Transport) -> Iterator[None]:
+        """Raise `HostUnreachable` for what paramiko raises when a connection drops."""
+        try:
+            yield
+        except (paramiko.SSHException, paramiko.SFTPError, EOFError, OSError) as error:
+            transport.close()  # only this one: another thread may have opened a new one
+            raise HostUnreachable(
+                f"The connection to {self.name} dropped. Try again.", str(error)
+            ) from error
+
+    def open_session(
+        self, transport: paramiko.Transport, wait: float | None = None, window: int | None = None
+    ) -> paramiko.Channel:
+        """Open a channel for a command, a terminal or SFTP. The caller has a `slot`. While sshd
+        allows no further channel, try again for `wait` seconds; then raise `HostBusy`."""
+        deadline = time.monotonic() + (SLOT_TIMEOUT if wait is None else wait)
+        while True:
+            try:
+                return quiet(transport.open_session(window, timeout=CONNECT_TIMEOUT))
+            except paramiko.SSHException as error:
+                if not channel_refused(transport, error):
+                    raise
+                # sshd counts a closed channel until its process has ended, and some sites allow
+                # fewer than 10.
+                if time.monotonic() > deadline:
+                    raise self._busy() from error
+            time.sleep(0.1)
+
+    def _busy(self) -> HostBusy:
+        return HostBusy(
+            f"Too many shells, transfers and commands are running on {self.name}. Close a shell or "
+            "wait for a transfer to end, and try again."
+        )
+
+    def _live(self) -> Connection | None:
+        """The open connection, if any. Requires: holding `_lock`."""
+        assert self._lock.locked()
+        connection = self._connection
+        return connection if connection is not None and connection.transport.is_active() else None
+
+    def _fail(self, failure: HostError) -> None:
+        """Raise `failure` in the threads that wait. Requires: holding `_lock`."""
+        assert self._lock.locked()
+        self._failure, self._failed_at = failure, time.monotonic()
+        self._changed.notify_all()
+
+    def _open(self, opening: object) -> Connection:
+        """Open the connection for all who wait. If it was closed meanwhile, close what was opened
+        and raise `HostUnreachable`."""
+        opened: Connection | None = None
+        failure: HostError | None = None
+        try:
+            opened = self._authenticate()
+        except HostError as error:
+            failure = error
+            raise
+        finally:
+            with self._changed:
+                is_wanted = self._opening is opening
+                if is_wanted:
+                    self._opening, self._connection = None, opened
+                    self._changed.notify_all()
+                    if failure is not None:
+                        self._fail(failure)
+                current, closed = self._live(), self._failure
+        if opened is not None and not is_wanted:
+            opened.close()
+        if current is None:
+            assert closed is not None
+            raise type(closed)(closed.message, closed.detail)
+        return current
+
+    def _authenticate(self) -> Connection:
+        credential = self._credential()
+        with self._lock:
+            if credential is self._refused:  # pages that poll must not get the account locked
+                raise self._not_accepted(credential)
+        try:
+            return open_connection(self._target, credential)
+        except NotAccepted as error:
+            with self._lock:
+                self._refused = credential
+            raise self._not_accepted(credential, str(error)) from error
+
+    def _not_accepted(self, credential: Credential, detail: str = "") -> HostError:
+        what = "user name and password" if isinstance(credential, SecretStr) else "certificate"
+        message = f"{self.name} did not accept your {what}."
+        if self._opens_the_portal:
+            return SignInExpired(message, detail)
+        return HostRefused(f"{message} Ask your administrator whether you may use it.", detail)
+
+
+def channel_refused(transport: paramiko.Transport, error: Exception) -> bool:
+    """Whether sshd refused a channel. Paramiko gives the reason to one of two threads only."""
+    return transport.is_active() and "Timeout" not in str(error)

@@ -1,0 +1,73 @@
+"""Errors about files, and open files that raise them, for all hosts."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any, cast
+
+from ood.errors import FileExists, FileFailed, FileMissing, FileRefused
+from ood.hosts.base import shown
+
+WRITING = {"w": "write", "x": "create", "r+": "write"}
+
+
+def file_error(error: OSError, action: str, path: str, host: str, reason: str) -> FileFailed:
+    """The portal's error for what a system reports about a file. `action` is a verb; `reason` is
+    for errors without a class of their own, and may be empty."""
+    name = shown(path)
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        return FileMissing(f"File not found: {name}.", str(error))
+    if error.errno == errno.EEXIST:
+        return FileExists(f"{name} already exists.", str(error))
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return FileRefused(f"You do not have permission to {action} {name}.", str(error))
+    because = f": {reason}" if reason else ""
+    return FileFailed(f"Could not {action} {name} on {host}{because}.", str(error))
+
+
+def action_of(mode: str) -> str:
+    """The verb for opening a file in a mode."""
+    return WRITING.get(mode.removesuffix("b"), "read")
+
+
+class OpenFile:
+    """A binary file whose errors are the portal's. `file` is the system's or paramiko's; `errors`
+    translates what it raises, and `resources` are released when it is closed."""
+
+    def __init__(
+        self,
+        file: Any,
+        errors: Callable[[], AbstractContextManager[None]],
+        resources: ExitStack,
+    ) -> None:
+        self._file = file
+        self._errors = errors
+        self._resources = resources
+
+    def __enter__(self) -> OpenFile:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def read(self, size: int = -1) -> bytes:
+        with self._errors():
+            return cast(bytes, self._file.read(size if size >= 0 else None))
+
+    def write(self, data: bytes) -> int:
+        left = memoryview(data)
+        with self._errors():
+            while left:
+                left = left[self._file.write(left) or len(left) :]  # paramiko writes all of it
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        with self._errors():
+            self._file.seek(offset, whence)
+            return cast(int, self._file.tell())
+
+    def close(self) -> None:
+        with self._resources, self._errors():
+            self._file.close()
