@@ -7,7 +7,7 @@
     ├── ServiceNotThere         the session's service is not running
     ├── InvalidForm             mistakes in a form, one sentence per field
     ├── LaunchFailed            the job files could not be written, or the job was refused
-    ├── Busy                    too many uploads, downloads or transfers are running
+    ├── Busy                    too many transfers or requests at once
     ├── SchedulerError          the scheduler refused, did not answer, or gave a garbled answer
     └── HostError               an operation on a host failed
         ├── HostUnreachable     no connection, or the connection dropped
@@ -112,6 +112,7 @@ class HostUnreachable(HostError):
 
 class ServiceSilent(HostUnreachable):
     code = "service-silent"
+    topic = HelpTopic.SERVICE
 
 
 class HostBusy(HostUnreachable):

@@ -66,7 +66,7 @@ class Researcher:
 
     def asks_for_another_address(self) -> None:
         used = self.portal.address
-        self.page.get_by_role("button", name="Print another address").click()
+        self.page.get_by_role("button", name="Print a new address").click()
         wait_until(lambda: self.portal.address != used, 10)
 
     def signs_in(self, user: str = "alice") -> None:

@@ -255,7 +255,7 @@ def test_permissions(eve: Changer, home: Path) -> None:
     assert mode("outside") == 0o600, "no link was followed"
     (home / "tree/below").chmod(0o700)
     form = eve.does("permissions", home, name=["file", "tree"])
-    assert "They differ now" in form.text
+    assert "have different permissions" in form.text
     for wrong in ("9", "64", "rwx", "00640", "-64", "6 4", "٦٤٠"):
         answer = eve.does("permissions", home, name="file", set="1", octal=wrong)
         assert answer.status_code == 422
@@ -293,7 +293,7 @@ def test_deleting_is_asked_about_with_counts(eve: Changer, home: Path) -> None:
     chosen = ["tree", "link"]
     asked = eve.does("delete", home, "?sort=size", name=chosen)
     text = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", asked.text))
-    assert "Delete 2 entries?" in text
+    assert "Delete 2 items?" in text
     assert "Files 5 Directories 2 Size 2.93 KiB" in text
     assert 'href="' + address(home) + '?sort=size"' in asked.text
     assert (home / "tree").exists(), "it was only asked"
@@ -311,11 +311,11 @@ def test_what_changed_meanwhile_is_asked_about_again(eve: Changer, home: Path) -
     (home / "new").touch()
     again = eve.does("delete", home, all="1", sure=sure)
     assert again.status_code == 200
-    assert "has changed meanwhile, so nothing was deleted" in again.text
+    assert "have changed, so nothing was deleted" in again.text
     assert names(home) >= {"a", "b", "new"}
     sure = Page(eve.does("delete", home, name=["a", "b"]).text).fields["sure"]
     (home / "a").unlink()
-    assert "Delete 1 entry?" in eve.does("delete", home, name=["a", "b"], sure=sure).text
+    assert "Delete 1 item?" in eve.does("delete", home, name=["a", "b"], sure=sure).text
     (home / "b").unlink()
     assert eve.does("delete", home, name=["a", "b"], sure=sure).status_code == 404
 
@@ -347,11 +347,11 @@ def test_65000_entries_at_once(eve: Changer, home: Path) -> None:
     for number in range(65_000):
         os.close(os.open(many / f"{number:05}-{'é' * 10}", os.O_CREAT, 0o600))
     page = eve.opens(address(many))
-    assert "All 65000 entries" in page.text
+    assert "Select all 65000 items" in page.text
     eve.is_done("permissions", many, all="1", set="1", octal="640")
     assert {stat.S_IMODE(entry.stat().st_mode) for entry in os.scandir(many)} == {0o640}
     asked = eve.does("delete", many, all="1")
-    assert "Delete 65000 entries?" in asked.text
+    assert "Delete 65000 items?" in asked.text
     assert len(asked.text) < 10_000
     eve.deletes(many, all="1")
     assert names(many) == set()
@@ -425,7 +425,7 @@ def test_without_editing_nothing_is_offered_or_done(
     eve = limited(edit=False)
     for page in (home, home / "file"):
         text = eve.opens(address(page)).text
-        for word in ("Rename", "Delete", "Permissions", "New file", "?edit"):
+        for word in ("Rename", "Delete", "Permissions", "New File", "?edit"):
             assert word not in text
     nothing = limited(edit=False, download=False).opens(address(home)).text
     assert 'name="name"' not in nothing, "nothing can be done with what would be chosen"

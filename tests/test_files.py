@@ -410,7 +410,7 @@ def test_dotfiles_details_and_text_on_demand(ada: Visitor, home: Path) -> None:
         (home / name).touch(0o640)
     here = address(home)
     assert ada.rows(here).keys() == {"Alpha", "beta"}
-    assert "and 1 dotfile not shown" in ada.page(here).text
+    assert "1 dotfile hidden" in ada.page(here).text
     assert ada.rows(f"{here}?hidden=1").keys() == {".hidden", "Alpha", "beta"}
     assert ada.rows(f"{here}?text=ALPH").keys() == {"Alpha"}
     assert ada.rows(f"{here}?text=hid").keys() == set()
@@ -419,11 +419,11 @@ def test_dotfiles_details_and_text_on_demand(ada: Visitor, home: Path) -> None:
     assert "-rw-r-----" in row
     assert f"<td>{LocalHost().user}</td>" in row
     nothing = ada.opens(f"{here}?text={quote(SCRIPT)}")
-    assert "No name here holds this text." in nothing.text
+    assert "No names match this filter." in nothing.text
     assert SCRIPT not in nothing.text
     for name in ("Alpha", "beta"):
         (home / name).unlink()
-    assert "There are only dotfiles here." in ada.page(here).text
+    assert "This directory contains only dotfiles." in ada.page(here).text
 
 
 def test_an_owner_without_a_name(ada: Visitor, home: Path) -> None:
@@ -463,7 +463,7 @@ def test_a_huge_directory(ada: Visitor, home: Path) -> None:
     rows = ada.rows(address(home))
     assert list(rows) == [f"{number:05}" for number in range(PAGE_SIZE)]
     page = ada.page(f"{address(home)}?page=130")
-    assert "65000 entries, page 130 of 130" in page.text
+    assert "65000 items, page 130 of 130" in page.text
     for page_asked in ("131", "99999999", "0", "-1", "x", "²"):
         assert ada.opens(f"{address(home)}?page={quote(page_asked)}").status_code == 200
     found = [f"{number:05}" for number in range(65_000) if "123" in f"{number:05}"]
@@ -514,7 +514,7 @@ def test_text_is_shown_as_it_is(ada: Visitor, home: Path) -> None:
         assert text == f"\n\n\nbefore </pre>{SCRIPT}\ufffd afteré"  # the first one is dropped
     path.write_bytes(b"x" * (1024 * 1024 - 1) + "é".encode() + b"end")
     answer = ada.opens(address(path))
-    assert "Only the first MiB is shown." in answer.text
+    assert "Only the first 1 MiB is shown." in answer.text
     assert Page(answer.text).texts["pre"].strip() == "x" * (1024 * 1024 - 1)
     path.write_bytes(b"")
     assert "This file is empty." in ada.page(address(path)).text
@@ -524,7 +524,7 @@ def test_what_is_no_text_is_offered(ada: Visitor, home: Path) -> None:
     path = home / "data.bin"
     path.write_bytes(b"\0\1\2")
     page = ada.opens(address(path))
-    assert "This is no text" in page.text
+    assert "This is not a text file" in page.text
     assert f'href="{address(path)}?download"' in page.text
     assert "<pre" not in page.text
 
@@ -763,7 +763,7 @@ def test_in_a_browser(browser: Chromium, running: RunningPortal, home: Path) -> 
             if name == b"...":
                 continue
             row.get_by_role("link").click()
-            expect(page.get_by_label("Content")).to_have_text("Hello there")
+            expect(page.get_by_label("Contents")).to_have_text("Hello there")
             with page.expect_download() as download:
                 page.get_by_role("link", name="Download").click()
             assert download.value.path().read_text() == "Hello there"

@@ -56,18 +56,18 @@ def test_a_days_work(tab: Tab, running: RunningPortal, room: Path) -> None:
         Path(os.fsdecode(os.fsencode(room) + b"/" + name)).write_text("x")
     tab.goto(f"{running.url}{address(room)}")
     tab.get_by_label("New file or directory").fill("my results")
-    press(tab, "New directory")
+    press(tab, "New Directory")
     expect(tab.get_by_role("status").filter(has_text="is made")).to_be_visible()
     tab.get_by_role("link", name="my results").click()
     tab.get_by_label("New file or directory").fill("notes/x")
-    press(tab, "New file")
+    press(tab, "New File")
     expect(tab.get_by_text("A name cannot hold “/”")).to_be_visible()
     expect(tab.get_by_label("New file or directory")).to_have_value("notes/x")
     tab.get_by_label("New file or directory").fill("notes.txt")
-    press(tab, "New file")
+    press(tab, "New File")
     text = f"\n\nFirst line\n\tsecond é 🚀 {SCRIPT}</textarea>\n"
     tab.get_by_label("Text of").fill(text)
-    press(tab, "Save and go on")
+    press(tab, "Save and continue")
     expect(tab.get_by_text("Saved.")).to_be_visible()
     notes = room / "my results/notes.txt"
     assert notes.read_text() == text
@@ -77,10 +77,10 @@ def test_a_days_work(tab: Tab, running: RunningPortal, room: Path) -> None:
     press(tab, "Save")
     expect(tab.get_by_text("has changed since you opened it")).to_be_visible()
     expect(tab.get_by_label("Text of")).to_have_value("mine")
-    tab.get_by_role("link", name="open it again").click()
+    tab.get_by_role("link", name="open the file again").click()
     expect(tab.get_by_label("Text of")).to_have_value("theirs\nnow")
     press(tab, "Save")
-    expect(tab.get_by_label("Content")).to_contain_text("theirs")
+    expect(tab.get_by_label("Contents")).to_contain_text("theirs")
     assert notes.read_bytes() == b"theirs\r\nnow", "its line ends are kept"
     press(tab, "Rename")
     tab.get_by_label("New name").fill("notes 2.txt")
@@ -88,20 +88,20 @@ def test_a_days_work(tab: Tab, running: RunningPortal, room: Path) -> None:
     expect(tab.get_by_text("“notes.txt” is called “notes 2.txt” now.")).to_be_visible()
     tab.get_by_label("Select notes 2.txt").check()
     press(tab, "Permissions")
-    tab.get_by_label("All others may read").uncheck()
-    tab.get_by_label("Group may write").check()
+    tab.get_by_label("Others can read").uncheck()
+    tab.get_by_label("Group can write").check()
     press(tab, "Set permissions")
     expect(tab.get_by_text("are set")).to_be_visible()
     assert (room / "my results/notes 2.txt").stat().st_mode & 0o777 == 0o660
     tab.get_by_role("link", name="Up").click()
-    tab.get_by_label("All 5 entries").check()
+    tab.get_by_label("Select all 5 items").check()
     press(tab, "Delete")
-    expect(tab.get_by_role("heading", name="Delete 5 entries?")).to_be_visible()
-    tab.get_by_role("link", name="Keep them").click()
+    expect(tab.get_by_role("heading", name="Delete 5 items?")).to_be_visible()
+    tab.get_by_role("link", name="Cancel").click()
     assert len([*room.iterdir()]) == 5
-    tab.get_by_label("All 5 entries").check()
+    tab.get_by_label("Select all 5 items").check()
     press(tab, "Delete")
-    press(tab, "Delete 5 entries")
+    press(tab, "Delete 5 items")
     expect(tab.get_by_text("This directory is empty.")).to_be_visible()
     assert not [*room.iterdir()]
 
@@ -124,15 +124,15 @@ def test_selecting(tab: Tab, running: RunningPortal, room: Path) -> None:
     tab.get_by_label("Select 0005").click()
     tab.get_by_label("Select 0004").click(modifiers=["Shift"])
     assert checked(tab) == ["0003", "0006", "0007"], "a range is taken back in the same way"
-    tab.get_by_label("All 1200 entries").check()
+    tab.get_by_label("Select all 1200 items").check()
     expect(said).to_have_text("1200 selected")
     assert len(checked(tab)) == 500
     tab.get_by_label("Select 0000").uncheck()
     expect(said).to_have_text("499 selected")
-    expect(tab.get_by_label("All 1200 entries")).not_to_be_checked()
-    tab.get_by_label("All 1200 entries").check()
+    expect(tab.get_by_label("Select all 1200 items")).not_to_be_checked()
+    tab.get_by_label("Select all 1200 items").check()
     press(tab, "Delete")
-    expect(tab.get_by_role("heading", name="Delete 1200 entries?")).to_be_visible()
+    expect(tab.get_by_role("heading", name="Delete 1200 items?")).to_be_visible()
     tab.go_back()
     expect(tab.locator("#selected")).to_have_text("1200 selected")
 
@@ -171,8 +171,8 @@ def test_by_keyboard_alone(tab: Tab, running: RunningPortal, room: Path) -> None
     tab.get_by_label("Select b").focus()
     keyboard.press("Space")
     keyboard.press("Delete")
-    expect(tab.get_by_role("heading", name="Delete 1 entry?")).to_be_visible()
-    tab.get_by_role("button", name="Delete 1 entry").focus()
+    expect(tab.get_by_role("heading", name="Delete 1 item?")).to_be_visible()
+    tab.get_by_role("button", name="Delete 1 item").focus()
     keyboard.press("Enter")
     expect(tab.get_by_text("“b” is deleted.")).to_be_visible()
     assert not (room / "b").exists()
@@ -197,13 +197,13 @@ def test_leaving_what_is_not_saved_is_asked_about(
     asked: list[str] = []
     tab.on("dialog", lambda dialog: asked.append(dialog.type))
     tab.goto(f"{running.url}{address(room / 'file')}?edit")
-    tab.get_by_role("link", name="Leave").click()
-    expect(tab.get_by_label("Content")).to_be_visible()
+    tab.get_by_role("link", name="Close").click()
+    expect(tab.get_by_label("Contents")).to_be_visible()
     assert asked == []
     tab.goto(f"{running.url}{address(room / 'file')}?edit")
     tab.get_by_label("Text of").press_sequentially("x")
-    tab.get_by_role("link", name="Leave").click()
-    expect(tab.get_by_label("Content")).to_be_visible()
+    tab.get_by_role("link", name="Close").click()
+    expect(tab.get_by_label("Contents")).to_be_visible()
     assert asked == ["beforeunload"]
 
 
@@ -223,7 +223,7 @@ def test_how_it_looks(tab: Tab, running: RunningPortal, home: Path) -> None:
 
     def asks(button: str) -> None:
         tab.goto(f"{running.url}{address(many)}")
-        tab.get_by_label("All 27 entries").check()
+        tab.get_by_label("Select all 27 items").check()
         press(tab, button)
 
     def renames() -> None:
@@ -236,7 +236,7 @@ def test_how_it_looks(tab: Tab, running: RunningPortal, home: Path) -> None:
     def mistaken() -> None:
         tab.goto(f"{running.url}{address(many)}")
         tab.get_by_label("New file or directory").fill("directory")
-        press(tab, "New directory")
+        press(tab, "New Directory")
         expect(tab.get_by_text("already: choose another name")).to_be_visible()
 
     def conflict() -> None:

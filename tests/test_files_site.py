@@ -223,7 +223,7 @@ def test_a_disk_that_takes_nothing(
         shell("mount -o remount,ro disk")
     status, text = alice.does("save", f"{room}/disk/text", **form | {"text": "new\r\n" * 9000})
     assert status in (422, 502)
-    assert "Nothing was saved; what you typed is below." in text
+    assert "Your changes were not saved. Your text is below." in text
     assert Page(text).fields["text"] == "new\n" * 9000
     assert ".bak" not in text
     assert shell("cat disk/text") == "old\n"

@@ -31,6 +31,7 @@ from ood.errors import (
     SchedulerError,
 )
 from ood.help_topics import NO_REASON, HelpTopic, Reason
+from ood.hosts.local_files import LocalFiles
 from ood.schedulers.base import Job, JobStatus, Outcome
 from ood.schedulers.slurm.reasons import why_it_waits
 from ood.schedulers.slurm.refusals import refusal
@@ -160,6 +161,19 @@ def test_a_refusal_of_slurm_has_its_topic(said: str, topic: str) -> None:
 )
 def test_a_failed_job_has_the_topic_of_its_log(log: str, topic: str) -> None:
     assert judge_completed(1, NO_REASON, log, cancelled_here=False).topic == topic
+
+
+def test_a_file_that_is_missing_has_no_help_whatever_its_name(ada: Browser, home: Path) -> None:  # noqa: F811
+    answer = ada.opens(f"/files/portal{home}/waiting-room.txt")
+    assert answer.status_code == 404
+    assert "waiting-room.txt" in answer.text
+    assert f"{TROUBLE}#" not in answer.text
+
+
+def test_a_full_disk_has_its_help() -> None:
+    with pytest.raises(FileFailed) as failed, LocalFiles().open("/dev/full", "r+b") as file:
+        file.write(b"x")
+    assert failed.value.topic is HelpTopic.DISK_FULL
 
 
 def topics_of_tools() -> Iterator[str]:
@@ -326,7 +340,7 @@ def test_getting_started_is_about_this_sites_own_apps_and_back_ends(
     text = " ".join(usual.page(STARTED).text.split())
     assert "The one 3 cores, 7 GiB of memory the same home directory" in text
     assert "2 GPUs a home directory of its own" in text
-    assert "On The far your home directory is another one" in text
+    assert "On The far you have a separate home directory" in text
     assert "HELLO_TRE=Hello there" in text
     assert home.is_dir()
 
@@ -410,7 +424,7 @@ def test_somebody_new_gets_through_with_this_page_alone(
         subprocess.run([ROOT / "ces/images/have", "jupyterlab"], check=True, timeout=600)
     new.signs_in()
     cluster = "Beta" if place == "unsynched" else "This machine"
-    files = "that on Beta" if place == "unsynched" else "home directory"
+    files = "your home directory on Beta" if place == "unsynched" else "home directory"
 
     # Run Container
     typed = new.told_to_type()
@@ -429,7 +443,7 @@ def test_somebody_new_gets_through_with_this_page_alone(
     outputs = new.outputs(card)
 
     # Its log and its files
-    page.get_by_role("link", name="View the whole log").first.click()
+    page.get_by_role("link", name="View full log").first.click()
     log = page.get_by_role("main").locator("pre").inner_text()
     assert "Hello there YOUR_FIRST_NAME!" in log
     assert "Goodbye YOUR_FIRST_NAME!" in log
@@ -459,7 +473,7 @@ def test_somebody_new_gets_through_with_this_page_alone(
         lab.types(line)
     page.goto(f"{portal.url}/sessions")
     written = new.outputs_in_the_log(card)
-    files = "that of Beta" if place == "unsynched" else "File Manager"
+    files = "File Manager on Beta" if place == "unsynched" else "File Manager"
     assert new.reads("hello.txt", written, files, "jupyterlab").strip() == "hello"
     page.goto(f"{portal.url}/sessions")
     card.get_by_role("button", name="Cancel").click()

@@ -241,7 +241,7 @@ def test_a_theme_is_taken_at_once_and_remembered(alice: Researcher, north: Runni
     assert 'data-theme="dark"' in page.request.get(f"{north.url}/jobs").text()
     assert ground(page) != light
     menu(page, "Theme").click()
-    page.get_by_role("button", name="As the system").click()
+    page.get_by_role("button", name="Use system setting").click()
     expect(page.locator("html")).not_to_have_attribute("data-theme", "dark")
     page.reload()
     assert ground(page) == light
@@ -279,7 +279,7 @@ def test_home_says_what_to_do_next(alice: Researcher, north: RunningPortal) -> N
     recent = page.get_by_role("region", name="Recently used")
     expect(recent.get_by_role("link", name="Run Container")).to_be_visible()
     expect(page.get_by_role("region", name="Running sessions")).to_contain_text(
-        "No session is running. Choose an app below to launch one"
+        "You have no running sessions. Choose an app below to launch one"
     )
 
 
@@ -358,7 +358,7 @@ def test_notices(
     expect(page.locator(".toast")).to_have_count(0)
 
     devcluster.host("alpha-login", "scontrol", "update", f"JobId={job}", "TimeLimit=5")
-    alice.sees(lambda: toasts("reaches its time limit in") == 1)
+    alice.sees(lambda: toasts("will reach its time limit in") == 1)
 
     # Nobody looks: the browser tells, and the first tab that is looked at.
     page.goto("about:blank")
@@ -401,7 +401,7 @@ def test_the_browsers_own_notices_are_asked_for_by_a_button(
     assert page.evaluate("Notification.permission") == "default", "asked without being asked"
     button.click()
     expect(button).not_to_be_visible()
-    expect(page.locator("#notices-allowed")).to_contain_text("This browser tells you")
+    expect(page.locator("#notices-allowed")).to_contain_text("This browser will notify you")
     context.close()
 
 
@@ -422,7 +422,7 @@ def test_launch_and_cancel_by_keyboard(alice: Researcher, north: RunningPortal) 
         outline = target.evaluate("target => parseFloat(getComputedStyle(target).outlineWidth)")
         assert outline >= 2
 
-    goes_to(page.get_by_role("link", name="Skip to the content"))
+    goes_to(page.get_by_role("link", name="Skip to main content"))
     page.keyboard.press("Enter")
     goes_to(page.locator("a.tile", has_text="Run Container"))
     page.keyboard.press("Enter")

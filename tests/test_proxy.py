@@ -767,7 +767,7 @@ def test_from_waiting_to_the_end(stack: Stack, launched: Callable[..., list[Echo
 
 @only_devcluster
 def test_frozen_service_is_said_and_slows_nobody(echo: Echo, second: Echo) -> None:
-    says = "Echo does not answer at the moment"
+    says = "Echo is not responding"
     process = echo.process
     with ThreadPoolExecutor(10) as threads:
         os.kill(process, signal.SIGSTOP)

@@ -485,7 +485,7 @@ def test_a_copy_without_scripts(far: Site, alices: Copier, site_portal: RunningP
     assert alices.asks(here) == (303, f"/files/{here}")
     status, page = alices.asks(here, "a b", "2", action="copy")
     assert status == 200
-    assert "Copy or move 2 entries" in page
+    assert "Copy/Move 2 items" in page
     assert f'value="{far.source.directory}"' in page
     status, page = alices.asks(
         here,
@@ -580,7 +580,7 @@ def test_a_site_can_turn_it_off_or_keep_it_in(
     off = Copier(WebUser(start_site(files={"edit": False}), "alice"))
     assert off.goes(f"portal{top}/in", "1", to=f"{top}/out", to_host="portal")[0] == 403
     _, page = off.web.request("GET", f"/files/portal{top}/in")
-    assert "Copy or move" not in page
+    assert "Copy/Move" not in page
     kept = Copier(WebUser(start_site(files={"roots": [f"{top}/in"]}), "alice"))
     for directory, name, to in (
         ("in", "1", f"{top}/out"),
@@ -623,9 +623,9 @@ def test_in_a_browser(
         def chooses() -> None:
             page.goto(f"{site_portal.url}/files/portal{far.source.directory}")
             page.get_by_label("Select many").check()
-            page.get_by_role("button", name="Copy or move").click()
+            page.get_by_role("button", name="Copy/Move").click()
             page.get_by_label("Host", exact=True).select_option("Beta")
-            page.get_by_role("button", name="Look there").last.click()
+            page.get_by_role("button", name="Change directory").last.click()
             page.get_by_role("button", name=name).click()
             page.get_by_role("button", name="deep").click()
 
@@ -636,7 +636,7 @@ def test_in_a_browser(
         for look in looks(page):
             accessible(page, f"copy-{look}")
         page.set_viewport_size({"width": 1280, "height": 900})
-        page.get_by_role("button", name="Copy or move there").click()
+        page.get_by_role("button", name="Copy/Move to this directory").click()
         expect(page.get_by_text(re.compile(r"[1-9]\d* of 402 files"))).to_be_visible()
         for scheme, width in LOOKS[:2]:
             page.set_viewport_size({"width": width, "height": 800})
@@ -651,7 +651,7 @@ def test_in_a_browser(
         far.at_source("rm many/big; mkfifo many/pipe")
         chooses()
         page.get_by_label("Move").check()
-        page.get_by_role("button", name="Copy or move there").click()
+        page.get_by_role("button", name="Copy/Move to this directory").click()
         expect(page.get_by_text("Copied, but not all of it:")).to_be_visible()
         expect(page.get_by_text("many/pipe: a pipe, left out")).to_be_visible()
         accessible(page, "transfers-incomplete")

@@ -550,7 +550,7 @@ def test_in_a_browser(
         dialog = page.get_by_role("dialog")
         expect(dialog).to_contain_text("taken.txt")
         accessible(page, "upload-taken")
-        dialog.get_by_role("button", name="Leave them").click()
+        dialog.get_by_role("button", name="Skip them").click()
         expect(page.get_by_text("1 file uploaded.")).to_be_visible()
         assert alices.run("cat taken.txt other.txt") == "old\nother"
         page.locator("[data-input=files]").set_input_files(both)
@@ -581,7 +581,7 @@ def test_in_a_browser(
         # What nobody goes on with is shown.
         alices.user.sends("abandoned.bin", 100, 0, b"x" * 10)
         page.goto(here)
-        page.get_by_text("1 unfinished here").click()
+        page.get_by_text("Unfinished uploads and copies (1)").click()
         accessible(page, "upload-unfinished")
         page.locator("#unfinished").get_by_role("button", name="Delete").click()
         page.get_by_role("button", name=re.compile("Delete")).last.click()

@@ -232,7 +232,7 @@ def test_the_printed_address_works_once(stranger: Browser, ada: Browser) -> None
     assert first.page("/sessions").texts["h1"] == "My Interactive Sessions"
     refused = second.opens(f"/login?token={token}")
     assert refused.status_code == 401
-    assert "used already" in refused.text
+    assert "already been used" in refused.text
     assert second.opens("/sessions").status_code == 302
 
 
@@ -398,7 +398,7 @@ def test_an_audit_log_on_a_full_disk_is_told(settings: PortalSettings, tmp_path:
     path.unlink()
     path.symlink_to("/dev/full")
     ada.opens("/apps/no_such_app")
-    assert "cannot write down what is done in it" in ada.page("/").text
+    assert "cannot write its audit log" in ada.page("/").text
     answer = ada.opens("/healthz")
     assert (answer.status_code, answer.text) == (503, "the audit log cannot be written\n")
     path.unlink()
@@ -843,7 +843,7 @@ def test_a_log_is_text_whatever_it_holds(ada: Browser, home: Path) -> None:
     (context(home) / "output.log").write_bytes(data)
     page = ada.opens(f"/sessions/{ID}/log")
     assert "the end" in Page(page.text).texts["pre"]
-    assert "last part of a long log" in page.text
+    assert "Only the last part of this log is shown" in page.text
     text = ada.opens(f"/sessions/{ID}/log", headers={"Accept": "text/plain"})
     assert (text.data, text.content_type) == (data, "text/plain; charset=utf-8")
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import BinaryIO, cast
 
+from ood.help_topics import HelpTopic, Reason
 from ood.hosts.base import FileEntry, Files
 from ood.hosts.open_file import OpenFile, action_of, file_error
 
@@ -21,7 +22,8 @@ def _errors(action: str, path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or "input/output error"
+        topic = HelpTopic.DISK_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
+        reason = Reason(error.strerror or "input/output error", topic)
         raise file_error(error, action, path, NAME, reason) from error
 
 

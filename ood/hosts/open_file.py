@@ -8,12 +8,13 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any, cast
 
 from ood.errors import FileExists, FileFailed, FileMissing, FileRefused
+from ood.help_topics import Reason
 from ood.hosts.base import shown
 
 WRITING = {"w": "write", "x": "create", "r+": "write"}
 
 
-def file_error(error: OSError, action: str, path: str, host: str, reason: str) -> FileFailed:
+def file_error(error: OSError, action: str, path: str, host: str, reason: Reason) -> FileFailed:
     """The portal's error for what a system reports about a file. `action` is a verb; `reason` is
     for errors without a class of their own, and may be empty."""
     name = shown(path)
@@ -23,8 +24,9 @@ def file_error(error: OSError, action: str, path: str, host: str, reason: str) -
         return FileExists(f"{name} already exists.", str(error))
     if error.errno in (errno.EACCES, errno.EPERM):
         return FileRefused(f"You do not have permission to {action} {name}.", str(error))
-    because = f": {reason}" if reason else ""
-    return FileFailed(f"Could not {action} {name} on {host}{because}.", str(error))
+    because = f": {reason.text}" if reason else ""
+    text = f"Could not {action} {name} on {host}{because}."
+    return FileFailed(text, str(error), topic=reason.topic)
 
 
 def action_of(mode: str) -> str:

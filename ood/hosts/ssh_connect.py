@@ -35,7 +35,7 @@ class NotAccepted(Exception):
     """The host does not accept the credential."""
 
 
-class _HungUp(HostUnreachable):
+class _HungUp(Exception):
     """The host closed the connection during authentication."""
 
 
@@ -64,7 +64,7 @@ def open_connection(target: Target, credential: Credential) -> Connection:
         try:
             connection = _opened(target, credential)
         except _HungUp as error:
-            raise NotAccepted(f"hung up while signing in: {error.detail}") from error
+            raise NotAccepted(f"hung up while signing in: {error}") from error
     transport = connection.transport
     transport.set_keepalive(30)
     # A client-side key re-exchange while a channel streams in stalls the connection.
@@ -120,7 +120,7 @@ def _authenticate(connection: Connection, name: str, known_hosts: Path) -> None:
             raise _cannot_be_reached(name, error) from error
         if connection.client.get_transport().is_active():
             raise NotAccepted(str(error)) from error
-        raise _HungUp(_cannot_be_reached(name, error).message, str(error)) from error
+        raise _HungUp(str(error)) from error
     except paramiko.BadHostKeyException as error:
         raise HostUnreachable(
             f"The host key of {name} has changed, so the portal did not sign in to it. Tell your "

@@ -18,6 +18,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from ood.errors import CommandFailed, HostError, HostUnreachable, PortalError, ServiceRefused
+from ood.help_topics import HelpTopic
 from ood.hosts.base import Command, Stream
 from ood.sessions.service import Service
 
@@ -86,7 +87,8 @@ class Listeners:
             stream.close()
             before = after
         raise HostUnreachable(
-            f"{service.title} on {service.node} is still starting. Try again in a moment."
+            f"{service.title} on {service.node} is still starting. Try again in a moment.",
+            topic=HelpTopic.SERVICE,
         )
 
     def close_unused(self, in_use: Iterable[Service]) -> None:
@@ -120,7 +122,10 @@ class Listeners:
                 "the portal did not connect to it. Cancel the session and launch it again."
             )
         if not found.startswith("own "):
-            raise HostUnreachable(f"Nothing is listening on port {service.port} of {service.node}.")
+            raise HostUnreachable(
+                f"Nothing is listening on port {service.port} of {service.node}.",
+                topic=HelpTopic.SERVICE,
+            )
         return found
 
     def _start_one(self, service: Service) -> Command:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ood.errors import Busy, PortalError
+from ood.help_topics import HelpTopic
 from ood.hosts.base import Stream
 from ood.proxy.headers import to_service
 from ood.proxy.listeners import Listeners
@@ -131,7 +132,10 @@ class Services:
             if not requests.acquire(timeout=patience):
                 if requests is self._requests:
                     known.requests.release()
-                raise Busy(f"{known.service.title} is busy. Try again in a moment.")
+                raise Busy(
+                    f"{known.service.title} is busy. Try again in a moment.",
+                    topic=HelpTopic.SERVICE,
+                )
         try:
             yield
         finally:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ood.errors import HostUnreachable, ServiceSilent
+from ood.help_topics import HelpTopic
 from ood.hosts.base import Stream
 from ood.proxy.headers import Headers
 
@@ -251,7 +252,9 @@ def _errors_named() -> Iterator[None]:
         raise ServiceSilent("The service did not answer in time.", str(error)) from error
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise HostUnreachable(
-            "The service closed the connection.", f"{type(error).__name__} {error}"
+            "The service closed the connection.",
+            f"{type(error).__name__} {error}",
+            topic=HelpTopic.SERVICE,
         ) from error
 
 

@@ -22,6 +22,7 @@ from ood.errors import (
     HostError,
     UploadElsewhere,
 )
+from ood.help_topics import HelpTopic
 from ood.hosts.base import Host, shown
 from ood.transfers.names import free_name, part_name
 
@@ -113,6 +114,7 @@ class Upload:
                 f"{self.host.name}. Is the disk full, or a quota used up? Nothing of it is left "
                 "there.",
                 f"{error.message} {error.detail}",
+                topic=HelpTopic.DISK_FULL,
             ) from error
 
     def finish(self, if_there: IfThere) -> str:

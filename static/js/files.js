@@ -1,11 +1,11 @@
-// What the File Manager's pages do beyond HTML: selecting a range, counting, keys.
+// The File Manager's pages: selecting a range, the count of selected items, keyboard shortcuts.
 
 function selection(form) {
   const all = form.querySelector("[name=all]");
   const boxes = [...form.querySelectorAll("[name=name]")];
   const said = document.getElementById("selected");
-  let last = null; // where a range begins
-  let shift = false; // what the keyboard holds: clicks that it makes do not say
+  let last = null; // index of the first box of a range
+  let shift = false; // whether Shift is held: a change event does not say
 
   const count = () => (all.checked ? Number(all.dataset.of) : boxes.filter((box) => box.checked).length);
   function show() {
@@ -52,15 +52,15 @@ function selection(form) {
     else return;
     event.preventDefault();
   });
-  // A form that takes all need not name each; some names would be more than it holds.
+  // The names are not sent when all items are selected: there may be more than one page of them.
   form.addEventListener("formdata", (event) => {
     if (all.checked) event.formData.delete("name");
   });
   show();
-  window.addEventListener("pageshow", show); // a browser that goes back puts back what was chosen
+  window.addEventListener("pageshow", show); // the browser's Back restores the selection
 }
 
-// Whoever leaves with text that is not saved is asked.
+// Ask for confirmation before leaving a page with unsaved text.
 function typing(form) {
   const text = form.querySelector("textarea");
   const kept = document.querySelector("[role=alert].notice") !== null;

@@ -1,5 +1,5 @@
-// The bar at the top: menus are <details>, which open without any of this. Here they close on
-// Escape, on a click elsewhere and when the focus leaves, and a theme is taken without a reload.
+// The top bar. Its menus are <details>, which work without scripts. This closes them on Escape, on a
+// click elsewhere and when the focus leaves, and applies a theme without a reload.
 
 const menus = [...document.querySelectorAll(".bar details.menu")];
 
@@ -8,7 +8,7 @@ function closeAll(but) {
 }
 
 for (const menu of menus) {
-  // One at a time, where the browser does not see to it by their common name.
+  // For browsers that do not support <details name>: only one menu is open at a time.
   menu.addEventListener("toggle", () => menu.open && closeAll(menu));
   menu.addEventListener("focusout", (event) => {
     if (event.relatedTarget && !menu.contains(event.relatedTarget)) menu.open = false;
@@ -35,7 +35,7 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// The theme: the form is sent as it is, and the page changes where it stands.
+// Send the theme form in the background and change the theme of this page.
 document.getElementById("theme").addEventListener("submit", async (event) => {
   event.preventDefault();
   const form = event.currentTarget;
@@ -45,7 +45,7 @@ document.getElementById("theme").addEventListener("submit", async (event) => {
     body: new FormData(form, chosen),
     redirect: "manual",
   });
-  if (answer.status && !answer.ok) return form.submit(); // the portal says what is wrong
+  if (answer.status && !answer.ok) return form.submit(); // shows the portal's error page
   const root = document.documentElement;
   if (chosen.value) root.dataset.theme = chosen.value;
   else delete root.dataset.theme;

@@ -1,14 +1,14 @@
-// Notices: a session started, ended, or is about to reach its time limit. Every answer to a page's
-// poll tells how the sessions stand ("sessions" below); what changed since any tab last heard of it
-// is shown once, in the page that is looked at, in its title and, where the user allowed it, by the
-// browser. What was heard is kept for all tabs in localStorage: a reload says nothing again.
+// Notices that a session has started, ended or is about to reach its time limit. Every poll returns the
+// sessions' states (the "sessions" event below). Each change is shown once: in the visible tab, in its
+// title and, if the user allowed it, as a browser notification. localStorage holds what all tabs have
+// already seen, so a reload does not repeat it.
 
 const script = document.getElementById("notices-script");
 const { user, now, icons } = script.dataset;
-const HEARD = `ood-heard-${user}`; // {at, stands: {session id: standing}}
-const WAITING = `ood-notices-${user}`; // notices that no tab has shown yet
+const HEARD = `ood-heard-${user}`; // {at, stands: {session id: state}}
+const WAITING = `ood-notices-${user}`; // notices not yet shown in any tab
 const KEPT = 200; // sessions
-const RANK = { queued: 0, running: 1, ending: 2 }; // an outcome is the last
+const RANK = { queued: 0, running: 1, ending: 2 }; // an outcome ranks last
 
 const region = document.getElementById("notices");
 const title = document.title;
@@ -23,7 +23,7 @@ const read = (key, otherwise) => {
 const write = (key, value) => localStorage.setItem(key, JSON.stringify(value));
 const alone = (work) => navigator.locks?.request("ood-notices", work) ?? work();
 
-// Of what was there before this browser first came, nothing is told.
+// Do not report sessions from before this browser's first visit.
 if (!localStorage.getItem(HEARD)) write(HEARD, { at: Number(now), stands: {} });
 
 document.addEventListener("sessions", ({ detail }) =>
@@ -45,7 +45,7 @@ document.addEventListener("sessions", ({ detail }) =>
 
 async function tell(id, standing) {
   const answer = await fetch(`/sessions/${id}`, { headers: { Accept: "application/json" } });
-  if (!answer.ok) return; // deleted meanwhile
+  if (!answer.ok) return; // the session has been deleted
   const session = await answer.json();
   const name = session.job_id ? `${session.title} (${session.job_id})` : session.title;
   const text = `${name} ${says(standing, session)}`;
@@ -63,31 +63,31 @@ function says(standing, session) {
   const minutes = Math.max(1, Math.round(session.time_remaining / 60));
   switch (standing) {
     case "running":
-      return session.connect_url ? "is running: you can connect to it now." : "has started.";
+      return session.connect_url ? "is ready. You can connect to it now." : "has started.";
     case "ending":
-      return `reaches its time limit in ${minutes} minute${minutes === 1 ? "" : "s"}. Save your work.`;
+      return `will reach its time limit in ${minutes} minute${minutes === 1 ? "" : "s"}. Save your work.`;
     case "succeeded":
-      return "has ended: it succeeded.";
+      return "succeeded.";
     case "failed":
-      return "failed. Its card says why.";
+      return "failed. See its card for the reason.";
     case "cancelled":
       return "was cancelled.";
     case "timed-out":
-      return "reached its time limit and was ended.";
+      return "reached its time limit and was stopped.";
     case "out-of-memory":
-      return "used more memory than it asked for and was ended.";
+      return "used more memory than it requested and was stopped.";
     default:
       return "has ended.";
   }
 }
 
-// What waits is shown by the first tab that is looked at.
+// The first visible tab shows the waiting notices.
 function show() {
   const waiting = read(WAITING, []);
   if (document.hidden) return count(waiting.length);
   if (waiting.length) write(WAITING, []);
   for (const notice of waiting) {
-    region.querySelector(`[data-session="${notice.id}"]`)?.remove(); // what it says is over
+    region.querySelector(`[data-session="${notice.id}"]`)?.remove(); // out of date
     region.append(element(notice));
   }
   while (region.children.length > 3) region.firstElementChild.remove();
@@ -108,7 +108,7 @@ function element({ id, standing, text }) {
   said.textContent = `${text} `;
   const card = document.createElement("a");
   card.href = `/sessions/${id}`;
-  card.textContent = "Show its card";
+  card.textContent = "Show card";
   said.append(card);
   const close = document.createElement("button");
   close.type = "button";
@@ -131,7 +131,7 @@ window.addEventListener("storage", (event) => {
   if (event.key === WAITING) alone(async () => show());
 });
 
-// The browser's own notices are asked for by a button, never by themselves.
+// Permission for browser notifications is requested only by a button.
 function allowed() {
   return "Notification" in window && Notification.permission === "granted";
 }
@@ -143,8 +143,8 @@ for (const button of document.querySelectorAll("[data-allow-notices]")) {
     button.hidden = permission !== "default";
     said.textContent =
       permission === "granted"
-        ? "This browser tells you when a session starts or ends, while a page of the portal is open."
-        : "The browser was not allowed to. You can allow it in the browser’s settings for this site.";
+        ? "This browser will notify you when a session starts or ends, while a portal page is open."
+        : "Notifications are blocked. You can allow them in your browser’s settings for this site.";
   });
 }
 show();

@@ -1,8 +1,8 @@
-// What pages do beyond HTML and HTMX. Everything works without it, only less pleasantly.
+// Enhancements for all pages. The pages also work without them.
 
-// One poll per page: an element with data-poll-seconds gets a "poll" event, which HTMX answers with
-// a request. It backs off while the portal does not answer. In a hidden tab it pauses, or asks
-// seldom where the browser may tell of what happens (notices.js).
+// One poll per page: an element with data-poll-seconds gets a "poll" event, which makes HTMX send a
+// request. Polling slows down while the portal is not responding. In a hidden tab it pauses, or slows
+// down if browser notifications are allowed (notices.js).
 const HIDDEN = 20000;
 const tells = () => "Notification" in window && Notification.permission === "granted";
 function startPolling(element) {
@@ -31,14 +31,14 @@ function startPolling(element) {
   plan();
 }
 
-// An answer to a poll is about the page, not an error to show: the notice above says it.
+// A failed poll shows the #stale notice and leaves the page as it is.
 document.addEventListener("htmx:beforeSwap", (event) => {
   const polling = event.detail.elt.hasAttribute?.("data-poll-seconds");
   if (polling && event.detail.xhr.status >= 400) event.detail.shouldSwap = false;
   if (!polling && event.detail.successful) document.getElementById("problem").replaceChildren();
 });
 
-// Times in the reader's own zone, with the exact time on hover.
+// Show times in the user's time zone, with the original text as a tooltip.
 function localTimes(root) {
   for (const time of root.querySelectorAll("time[datetime]:not([title])")) {
     const when = new Date(time.dateTime);
@@ -47,7 +47,7 @@ function localTimes(root) {
   }
 }
 
-// A log shows its end. Somebody who scrolled up to read is left there.
+// Scroll logs to the end, unless the user has scrolled up.
 const readers = new WeakMap();
 function followLogs(root) {
   for (const log of root.querySelectorAll("[data-follow]")) {
@@ -64,7 +64,7 @@ function followLogs(root) {
 }
 const scrolled = new Map();
 
-// Which <details> are open survives a swap of their card.
+// Keep <details> open when their card is swapped.
 const open = new Set();
 document.addEventListener(
   "toggle",
@@ -86,9 +86,9 @@ function dress(root) {
   followLogs(root);
 }
 
-// What choices do to other fields, in Open OnDemand's words (ood/apps/directives.py has them all):
-// data-label-cores, data-max-cores, data-hide-gpu, data-option-for-cluster-ruby. A hidden field is
-// not sent; one with a mistake stays to be read.
+// Open OnDemand's dynamic form attributes, such as data-label-cores, data-max-cores, data-hide-gpu and
+// data-option-for-cluster-ruby (all are listed in ood/apps/directives.py). Hidden fields are not sent,
+// but a field with an error stays visible.
 const dashed = (text) => text.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "");
 function directivesOf(control) {
   const chosen = control.matches("select") ? control.selectedOptions[0] : control;
@@ -109,7 +109,7 @@ function followChoices(form, changed) {
         .filter((each) => each.type !== "radio" || each.checked)
         .map((each) => `${dashed(each.name)}-${dashed(each.value)}`),
     );
-  // Options first: one that is no longer offered must not be what the rest follows.
+  // Options first: the other directives must not follow an option that is no longer available.
   const before = choices();
   for (const option of form.querySelectorAll("option, input[type=radio]")) {
     const gone = [...option.attributes].some(
@@ -175,18 +175,18 @@ document.addEventListener("change", (event) => {
   const form = event.target.form;
   if (form?.querySelector("[data-field]")) followChoices(form, event.target);
 });
-// Last of a load: by then a browser has put back what was chosen before.
+// By the time of pageshow the browser has restored the form's earlier values.
 window.addEventListener("pageshow", () => {
   for (const form of document.forms) if (form.querySelector("[data-field]")) followChoices(form);
 });
 
-// What cannot be taken back is asked about first.
+// Ask for confirmation before actions that cannot be undone.
 document.addEventListener("submit", (event) => {
   const sure = event.submitter?.dataset.sure ?? event.target.dataset.sure;
   if (sure && !confirm(sure)) event.preventDefault();
 });
 
-// A form that must not be sent twice.
+// Forms that must be sent only once.
 document.addEventListener("submit", (event) => {
   const once = event.target.dataset.once;
   if (!once) return;
@@ -200,7 +200,7 @@ window.addEventListener("pageshow", (event) => {
   if (event.persisted) location.reload();
 });
 
-// A path to the clipboard, where the browser has one for pages (https, or this machine).
+// Copy a path. Browsers allow this only over HTTPS or on localhost.
 for (const button of navigator.clipboard ? document.querySelectorAll("[data-copy]") : []) {
   button.hidden = false;
   button.addEventListener("click", async () => {
@@ -209,7 +209,7 @@ for (const button of navigator.clipboard ? document.querySelectorAll("[data-copy
       await navigator.clipboard.writeText(button.dataset.copy);
       said.textContent = "Copied.";
     } catch {
-      said.textContent = "The browser did not let it be copied.";
+      said.textContent = "Your browser did not allow copying.";
     }
   });
 }

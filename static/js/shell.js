@@ -1,5 +1,5 @@
-// A shell in the page: xterm.js shows it, one WebSocket moves what is typed and printed. What is
-// said beside that, ood/shells/shell.py lists.
+// A shell in the page: xterm.js is the terminal, and one WebSocket carries input and output. The
+// control messages are listed in ood/shells/shell.py.
 
 import { Terminal } from "../vendor/xterm-6.0.0.mjs";
 import { FitAddon } from "../vendor/xterm-addon-fit-0.11.0.mjs";
@@ -7,11 +7,11 @@ import { SearchAddon } from "../vendor/xterm-addon-search-0.16.0.mjs";
 import { Unicode11Addon } from "../vendor/xterm-addon-unicode11-0.9.0.mjs";
 import { WebLinksAddon } from "../vendor/xterm-addon-web-links-0.12.0.mjs";
 
-const PIECE = 16 * 1024; // bytes of input in a message
-const UNTAKEN = 64 * 1024; // bytes of input on their way to the host
-const UNSHOWN = 32 * 1024; // bytes of output, after which the portal is told that they are shown
-const SILENT = 50000; // ms without a word of the portal, after which the connection is dead
-const PATIENCE = 600000; // ms that a shell waits for its page
+const PIECE = 16 * 1024; // bytes of input per message
+const UNTAKEN = 64 * 1024; // bytes of input sent but not yet acknowledged
+const UNSHOWN = 32 * 1024; // bytes of output shown between acknowledgements
+const SILENT = 50000; // ms without a message after which the connection counts as dropped
+const PATIENCE = 600000; // ms that a shell keeps running without its page
 
 const $ = (id) => document.getElementById(id);
 const place = $("shell");
@@ -19,21 +19,21 @@ const address = new URL(location.href);
 
 // ---- The terminal
 
-// xterm.js makes style elements, which the page's policy allows with this nonce only.
+// The page's content security policy allows xterm.js's style elements only with this nonce.
 const createElement = document.createElement.bind(document);
 document.createElement = (name, ...rest) => {
   const element = createElement(name, ...rest);
   if (name === "style") element.nonce = place.dataset.styleNonce;
   return element;
 };
-// And style attributes, for colours beyond the first 256, which it allows to nobody. The same by
-// way of the element's own style is no markup.
+// The policy allows no style attributes, which xterm.js uses for 24-bit colours. Setting the same
+// text through element.style is allowed.
 HTMLSpanElement.prototype.setAttribute = function (name, value) {
   if (name === "style") this.style.cssText = value;
   else Element.prototype.setAttribute.call(this, name, value);
 };
 
-// The colours of programs, to be read on the portal's own background.
+// ANSI colours with enough contrast on the portal's background.
 const NAMES = ["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"];
 const COLOURS = {
   light: "#17212b #a8231d #1b6a36 #735000 #1a5f8c #8a2a83 #0b6771 #5a6672 #4c5a68 #c4302a #23803f #8a6100 #2272a8 #a1349a #0f7d88 #76828f",
@@ -61,7 +61,7 @@ function openLink(event, text) {
 const tell = { hover: (_event, text) => (place.title = `Ctrl+click: ${text}`), leave: () => (place.title = "") };
 
 const terminal = new Terminal({
-  allowProposedApi: true, // for the widths of characters
+  allowProposedApi: true, // needed by the Unicode 11 addon
   cursorBlink: !matchMedia("(prefers-reduced-motion: reduce)").matches,
   fontFamily: '"DejaVu Sans Mono", "Liberation Mono", Menlo, Consolas, monospace',
   fontSize: Number(localStorage.getItem("shell-font")) || 14,
@@ -91,11 +91,11 @@ new MutationObserver(recolour).observe(document.documentElement, { attributes: t
 const site = document.title;
 terminal.onTitleChange((title) => (document.title = title ? `${title} · ${site}` : site));
 
-// ---- What is said around it
+// ---- Status and notices
 
 const state = (text) => ($("shell-state").textContent = text);
 
-// A sentence above the terminal, and what can be done about it: [text, address or function].
+// Show a notice above the terminal, with offers of the form [text, address or function].
 function notice(text, bad = false, ...offers) {
   $("shell-notice").replaceChildren();
   if (!text) return;
@@ -120,12 +120,12 @@ const signIn = ["Sign in", place.dataset.signIn];
 
 let socket;
 let shell = address.searchParams.get("shell");
-let over = false; // nothing more is to come
-let received = null; // up to which offset
+let over = false; // the shell has ended
+let received = null; // offset of the last byte received
 let shown = 0;
 let told = 0;
-let replayed = 0; // what was printed before that is no question to this terminal
-let input = []; // what was typed, and the portal does not take yet
+let replayed = 0; // output before this offset is replayed: the terminal's replies to it are dropped
+let input = []; // input not yet sent
 let sent = 0;
 let taken = 0;
 let heard = 0;
@@ -187,7 +187,7 @@ function begin(word) {
   told = shown;
   say({ columns: terminal.cols, rows: terminal.rows, shown });
   if (word.redraw) {
-    // Editors and pagers draw all of it again when the size changes.
+    // Editors and pagers redraw the screen when the size changes.
     say({ columns: Math.max(terminal.cols - 1, 1), rows: terminal.rows });
     setTimeout(() => say({ columns: terminal.cols, rows: terminal.rows }), 200);
   }
@@ -207,7 +207,7 @@ function show(bytes) {
 
 const encoder = new TextEncoder();
 function take(bytes) {
-  if (over || shown < replayed) return; // answers to questions that were asked long ago
+  if (over || shown < replayed) return; // replies to replayed output
   for (let at = 0; at < bytes.length; at += PIECE) input.push(bytes.subarray(at, at + PIECE));
   type();
 }
@@ -223,7 +223,7 @@ terminal.onResize(({ cols, rows }) => say({ columns: cols, rows }));
 
 function end(why, message) {
   over = true;
-  state(why === "elsewhere" ? "Elsewhere" : "Ended");
+  state(why === "elsewhere" ? "Open elsewhere" : "Ended");
   terminal.options.disableStdin = true;
   terminal.options.cursorBlink = false;
   if (why === "elsewhere") {
@@ -235,7 +235,7 @@ function end(why, message) {
   }
 }
 
-// The connection broke: ask the portal what of it, and come back to the shell while it waits.
+// The connection dropped: ask the portal for the shell's state, and reconnect if it is still running.
 async function broken() {
   if (over) return;
   const now = Date.now();
@@ -251,17 +251,17 @@ async function broken() {
   const answer = await ask();
   if (over) return;
   if (answer === 401) {
-    return end("signed-out", "You are signed out, or the portal was started anew: this shell has ended.");
+    return end("signed-out", "You are signed out, or the portal was restarted, so this shell has ended.");
   }
-  if (answer === 404) return end("left", "This shell has ended while the connection was broken.");
+  if (answer === 404) return end("left", "This shell ended while the connection was down.");
   if (now - brokenSince > PATIENCE) {
-    return end("left", "The connection was broken for ten minutes, so this shell has ended.");
+    return end("left", "The connection was down for ten minutes, so this shell has ended.");
   }
-  const what = answer ? "The connection to this shell broke." : "The portal does not answer.";
-  notice(`${what} Trying again; the shell waits for ten minutes.`, false, another);
+  const what = answer ? "The connection to this shell dropped." : "The portal is not responding.";
+  notice(`${what} Trying to reconnect. The shell keeps running for ten minutes.`, false, another);
   retry = setTimeout(connect, Math.min(500 + (now - brokenSince) / 4, 5000));
 }
-// The portal's answer on this shell; 0 when there is none.
+// The status code of the portal's answer about this shell; 0 if there is no answer.
 async function ask() {
   try {
     const asked = new URL(address);
@@ -294,14 +294,14 @@ async function copy() {
     else document.execCommand("copy");
     state("Copied");
   } catch {
-    state("The browser did not let it be copied");
+    state("Your browser did not allow copying");
   }
 }
 async function paste() {
   try {
     terminal.paste(await navigator.clipboard.readText());
   } catch {
-    state("The browser did not let it be pasted: use Ctrl+Shift+V");
+    state("Your browser did not allow pasting. Press Ctrl+Shift+V");
   }
   terminal.focus();
 }
@@ -367,7 +367,7 @@ $("shell-reader").addEventListener("change", ({ target }) => {
 
 $("shell-close").addEventListener("click", async () => {
   if (over || !shell) return location.assign(place.dataset.close);
-  if (!confirm("Close this shell? What runs in it is ended.")) return;
+  if (!confirm("Close this shell? Any program running in it is stopped.")) return;
   const body = new URLSearchParams({ shell, csrf_token: place.dataset.csrf });
   await fetch(place.dataset.close, { method: "POST", body, redirect: "manual" }).catch(() => {});
 });

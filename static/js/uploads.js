@@ -1,11 +1,11 @@
-// Uploads with progress, in parts, which go on where they were when the connection breaks. What has
-// arrived is the portal's to say (POST); parts are sent with PUT, and DELETE removes what is there.
+// Uploads in parts, with progress, which resume after the connection drops. POST asks the portal which
+// parts it has, PUT sends a part, and DELETE removes an unfinished upload.
 
-const PART = 64 * 1024 * 1024; // bytes of one request: the most that the portal takes
+const PART = 64 * 1024 * 1024; // bytes per request: the portal's maximum
 const AT_ONCE = 2;
-const PLANNED = 500; // files that are asked about at once
-const LONGEST_WAIT = 30_000; // ms, while the portal does not answer
-const TRIES = 5; // of a part that makes no progress though the portal answers
+const PLANNED = 500; // files per POST
+const LONGEST_WAIT = 30_000; // ms between attempts while the portal is not responding
+const TRIES = 5; // attempts at a part that makes no progress although the portal responds
 
 const units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
 function size(count) {
@@ -18,7 +18,7 @@ const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
 class Refused extends Error {
   constructor(status, answer) {
-    super(answer?.error?.message ?? "The portal did not take this. Try again.");
+    super(answer?.error?.message ?? "The portal did not accept this file. Try again.");
     this.status = status;
     this.code = answer?.error?.code;
     this.offset = answer?.offset;
@@ -35,9 +35,9 @@ function start(box) {
   const queue = [];
   const active = new Set();
   const sum = { files: 0, done: 0, failed: 0, cancelled: 0, bytes: 0, sent: 0 };
-  let asking = Promise.resolve(); // one question at a time
+  let asking = Promise.resolve(); // the open question: only one at a time
 
-  // ---- What is said to the portal
+  // ---- Requests
 
   function send(method, query, body, type, item) {
     return new Promise((resolve, reject) => {
@@ -53,11 +53,11 @@ function start(box) {
         try {
           answer = JSON.parse(request.responseText);
         } catch {
-          // a web server's own page, for one
+          // for example, a web server's own error page
         }
         if (request.status < 300) resolve(answer);
         else if ([502, 504].includes(request.status) || (request.status === 503 && !answer?.error)) {
-          reject(new TypeError("no answer")); // of the web server before the portal
+          reject(new TypeError("no answer")); // from the web server in front of the portal
         } else reject(new Refused(request.status, answer));
       };
       if (item) {
@@ -136,7 +136,7 @@ function start(box) {
         if (this.cancelled) {
           sum.cancelled += 1;
           this.row.remove();
-          await send("DELETE", query(this)).catch(() => {}); // what is left is shown on the page
+          await send("DELETE", query(this)).catch(() => {}); // anything left is listed as unfinished
         } else this.fails(error instanceof Refused ? error.message : "This file cannot be read.");
       }
     }
@@ -153,7 +153,7 @@ function start(box) {
             this.lost = false;
           }
           const part = this.file.slice(this.offset, this.offset + PART);
-          if (part.size) await part.slice(0, 1).arrayBuffer(); // fails here when the file has gone
+          if (part.size) await part.slice(0, 1).arrayBuffer(); // fails here if the file no longer exists
           const more = { offset: this.offset, if_there: this.ifThere };
           const answer = await send("PUT", query(this, more), part, "application/octet-stream", this);
           [this.offset, wait, tries] = [answer.offset, 1000, 0];
@@ -163,13 +163,13 @@ function start(box) {
           if (error.code === "upload-elsewhere") {
             if ((tries += 1) > TRIES) throw error;
             this.offset = error.offset;
-            await this.rests(tries * 300); // another request of ours may still be at it
+            await this.rests(tries * 300); // an earlier request may still be running
           } else if (error.code === "file-exists" && this.ifThere === "refuse") {
             this.ifThere = await asks([this]);
             if (this.ifThere === "skip") this.cancelled = true;
             this.lost = true;
           } else if (error instanceof TypeError || error.status === 503) {
-            this.shows(this.offset, error.status ? "Waits for others …" : "Connection lost. Tries again …");
+            this.shows(this.offset, error.status ? "Waiting for other uploads …" : "Connection lost. Trying again …");
             await this.rests(wait);
             wait = Math.min(wait * 2, LONGEST_WAIT);
             this.lost = true;
@@ -201,7 +201,7 @@ function start(box) {
         });
       }
     } catch (error) {
-      return say(error instanceof Refused ? error.message : "The portal does not answer. Try again.", true);
+      return say(error instanceof Refused ? error.message : "The portal is not responding. Try again.", true);
     }
     const answer = taken.length ? await asks(taken) : "";
     for (const item of taken) item.ifThere = answer;
@@ -238,7 +238,7 @@ function start(box) {
             }),
           );
           if (items.length > 20) names.append(`and ${items.length - 20} more`);
-          dialog.returnValue = "skip"; // what Escape means
+          dialog.returnValue = "skip"; // for Escape
           dialog.addEventListener("close", () => answered(dialog.returnValue || "skip"), { once: true });
           dialog.showModal();
         }),
@@ -269,7 +269,7 @@ function start(box) {
     const { failed } = sum;
     for (const key of Object.keys(sum)) sum[key] = 0;
     if (failed) return say(sentence, true);
-    sessionStorage.setItem("uploaded", sentence); // the page shows them when it comes again
+    sessionStorage.setItem("uploaded", sentence); // shown after the reload
     location.reload();
   }
 
@@ -280,7 +280,7 @@ function start(box) {
     showAll();
   }
 
-  // ---- What somebody chooses, or drops
+  // ---- Choosing and dropping files
 
   box.querySelector("form").hidden = true;
   box.querySelector("[data-script]").hidden = false;
@@ -317,7 +317,7 @@ function start(box) {
     try {
       for (const entry of entries) await walk(entry, files, directories);
     } catch {
-      return say("Some of what was dropped cannot be read.", true);
+      return say("Some of the dropped files cannot be read.", true);
     }
     add(files, directories);
   });

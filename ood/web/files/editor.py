@@ -176,7 +176,8 @@ def _write(access: FileAccess, real: str, data: bytes, entry: FileEntry | None) 
                 f"You may not write in {shown(directory)}, so this cannot be saved there.",
                 error.detail,
             ) from error
-        raise FileFailed(error.message.replace(shown(aside), shown(real)), error.detail) from error
+        text = error.message.replace(shown(aside), shown(real))
+        raise FileFailed(text, error.detail, topic=error.topic) from error
 
 
 KEEP_ATTRIBUTES = ["cp", "--attributes-only", "--preserve=mode,ownership"]
