@@ -327,5 +327,5 @@ def test_ces_pull_of_a_site(
         assert done.returncode == 0, done.stderr
     else:
         assert done.returncode == 75
-        assert "it did not get your token" in (node.directory / "failure").read_text()
+        assert "your token was not sent to it" in (node.directory / "failure").read_text()
     assert NASTY_TOKEN not in done.stdout + done.stderr

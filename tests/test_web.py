@@ -493,7 +493,7 @@ def fails(error: Exception) -> Any:
     [
         ("/no/such/page", "GET", 404, "not-found", "There is no such page."),
         ("/apps/nothing", "GET", 404, "not-found", "There is no such app."),
-        (f"/sessions/{ID}", "GET", 404, "not-found", "There is no such session."),
+        (f"/sessions/{ID}", "GET", 404, "not-found", "Session not found."),
         ("/static/nothing.js", "GET", 404, "not-found", "There is no such page."),
         ("/logout", "GET", 405, "method-not-allowed", "does not allow that action"),
         ("/", "DELETE", 405, "method-not-allowed", "does not allow that action"),
