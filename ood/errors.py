@@ -110,13 +110,13 @@ class HostUnreachable(HostError):
     code = "host-unreachable"
 
 
+class HostBusy(HostUnreachable):
+    code = "host-busy"
+
+
 class ServiceSilent(HostUnreachable):
     code = "service-silent"
     topic = HelpTopic.SERVICE
-
-
-class HostBusy(HostUnreachable):
-    code = "host-busy"
 
 
 class SignInExpired(HostError):

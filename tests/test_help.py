@@ -99,7 +99,7 @@ def test_every_error_is_in_the_tree_with_a_code_of_its_own() -> None:
     kinds = list(errors())
     assert {kind.__module__ for kind in kinds} == {"ood.errors"}
     assert len({kind.code for kind in kinds}) == len(kinds)
-    drawn = re.findall(r"(?m)^ +[│├└─ ]*([A-Z]\w+) {2,}\w", ood.errors.__doc__ or "")
+    drawn = re.findall(r"(?m)^ +[│├└─ ]*([A-Z]\w+) +\w", ood.errors.__doc__ or "")
     assert drawn == [kind.__name__ for kind in kinds]
 
 
