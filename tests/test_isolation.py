@@ -516,7 +516,7 @@ def test_two_users_of_one_browser_one_after_the_other(
     status = tab.evaluate("fetch(location.pathname).then(answer => answer.status)")
     assert status == 403
     goes(tab, f"{scene.second.origin}{scene.second.prefix}")
-    expect(tab.get_by_text("This session does not exist")).to_be_visible()
+    expect(tab.get_by_text("Session not found")).to_be_visible()
     shows(carols, scene, scene.bobs, "bob's own")
     if scene.shared:
         left = carols.evaluate(
@@ -525,7 +525,7 @@ def test_two_users_of_one_browser_one_after_the_other(
         )
         assert left == [0, 0]
     goes(tab, f"{scene.first.origin}{scene.first.prefix}")
-    expect(tab.get_by_text("This session does not exist")).to_be_visible()
+    expect(tab.get_by_text("Session not found")).to_be_visible()
 
 
 def test_the_same_user_finds_what_was_kept(carols: Page, scene: Scene) -> None:
