@@ -18,8 +18,9 @@ from urllib.request import urlopen
 
 import pytest
 import yaml
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.busy import busy
 from tests.firefox import Firefox, FirefoxPage, running_firefox
 from tests.sshd import PrivateSshd, private_sshd
 
@@ -263,6 +264,7 @@ def start_site(site_config: Path, tmp_path: Path) -> Iterator[Callable[..., Runn
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=20_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path="/usr/bin/chromium",
@@ -282,7 +284,7 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     """A page of a new browser profile. A screenshot is saved at the end."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(60_000)
     yield page
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.bring_to_front()  # a tab behind another one is not painted
@@ -294,7 +296,7 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
 def wait_until(condition: object, seconds: float = 30, message: str = "") -> None:
     """Wait for `condition()` to be true."""
     assert callable(condition)
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * busy()
     while not condition():
         assert time.monotonic() < deadline, message or "waited too long"
         time.sleep(0.1)

@@ -16,6 +16,8 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
+from tests.busy import busy
+
 PREFERENCES: dict[str, str | bool | int] = {
     "app.update.enabled": False,
     "browser.aboutwelcome.enabled": False,
@@ -99,7 +101,7 @@ class FirefoxPage:
 
     def waits_for(self, script: str, seconds: float = SECONDS) -> None:
         """Wait until an expression is true, also across navigations."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * busy()
         while True:
             try:
                 if self.evaluate(script, 3):
@@ -139,7 +141,7 @@ class FirefoxPage:
         """Click a link that opens a new tab. Returns the tab."""
         known = self._tabs()
         self.clicks(css)
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + SECONDS * busy()
         while not (new := self._tabs() - known):
             assert time.monotonic() < deadline, "no tab was opened"
             time.sleep(0.1)
@@ -170,7 +172,7 @@ def running_firefox() -> Iterator[Firefox]:
                 [*argv, "--remote-debugging-port", "0"], stdout=said, stderr=said
             )
         try:
-            deadline = time.monotonic() + SECONDS
+            deadline = time.monotonic() + SECONDS * busy()
             while not (found := re.search(r"listening on (ws://\S+)", log.read_text())):
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.1)

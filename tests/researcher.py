@@ -12,6 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import Locator, Page, expect
 
+from tests.busy import busy
 from tests.conftest import SCREENSHOTS, RunningPortal, wait_until
 from tests.jupyterlab import JupyterLab
 
@@ -155,7 +156,7 @@ class Researcher:
     def watches(self, card: Locator, status: str, seconds: float = 60) -> list[str]:
         """Wait without reloading until a card shows `status`. Returns all statuses seen."""
         said: list[str] = []
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * busy()
         while not said or said[-1] != status:
             assert time.monotonic() < deadline, f"{said}: {card.inner_text()}"
             now = card.get_attribute("data-status") or ""
@@ -166,7 +167,7 @@ class Researcher:
 
     def sees(self, condition: Callable[[], bool], seconds: float = 60) -> None:
         """Wait for a condition while pages keep running."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * busy()
         while not condition():
             assert time.monotonic() < deadline, self.page.get_by_role("main").inner_text()
             self.page.wait_for_timeout(100)

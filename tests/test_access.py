@@ -309,6 +309,7 @@ def test_a_certificate_that_is_no_longer_good_leads_to_sign_in(
         return (answer.status_code, answer.location) == (302, "/login?next=/sessions")
 
     monkeypatch.setattr("ood.sessions.board.CARDS_SECONDS", 0.0)
+    monkeypatch.setattr("ood.background.SPARING", 0)
     monkeypatch.setattr(credentials, "LIFETIME", credentials.RENEW_BEFORE)  # a new one each time
     assert signs_in() == 303
     assert client.get("/sessions").status_code == 200

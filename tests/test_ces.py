@@ -19,6 +19,7 @@ from typing import Any
 import bcrypt
 import pytest
 
+from tests.busy import busy
 from tests.conftest import Devcluster, wait_until
 
 ROOT = Path(__file__).parent.parent
@@ -233,7 +234,7 @@ def test_pull_hides_the_token_and_ends_at_once(user: User) -> None:
         process.terminate()
         output, _ = process.communicate()
         connection.close()
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 2.5 * busy()
     assert process.returncode == 143
     assert output.endswith(b"ces-pull: Ended by SIGTERM.\n")
     assert token.encode() not in output
@@ -599,7 +600,7 @@ def test_cancel(user: User, script: str, signum: int, seconds: float) -> None:
     time.sleep(0.01)
     process.send_signal(signal.SIGTERM)  # a second one changes nothing
     assert process.wait(10) == 128 + signum
-    assert time.monotonic() - began < seconds
+    assert time.monotonic() - began < seconds * busy()
     assert f"ces-run: Ended by {signal.Signals(signum).name}.\n" in user.log()
     assert user.scratch() == []
     assert user.outputs().is_dir()
@@ -791,7 +792,7 @@ def test_prepare_again_is_quick_and_silent(machine: dict[str, str]) -> None:
     began = time.monotonic()
     done = subprocess.run(argv, env=machine, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 1 * busy()
 
 
 def test_prepare_made_safe_data(machine: dict[str, str]) -> None:

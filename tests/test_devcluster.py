@@ -3,13 +3,11 @@
 import os
 import shlex
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Devcluster
+from tests.conftest import Devcluster, wait_until
 
 DEVCLUSTER = Path(__file__).parent.parent / "devcluster"
 IMAGE = "10.78.0.5:5000/lab/hello-tre:1.0"
@@ -47,13 +45,6 @@ def submit(script: str, *options: str, user: str = "alice") -> str:
 
 def state(job: str) -> str:
     return on_alpha("alice", "squeue", "-h", "-t", "all", "-j", job, "-o", "%T")
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.2)
 
 
 def finished_log(job: str) -> str:

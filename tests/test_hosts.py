@@ -48,6 +48,7 @@ from ood.hosts.pool import HostPool
 from ood.hosts.readdir import parsed
 from ood.hosts.ssh import SSHHost
 from ood.hosts.ssh_connect import Target, open_connection
+from tests.busy import busy
 from tests.conftest import ROOT, SLOW, Devcluster, wait_until
 from tests.helpers import NASTY
 from tests.sshd import PORTAL_HOST, PrivateSshd
@@ -202,7 +203,7 @@ def test_a_command_that_is_late_is_ended(machine: Machine, script: str) -> None:
     started = time.monotonic()
     with pytest.raises(CommandTimedOut, match=r"sh .*within 1 s"):
         machine.host.run(["sh", "-c", script.format(mark)], timeout=1)
-    assert time.monotonic() - started < 6
+    assert time.monotonic() - started < 6 * busy()
     wait_until(lambda: not machine.runs(mark), 3, "it still runs")
 
 
@@ -940,7 +941,7 @@ def test_a_dead_host_is_tried_once_for_all_who_wait(devcluster: Devcluster) -> N
     started = time.monotonic()
     answers = in_parallel(lambda _: host.run(["true"]), 8)
     assert all(isinstance(answer, HostUnreachable) for answer in answers), answers
-    assert time.monotonic() - started < 12
+    assert time.monotonic() - started < 12 * busy()
 
 
 def test_small_packets_are_not_held_back(alice: SSHHost) -> None:
@@ -1238,7 +1239,7 @@ def test_a_network_that_goes_silent(
         started = time.monotonic()
         with pytest.raises(HostUnreachable):
             alice.files.list("/")
-        assert time.monotonic() - started < 8
+        assert time.monotonic() - started < 8 * busy()
         assert alice.run(["echo", "again"]).text == "again\n"
     finally:
         devcluster.host("alpha-login", "iptables", "-D", *rule)
@@ -1297,7 +1298,7 @@ def test_signing_out_closes_everything(pool: HostPool) -> None:
         started = time.monotonic()
         pool.forget("alice")
         assert connections(LOGIN_HOST) == set()
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 1 * busy()
         with pytest.raises(HostUnreachable):
             running.result(timeout=2)
     read_to_the_end(terminal)

@@ -132,6 +132,7 @@ def _signs_in_again(place: Place) -> None:
     """Another test may have restarted the portal since."""
     ada = place.researcher
     ada.page.goto("about:blank")
+    ada.page.context.clear_cookies()
     ada.complaints.clear()
     ada.signs_in()
     ada.page.goto(f"{ada.portal.url}/sessions")
