@@ -381,7 +381,7 @@ def test_kinds_of_entries(ada: Visitor, home: Path) -> None:
         "pipe": ("Pipe", False),
         "socket": ("Socket", False),
     }.items():
-        assert f"</svg> {words}</td>" in rows[name], name
+        assert f"<span>{words}</span></td>" in rows[name], name
         assert ('href="/files' in rows[name]) == opens, name
     assert "1.5 KiB" in rows["file"]
     for name in ("pipe", "socket", "to null"):
