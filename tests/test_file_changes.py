@@ -434,7 +434,7 @@ def test_without_editing_nothing_is_offered_or_done(
     for form in ASKED:
         answer = eve.does(form["action"], home, **form)
         assert answer.status_code == 403
-        assert "but not changed" in words(answer)
+        assert "does not let you change them" in words(answer)
     assert eve.opens(f"{address(home / 'file')}?edit").status_code == 403
     saved = eve.does("save", home / "file", text="lost", fingerprint="missing")
     assert saved.status_code == 403
