@@ -23,7 +23,7 @@ from ood.proxy.origins import ServiceOrigins
 from ood.proxy.services import Services
 from ood.proxy.tickets import Tickets
 from ood.proxy.tunnels import Tunnels
-from ood.quotas import Turns
+from ood.quotas import Quota
 from ood.schedulers.choose import scheduler_of
 from ood.sessions.board import Board
 from ood.sessions.service import Service
@@ -77,7 +77,7 @@ class Portal:
             self._shell_ended,
         )
         self.transfers = Transfers()
-        self.turns = Turns()
+        self.stream_quota = Quota(each=3, total=12)  # uploads and archives, by user
         self._lock = threading.Lock()  # guards `_boards`
         self._boards: dict[str, Board] = {}
         threading.Thread(target=self._end_expired, name="sign-ins", daemon=True).start()

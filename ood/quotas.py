@@ -1,5 +1,8 @@
-"""How much goes on at once. Each request that streams holds a thread of the portal's for as long as
-its browser is slow, and one of the few channels to the user's host."""
+"""How much may run at the same time.
+
+A request that streams holds one of the portal's threads for as long as its browser is slow, and one
+of the few channels to the user's host.
+"""
 
 from __future__ import annotations
 
@@ -10,34 +13,41 @@ from contextlib import contextmanager
 
 from ood.errors import Busy
 
-EACH = 3
-ALL = 12
+TOO_MANY = "Too many transfers are running. Try again in a minute."
 
 
-class Turns:
-    """Uploads and archives of all users: `EACH` for one user, `ALL` together."""
+class Quota:
+    """At most `each` slots for one key, such as a user, and `total` slots for all keys."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, each: int, total: int) -> None:
+        self._each = each
+        self._total = total
+        # Guards _taken. Notified when a slot becomes free.
+        self._changed = threading.Condition()
         self._taken: Counter[str] = Counter()
 
-    def take(self, user: str) -> None:
-        """Raises `Busy`. The caller gives it back."""
-        with self._lock:
-            if self._taken[user] >= EACH or self._taken.total() >= ALL:
-                raise Busy("Too much is sent to and fro at this moment. Try again in a minute.")
-            self._taken[user] += 1
+    def take(self, key: str, patience: float = 0.0, problem: Busy | None = None) -> None:
+        """Take a slot, which the caller gives back. Waits for at most `patience` seconds, then
+        raises `problem` or another `Busy`."""
+        with self._changed:
+            if not self._changed.wait_for(
+                lambda: self._taken[key] < self._each and self._taken.total() < self._total,
+                patience,
+            ):
+                raise problem or Busy(TOO_MANY)
+            self._taken[key] += 1
 
-    def give_back(self, user: str) -> None:
-        with self._lock:
-            self._taken[user] -= 1
-            if not self._taken[user]:
-                del self._taken[user]
+    def give_back(self, key: str) -> None:
+        with self._changed:
+            self._taken[key] -= 1
+            self._taken += Counter()  # drops the keys at zero
+            self._changed.notify_all()
 
     @contextmanager
-    def turn(self, user: str) -> Iterator[None]:
-        self.take(user)
+    def hold(self, key: str, patience: float = 0.0, problem: Busy | None = None) -> Iterator[None]:
+        """Hold a slot for the length of a `with` block. Raises `Busy` as `take` does."""
+        self.take(key, patience, problem)
         try:
             yield
         finally:
-            self.give_back(user)
+            self.give_back(key)

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
+from ood.hosts import trees
 from ood.hosts.local import LocalHost
 from ood.transfers import archive
 from ood.transfers.archive import NOTES
@@ -163,11 +164,11 @@ def test_an_archive_that_is_cut_off_does_not_seem_whole(
 
 
 def test_an_archive_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "MOST", 5)
+    monkeypatch.setattr(archive, "MAX_ENTRIES", 5)
     (tmp_path / "d").mkdir()
     for number in range(9):
         (tmp_path / "d" / str(number)).touch()
-    with archive.start_packing(LocalHost(), str(tmp_path), ["d"]) as command:
+    with trees.start(LocalHost(), archive.PACK, str(tmp_path), ["d"]) as command:
         found = zipfile.ZipFile(io.BytesIO(b"".join(archive.zipped(command))))
     assert len(found.namelist()) == 6
     assert "All after the first 5 files and directories." in found.read(NOTES).decode()

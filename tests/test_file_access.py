@@ -25,7 +25,7 @@ from tests.test_files import PNG, Visitor, address, home, settings
 __all__ = ["home", "settings"]
 
 OUTSIDE = "outside the directories that this portal shows"
-NO_DOWNLOADS = "This portal lets no files be downloaded"
+NO_DOWNLOADS = "Downloads are turned off on this portal"
 
 Limited = Callable[..., Visitor]
 
@@ -77,8 +77,8 @@ def test_without_roots_nothing_is_asked_of_the_host(
 ) -> None:
     monkeypatch.setattr("ood.hosts.local_files.LocalFiles.resolve", None)
     access = FileAccess("portal", LocalHost(), FilesSettings(), ())
-    assert access.end(f"{home}/x") == access.name(f"{home}/x") == f"{home}/x"
-    assert access.start == str(home)
+    assert access.resolved(f"{home}/x") == access.entry_path(f"{home}/x") == f"{home}/x"
+    assert access.start_directory == str(home)
 
 
 def test_only_roots_are_shown(limited: Limited, rooms: Path) -> None:
@@ -137,24 +137,24 @@ def test_a_name_is_an_entry_below_a_root(rooms: Path) -> None:
     settings = FilesSettings(roots=("~/open",))
     access = FileAccess("portal", LocalHost(), settings, ())
     real = os.path.realpath(rooms)
-    assert access.name(f"{rooms}/open/out") == f"{real}/open/out"
-    assert access.name(f"{rooms}/open/inner/new") == f"{real}/open/below/new"
-    assert access.end(f"{rooms}/open/inner/new") == f"{real}/open/below/new"
+    assert access.entry_path(f"{rooms}/open/out") == f"{real}/open/out"
+    assert access.entry_path(f"{rooms}/open/inner/new") == f"{real}/open/below/new"
+    assert access.resolved(f"{rooms}/open/inner/new") == f"{real}/open/below/new"
     for path in ("open", "closed/new", "open/out/new", "new", "open-too/new", "nothing/new"):
         with pytest.raises(FileRefused, match=OUTSIDE):
-            access.name(f"{rooms}/{path}")
+            access.entry_path(f"{rooms}/{path}")
     for path in ("open/nowhere-out", "open/out/new"):
         with pytest.raises(FileRefused, match=OUTSIDE):
-            access.end(f"{rooms}/{path}")
+            access.resolved(f"{rooms}/{path}")
     with pytest.raises(FileMissing):
-        access.name(f"{rooms}/open/nothing/at/all/new")
+        access.entry_path(f"{rooms}/open/nothing/at/all/new")
 
 
 @pytest.mark.parametrize("operation", [Operation.DOWNLOAD, Operation.EDIT, Operation.UPLOAD])
 def test_what_is_turned_off_is_refused(home: Path, operation: Operation) -> None:
     access = FileAccess("portal", LocalHost(), FilesSettings.model_validate({operation: False}), ())
     assert [each for each in Operation if not access.may(each)] == [operation]
-    for ask in (access.end, access.name):
+    for ask in (access.resolved, access.entry_path):
         assert ask(f"{home}/x") == f"{home}/x"
         with pytest.raises(FileRefused):
             ask(f"{home}/x", operation)
@@ -224,9 +224,9 @@ def test_projects_are_named_by_groups(home: Path) -> None:
     (home / "trial").mkdir()
     settings = FilesSettings(roots=("~/{project}",))
     access = FileAccess("portal", LocalHost(), settings, ["nsh-trial", "other"])
-    assert access.start == f"{home}/trial"
+    assert access.start_directory == f"{home}/trial"
     with pytest.raises(FileRefused):
-        access.end(f"{home}/other")
+        access.resolved(f"{home}/other")
 
 
 def test_without_any_root_there_is_nothing(limited: Limited, home: Path) -> None:

@@ -347,7 +347,7 @@ def test_what_is_not_there(ada: Visitor, home: Path) -> None:
         for query in ("", "?download", "?inline"):
             answer = ada.opens(address(home) + path + query)
             assert answer.status_code == 404, path
-            assert "There is no " in answer.text
+            assert re.search("There is no |not found", answer.text)
             assert "<script>" not in answer.text
     (home / "circle").symlink_to("circle")
     assert ada.opens(f"{address(home)}/circle").status_code == 404
@@ -381,7 +381,7 @@ def test_kinds_of_entries(ada: Visitor, home: Path) -> None:
         "pipe": ("Pipe", False),
         "socket": ("Socket", False),
     }.items():
-        assert f"</svg> {words}</td>" in rows[name], name
+        assert f"<span>{words}</span></td>" in rows[name], name
         assert ('href="/files' in rows[name]) == opens, name
     assert "1.5 KiB" in rows["file"]
     for name in ("pipe", "socket", "to null"):
@@ -390,7 +390,7 @@ def test_kinds_of_entries(ada: Visitor, home: Path) -> None:
         for query in ("?download", "?inline"):
             refused = ada.opens(address(home / name) + query)
             assert refused.status_code == 403
-            assert "is no file that can be downloaded" in refused.text
+            assert "is not a regular file" in refused.text
     assert ada.opens(f"{address(home / 'directory')}?download").status_code == 403
     found = {each["name"]: each["type"] for each in ada.json(address(home))["entries"]}
     assert found["to directory"] == "link"
@@ -658,7 +658,7 @@ def test_no_end_before_the_end(ada: Visitor, home: Path) -> None:
     path.write_bytes(b"x" * 1_000_000)
     answer = ada.client.get(f"{address(path)}?download", buffered=False)
     path.write_bytes(b"x")
-    with pytest.raises(Exception, match="became shorter"):
+    with pytest.raises(Exception, match="was shortened"):
         list(answer.response)
     answer.close()
 

@@ -57,11 +57,11 @@ def test_a_days_work(tab: Tab, running: RunningPortal, room: Path) -> None:
     tab.goto(f"{running.url}{address(room)}")
     tab.get_by_label("New file or directory").fill("my results")
     press(tab, "New Directory")
-    expect(tab.get_by_role("status").filter(has_text="is made")).to_be_visible()
+    expect(tab.get_by_role("status").filter(has_text="Created the directory")).to_be_visible()
     tab.get_by_role("link", name="my results").click()
     tab.get_by_label("New file or directory").fill("notes/x")
     press(tab, "New File")
-    expect(tab.get_by_text("A name cannot hold “/”")).to_be_visible()
+    expect(tab.get_by_text("A name cannot contain “/”")).to_be_visible()
     expect(tab.get_by_label("New file or directory")).to_have_value("notes/x")
     tab.get_by_label("New file or directory").fill("notes.txt")
     press(tab, "New File")
@@ -85,13 +85,13 @@ def test_a_days_work(tab: Tab, running: RunningPortal, room: Path) -> None:
     press(tab, "Rename")
     tab.get_by_label("New name").fill("notes 2.txt")
     press(tab, "Rename")
-    expect(tab.get_by_text("“notes.txt” is called “notes 2.txt” now.")).to_be_visible()
+    expect(tab.get_by_text("Renamed “notes.txt” to “notes 2.txt”.")).to_be_visible()
     tab.get_by_label("Select notes 2.txt").check()
     press(tab, "Permissions")
     tab.get_by_label("Others can read").uncheck()
     tab.get_by_label("Group can write").check()
     press(tab, "Set permissions")
-    expect(tab.get_by_text("are set")).to_be_visible()
+    expect(tab.get_by_text("Set the permissions")).to_be_visible()
     assert (room / "my results/notes 2.txt").stat().st_mode & 0o777 == 0o660
     tab.get_by_role("link", name="Up").click()
     tab.get_by_label("Select all 5 items").check()
@@ -166,7 +166,7 @@ def test_by_keyboard_alone(tab: Tab, running: RunningPortal, room: Path) -> None
     keyboard.press("Control+a")
     keyboard.type("renamed")
     keyboard.press("Enter")
-    expect(tab.get_by_text("is called “renamed” now")).to_be_visible()
+    expect(tab.get_by_text("to “renamed”.")).to_be_visible()
     assert (room / "renamed").exists()
     tab.get_by_label("Select b").focus()
     keyboard.press("Space")
@@ -174,7 +174,7 @@ def test_by_keyboard_alone(tab: Tab, running: RunningPortal, room: Path) -> None
     expect(tab.get_by_role("heading", name="Delete 1 item?")).to_be_visible()
     tab.get_by_role("button", name="Delete 1 item").focus()
     keyboard.press("Enter")
-    expect(tab.get_by_text("“b” is deleted.")).to_be_visible()
+    expect(tab.get_by_text("Deleted “b”.")).to_be_visible()
     assert not (room / "b").exists()
 
 
@@ -231,13 +231,13 @@ def test_how_it_looks(tab: Tab, running: RunningPortal, home: Path) -> None:
         press(tab, "Rename")
         tab.get_by_label("New name").fill("plain.txt")
         press(tab, "Rename")
-        expect(tab.get_by_text("already: choose another name")).to_be_visible()
+        expect(tab.get_by_text("already exists. Nothing was changed.")).to_be_visible()
 
     def mistaken() -> None:
         tab.goto(f"{running.url}{address(many)}")
         tab.get_by_label("New file or directory").fill("directory")
         press(tab, "New Directory")
-        expect(tab.get_by_text("already: choose another name")).to_be_visible()
+        expect(tab.get_by_text("already exists. Nothing was changed.")).to_be_visible()
 
     def conflict() -> None:
         tab.goto(f"{running.url}{address(many / 'long.py')}?edit")

@@ -21,10 +21,12 @@ from playwright.sync_api import expect
 from ood.errors import Busy
 from ood.hosts.base import Host
 from ood.hosts.local import LocalHost
-from ood.quotas import Turns
-from ood.transfers import tools
+from ood.quotas import Quota
+from ood.transfers import copying, tools
+from ood.transfers.copying import Endpoint, Order
 from ood.transfers.names import MAX_NAME, STAGE, free_name, part_name, unfinished
-from ood.transfers.transfer import Order, Place, State, Transfer
+from ood.transfers.progress import Progress, State
+from ood.transfers.transfer import Transfer
 from ood.transfers.transfers import EACH, Transfers
 from tests.conftest import SCREENSHOTS, SLOW, Devcluster, RunningPortal, wait_until
 from tests.researcher import LOOKS, Researcher, accessible, looks
@@ -76,8 +78,8 @@ def test_a_name_that_is_free(name: str, taken: list[str], free: str) -> None:
 class Site:
     """Two directories, empty at first, with a shell at each of them."""
 
-    source: Place
-    target: Place
+    source: Endpoint
+    target: Endpoint
     at_source: Callable[[str], str]
     at_target: Callable[[str], str]
 
@@ -133,7 +135,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
         places = []
         for name in ("source", "it's target"):
             (tmp_path / name).mkdir()
-            places.append(Place("portal", LocalHost(), str(tmp_path / name)))
+            places.append(Endpoint("portal", LocalHost(), str(tmp_path / name)))
         yield Site(places[0], places[1], here(tmp_path / "source"), here(tmp_path / "it's target"))
         return
     far = request.getfixturevalue("far") if request.param == "between hosts" else None
@@ -145,8 +147,8 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     top = host.run(["mktemp", "-d", f"{host.home}/transfer.XXXXXX"]).text.strip()
     host.run(["mkdir", f"{top}/a", f"{top}/b"])
     yield Site(
-        Place("portal", host, f"{top}/a"),
-        Place("portal", host, f"{top}/b"),
+        Endpoint("portal", host, f"{top}/a"),
+        Endpoint("portal", host, f"{top}/b"),
         there(devcluster, "portal-host", f"{top}/a"),
         there(devcluster, "portal-host", f"{top}/b"),
     )
@@ -161,8 +163,8 @@ def far(devcluster: Devcluster, alice: dict[str, Host]) -> Iterator[Site]:
         for id, host in alice.items()
     }
     yield Site(
-        Place("portal", alice["portal"], tops["portal"]),
-        Place("beta", alice["beta"], tops["beta"]),
+        Endpoint("portal", alice["portal"], tops["portal"]),
+        Endpoint("beta", alice["beta"], tops["beta"]),
         there(devcluster, "portal-host", tops["portal"]),
         there(devcluster, "beta-login", tops["beta"]),
     )
@@ -194,7 +196,7 @@ def look(run: Callable[[str], str], name: str = "tree") -> str:
 @pytest.mark.parametrize("move", [False, True])
 def test_a_tree_arrives_as_it_was(site: Site, move: bool) -> None:
     site.at_source(TREE)
-    if move and site.source.id != site.target.id:
+    if move and site.source.host_id != site.target.host_id:
         site.at_source("chmod 755 tree/closed")  # nobody may delete what is in it
     before = look(site.at_source)
     transfer = site.runs("tree", move=move)
@@ -259,7 +261,7 @@ def test_a_move_keeps_what_came_meanwhile(far: Site, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(tools, "delete", late)
     transfer = far.runs("d", move=True)
     assert transfer.state is State.INCOMPLETE
-    assert "d: something in it came or changed meanwhile" in transfer.problems[0]
+    assert "d: something in it was added or changed during the move" in transfer.problems[0]
     assert far.at_source("cat d/*") == "2\n"
     assert far.at_target("cat d/*") == "1\n"
 
@@ -268,16 +270,16 @@ def test_a_move_deletes_nothing_that_changed_meanwhile(
     far: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     far.at_source("mkdir d; echo 1 > d/1")
-    copy = Transfer._copy_between
+    copy = copying.copy_between
 
-    def late(transfer: Transfer) -> None:
-        copy(transfer)
+    def late(order: Order, names: list[str], tree: str, progress: Progress) -> None:
+        copy(order, names, tree, progress)
         far.at_source("echo 2 > d/1")
 
-    monkeypatch.setattr(Transfer, "_copy_between", late)
+    monkeypatch.setattr(copying, "copy_between", late)
     transfer = far.runs("d", move=True)
     assert transfer.state is State.INCOMPLETE
-    assert "changed while it was copied" in transfer.problems[0]
+    assert "were changed during the copy" in transfer.problems[0]
     assert far.at_source("cat d/1") == "2\n"
     assert far.at_target("cat d/1") == "1\n"
 
@@ -294,7 +296,9 @@ def test_what_cannot_be_read_is_named(site: Site) -> None:
     )
     for move in (False, True):
         transfer = (
-            site.runs("d", move=move) if not move or site.source.id != site.target.id else None
+            site.runs("d", move=move)
+            if not move or site.source.host_id != site.target.host_id
+            else None
         )
         if transfer is None:
             continue
@@ -340,7 +344,7 @@ def test_cancelling_leaves_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) 
     site.at_source("mkdir d; for i in 1 2 3; do head -c 200M /dev/zero > d/$i; done")
     # Within a host, copying is too fast to be cancelled.
     monkeypatch.setattr(tools, "COPY", tools.COPY.replace("code=$?", "sleep 300; code=$?"))
-    for move in (False, True) if site.source.id != site.target.id else (False,):
+    for move in (False, True) if site.source.host_id != site.target.host_id else (False,):
         transfer = Transfer("99", site.order("d", move=move))
         cancel_when(transfer, lambda t=transfer: t.files > 1)  # type: ignore[misc]
         assert transfer.state is State.CANCELLED, transfer.message
@@ -407,13 +411,40 @@ def test_only_so_many_at_once_and_a_sign_out_ends_them(far: Site) -> None:
     assert far.left == ""
 
 
-def test_turns() -> None:
-    turns = Turns()
-    with turns.turn("a"), turns.turn("a"), turns.turn("a"):
-        with pytest.raises(Busy):
-            turns.take("a")
-        turns.take("b")
-    turns.take("a")
+def test_a_quota_limits_each_and_all() -> None:
+    quota = Quota(each=2, total=3)
+    with quota.hold("a"), quota.hold("a"):
+        with pytest.raises(Busy, match="Too many transfers"):
+            quota.take("a")
+        quota.take("b")
+        with pytest.raises(Busy, match="Not now"):
+            quota.take("c", problem=Busy("Not now."))
+    quota.take("a")
+
+
+def test_a_quota_waits_with_patience() -> None:
+    quota = Quota(each=1, total=1)
+    quota.take("a")
+    with pytest.raises(Busy):
+        quota.take("a", patience=0.05)
+    later = threading.Timer(0.1, quota.give_back, ("a",))
+    later.start()
+    quota.take("b", patience=10)
+    later.join()
+
+
+def test_what_is_cancelled_while_it_waits_does_nothing(tmp_path: Path) -> None:
+    for name in ("from", "to"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "from/file").touch()
+    ends = [Endpoint("portal", LocalHost(), str(tmp_path / name)) for name in ("from", "to")]
+    for move in (False, True):
+        transfer = Transfer("97", Order(move, ends[0], ends[1], {"file": "file"}))
+        transfer.cancel()
+        transfer.run()
+        assert (transfer.state, transfer.message) == (State.CANCELLED, "Nothing was copied.")
+        assert (tmp_path / "from/file").exists()
+        assert list((tmp_path / "to").iterdir()) == []
 
 
 # ---- Pages
@@ -500,7 +531,7 @@ def test_a_copy_without_scripts(far: Site, alices: Copier, site_portal: RunningP
     assert f'value="{quote(there + "/deep", safe="")}"' in page
     status, page = alices.goes(here, "2", to=f"{there}/none")
     assert status == 200
-    assert "There is no " in page
+    assert re.search("There is no |not found", page)
     assert alices.goes(here, "a b", "2", to=f"{there}/deep") == (303, f"/files/{here}")
     page = alices.waits()
     assert "Copied." in page
@@ -543,9 +574,9 @@ def test_what_makes_no_sense(far: Site, alices: Copier) -> None:
     here = {"to_host": "portal"}
     for to in (f"{top}/d", f"{top}/d/e", f"{top}/link/e"):
         status, page = alices.goes(f"portal{top}", "d", to=to, **here)
-        assert (status, "“d” cannot go into itself." in page) == (200, True), to
+        assert (status, "“d” cannot be put inside itself." in page) == (200, True), to
     status, page = alices.goes(f"portal{top}", "f", to=f"{top}/link/..", action="move", **here)
-    assert "They are there already. Choose another directory." in page
+    assert "The files are already in this directory." in page
     status, page = alices.goes(f"portal{top}", "f", to=f"{top}/f", **here)
     assert status == 200
     assert alices.asks(f"portal{top}", "gone")[0] == 404

@@ -193,7 +193,7 @@ def test_what_has_arrived_is_the_hosts_to_say(place: Place) -> None:
 def test_more_than_the_file_had_is_refused(place: Place) -> None:
     status, answer = place.user.sends("f", 10, 0, b"x" * 11)
     assert status == 502
-    assert "changed while it was read" in answer["error"]["message"]
+    assert "changed during the upload" in answer["error"]["message"]
     assert place.left == []
 
 
@@ -298,7 +298,7 @@ def test_a_part_that_somebody_else_put_there(place: Place) -> None:
         for offset in (0, 5):
             status, answer = place.user.sends(name, 100, offset, b"x" * 50)
             assert status == 403, make
-            assert "something else has the name" in answer["error"]["message"]
+            assert "another file has the name" in answer["error"]["message"]
     assert place.run("cat secret") == "mine\n"
 
 
@@ -310,14 +310,14 @@ def test_a_full_disk_is_said_and_nothing_is_left(alices: Place, devcluster: Devc
         status, answer = alices.user.uploads("old", os.urandom(3_000_000), "replace")
         assert status == 502
         assert (
-            "Is the disk full, or a quota used up? Nothing of it is left"
+            "The disk may be full, or your quota used up. The partial"
             in (answer["error"]["message"])
         )
         assert "ood-upload" not in answer["error"]["message"]
         assert alices.left == ["old"]
         assert alices.run("cat old") == "old"
         status, said = alices.user.form({"x.bin": os.urandom(3_000_000), "y": b"fits"})
-        assert "x.bin could not be written" in said
+        assert "Could not upload x.bin" in said
         assert "Uploaded y." in said
         assert alices.left == ["old", "y"]
     finally:
@@ -331,7 +331,7 @@ def test_what_the_host_does_not_permit(alices: Place, site: RunningPortal) -> No
         user = Uploader(web, shut)
         status, answer = user.uploads("f", b"x")
         assert status == 403
-        assert answer["error"]["message"].startswith("You have no permission to write into /tmp")
+        assert answer["error"]["message"].startswith("You have no permission to write to /tmp")
         assert "no permission" in user.form({"f": b"x"})[1]
     assert alices.run(f"ls -A {shut} && rmdir {shut}") == ""
 
@@ -344,7 +344,7 @@ def test_a_form_without_scripts(place: Place) -> None:
     data = os.urandom(2_000_000) + b"\r\n--" + BOUNDARY[:-1].encode()
     status, said = place.user.form({"a.bin": data, "f.txt": b"new", "empty": b""})
     assert status == 303
-    assert "There is a f.txt already, which was left as it is." in said
+    assert "f.txt already exists. It was not replaced." in said
     assert "Uploaded 2 files." in said
     assert place.left == ["a.bin", "empty", "f.txt"]
     assert place.run("sha256sum < a.bin").split()[0] == hashlib.sha256(data).hexdigest()
@@ -416,7 +416,7 @@ def test_a_site_can_turn_it_off(start_site: Callable[..., RunningPortal], alices
     assert user.cancels("f", 1) == 403
     status, said = user.form({"f": b"x"})
     assert status == 403
-    assert "This portal takes no uploads." in said
+    assert "Uploads are turned off on this portal." in said
     assert alices.left == []
     page = user.web.request("GET", f"/files/portal{alices.directory}")[1]
     assert "Upload" not in page

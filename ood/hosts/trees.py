@@ -1,25 +1,33 @@
-"""Entries of a directory with all that is below them: counted, deleted and given permissions by the
-host's own tools, which are quick at it and follow no links."""
+"""Entries of a directory with everything below them: counted, deleted and given permissions by the
+host's own tools (GNU find, xargs and coreutils), which are fast and follow no links.
+
+Names reach the tools on standard input, each ended by NUL, because there may be more than fit on a
+command line. `./` before each keeps a name from being read as an option.
+"""
 
 from __future__ import annotations
 
+import logging
+import posixpath
+import re
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
-from ood.errors import CommandFailed, CommandTimedOut, FileFailed
-from ood.hosts.base import MAX_INPUT, CommandResult, Host, shown
+from ood.errors import CommandFailed, CommandTimedOut, FileFailed, HostError
+from ood.hosts.base import MAX_INPUT, Command, Host, shown
 
-COUNT_SECONDS = 8
-PATIENCE = 40.0  # seconds for what is not only looked at: some wait for a page meanwhile
+PIECE = 1024 * 1024  # bytes read at a time
+PATIENCE = 40.0  # seconds for a change that a page waits for
+GRACE = 10.0  # seconds for a count to end after its time limit
 
-# Names come by standard input, as there may be more than a command line holds. In all of them `.`
-# stands before a name, so that none is taken for an option.
-COUNT = """
-{ timeout "$1" xargs -0r sh -c 'exec find "$@" -printf "%y %s\\n"' sh 2>/dev/null || echo cut; } |
-awk '$1 == "cut" { cut = 1; next } $1 == "d" { directories++; next } { files++ }
-    $1 == "f" { size += $2 }
-    END { printf "%d %d %.0f %d\\n", files, directories, size, cut }'
+# Prints the time on the host, a record for each entry, and `complete` if nothing was left out. A
+# record with `!` is of a file that is neither regular, a directory nor a link.
+COUNT = r"""
+printf '%s\0' "$(date +%s.%N)"
+timeout "$1" xargs -0r sh -c 'exec find "$@" "(" -type f -o -type d -o -type l ")" \
+    -printf "%y%s\\0" -o -printf "!%y%p\\0"' sh && printf 'complete\0'
 """
 DELETE = ["xargs", "-0r", "rm", "-rf", "--"]
 CHMOD = """
@@ -31,45 +39,106 @@ exec find "$@" -depth -maxdepth "$below" \\
 ' sh "$@"
 """
 NO_LIMIT = 2**31 - 1
+SPECIAL = {"p": "pipe", "s": "socket", "b": "device", "c": "device"}
+
+Started = Callable[[Command], None]
+"""Called with each command that starts, so that another thread can close it."""
+
+log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Count:
-    """`files` are all that are no directories, and `size` is in bytes. When not
-    `complete`, some could not be read or counting took too long."""
+    """What was counted. `began` is the start, by the host's clock, in seconds since the epoch;
+    `files` are all entries that are not directories, `size` is in bytes. `special` describes the
+    pipes, sockets and devices, `problems` what find could not read. Not `complete` when there were
+    such problems or the time limit was reached."""
 
-    files: int
-    directories: int
-    size: int
-    complete: bool
+    began: str = ""
+    files: int = 0
+    directories: int = 0
+    size: int = 0
+    complete: bool = False
+    special: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, record: str) -> None:
+        if not self.began:
+            self.began = record
+        elif record == "complete":
+            self.complete = True
+        elif record.startswith("d"):
+            self.directories += 1
+        else:
+            self.files += 1
+            if record.startswith("!"):
+                kind = SPECIAL.get(record[1:2], "special file")
+                self.special.append(f"{shown(posixpath.normpath(record[2:]))}: a {kind}")
+            elif record.startswith("f"):
+                self.size += int(record[1:] or 0)
 
 
-def count(host: Host, directory: str, names: Sequence[str]) -> Count:
-    """Count the entries of a directory with these names, and what is below them."""
-    found = [0, 0, 0, 0]
-    deadline = time.monotonic() + COUNT_SECONDS
-    for batch in _batches(names):
-        left = max(1, round(deadline - time.monotonic()))
-        script = ["sh", "-c", COUNT, "sh", str(left)]
-        said = _run(host, script, directory, batch, left + 10).text
+def start(
+    host: Host,
+    argv: Sequence[str],
+    directory: str,
+    names: Iterable[str],
+    started: Started | None = None,
+) -> Command:
+    """Start a command that reads names of entries of a directory. The caller closes it. Raises
+    `FileFailed` and `HostUnreachable`."""
+    try:
+        command = host.start(argv, env={"LC_ALL": "C"}, cwd=directory)
+    except CommandFailed as error:
+        raise _cannot_run(host, argv, directory, error) from error
+    if started is not None:
+        started(command)
+    threading.Thread(target=_feed, args=(command, names), name="names", daemon=True).start()
+    return command
+
+
+def count(
+    host: Host,
+    directory: str,
+    names: Iterable[str],
+    *,
+    seconds: int = 0,
+    started: Started | None = None,
+) -> Count:
+    """Count entries of a directory with everything below them, for at most so many `seconds`; 0
+    sets no limit. Raises `FileFailed` and `HostUnreachable`."""
+    counted = Count()
+    script = ["sh", "-c", COUNT, "sh", str(seconds)]
+    with start(host, script, directory, names, started) as command:
+        watchdog = threading.Timer(seconds + GRACE, command.close)  # for a file system that hangs
+        watchdog.daemon = True
+        if seconds:
+            watchdog.start()
         try:
-            found = [sum(pair) for pair in zip(found, map(int, said.split()), strict=True)]
-        except ValueError as error:
-            raise FileFailed(f"{host.name} could not count what is there.", said) from error
-    return Count(found[0], found[1], found[2], not found[3])
+            rest = b""
+            while data := command.read(PIECE):
+                *records, rest = (rest + data).split(b"\0")
+                for record in records:
+                    counted.add(record.decode("utf-8", "surrogateescape"))
+        finally:
+            watchdog.cancel()
+        if not counted.began:
+            raise FileFailed(f"Could not count the files on {host.name}.", command.stderr)
+        counted.problems = complaints(command.stderr)
+    return counted
 
 
-def delete(host: Host, directory: str, names: Sequence[str]) -> str:
-    """Delete entries with all that is below them. Return why some are left, if any may be."""
+def delete(host: Host, directory: str, names: Iterable[str]) -> str:
+    """Delete entries with everything below them. Return why some may be left, empty if none are."""
     return _change(host, DELETE, directory, names)
 
 
 def set_permissions(
-    host: Host, directory: str, names: Sequence[str], mode: int, below: bool
+    host: Host, directory: str, names: Iterable[str], mode: int, below: bool
 ) -> str:
-    """Set the permission bits of entries that are no links. With `below`, also of all that is below
-    them: whoever may read a directory may enter it then, and files get none of the bits above the
-    last nine. Return why some are not set, if any."""
+    """Set the permission bits of entries that are not links. With `below`, also of everything below
+    them: then a directory can be entered by all who may read it, and the bits above the last nine
+    are set on directories only. Return why some are not set, empty if all are."""
     files, directories, depth = mode, mode, 0
     if below:
         files, directories, depth = mode & 0o777, mode | (mode & 0o444) >> 2, NO_LIMIT
@@ -77,34 +146,8 @@ def set_permissions(
     return _change(host, script, directory, names)
 
 
-def _change(host: Host, argv: Sequence[str], directory: str, names: Sequence[str]) -> str:
-    reason = ""
-    deadline = time.monotonic() + PATIENCE
-    for batch in _batches(names):
-        try:
-            left = max(1.0, deadline - time.monotonic())
-            result = _run(host, argv, directory, batch, left)
-        except CommandTimedOut:
-            return f"it takes more than {PATIENCE:.0f} seconds, so do it again to go on"
-        if result.exit_code and not reason:
-            line = result.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
-            reason = shown(line.rpartition(": ")[2]) or "it failed"
-    return reason
-
-
-def _run(
-    host: Host, argv: Sequence[str], directory: str, batch: bytes, timeout: float
-) -> CommandResult:
-    try:
-        return host.run(
-            argv, input=batch, env={"LC_ALL": "C"}, cwd=directory, timeout=timeout, check=False
-        )
-    except CommandFailed as error:
-        raise FileFailed(f"{shown(directory)} cannot be worked in.", error.stderr) from error
-
-
-def _batches(names: Iterable[str]) -> Iterator[bytes]:
-    """The names as `xargs -0` reads them, as many at a time as a command's input holds."""
+def as_input(names: Iterable[str]) -> Iterator[bytes]:
+    """Names as `xargs -0` and tar read them, in batches that `Host.run` takes as input."""
     batch = bytearray()
     for name in names:
         word = b"./" + name.encode("utf-8", "surrogateescape") + b"\0"
@@ -114,3 +157,52 @@ def _batches(names: Iterable[str]) -> Iterator[bytes]:
         batch += word
     if batch:
         yield bytes(batch)
+
+
+def complaints(said: str) -> list[str]:
+    """What find, tar and cp wrote about single files, fit to be shown."""
+    lines = (re.sub(r"^(?:\S+/)?(tar|find|cp): ", "", line) for line in said.splitlines())
+    return [
+        shown(line)
+        for line in lines
+        if line and not line.startswith(("Exiting with failure", "Removing leading"))
+    ]
+
+
+def _change(host: Host, argv: Sequence[str], directory: str, names: Iterable[str]) -> str:
+    """Run a command on all names, a batch at a time; return the first failure, if any."""
+    reason = ""
+    deadline = time.monotonic() + PATIENCE
+    for batch in as_input(names):
+        left = max(1.0, deadline - time.monotonic())
+        try:
+            result = host.run(
+                argv, input=batch, env={"LC_ALL": "C"}, cwd=directory, timeout=left, check=False
+            )
+        except CommandTimedOut:
+            return f"it takes more than {PATIENCE:.0f} seconds. Repeat it to continue"
+        except CommandFailed as error:
+            raise _cannot_run(host, argv, directory, error) from error
+        if result.exit_code and not reason:
+            line = result.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
+            reason = shown(line.rpartition(": ")[2]) or "the command failed"
+    return reason
+
+
+def _cannot_run(
+    host: Host, argv: Sequence[str], directory: str, error: CommandFailed
+) -> FileFailed:
+    return FileFailed(
+        f"Could not run {argv[0]} in {shown(directory)} on {host.name}.", error.detail
+    )
+
+
+def _feed(command: Command, names: Iterable[str]) -> None:
+    try:
+        for batch in as_input(names):
+            command.write(batch)
+        command.end_input()
+    except HostError:
+        pass  # the command has ended; whoever reads from it finds out why
+    except Exception:
+        log.exception("writing names to a command")

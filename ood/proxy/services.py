@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ood.errors import Busy, PortalError
 from ood.help_topics import HelpTopic
@@ -20,6 +20,7 @@ from ood.hosts.base import Stream
 from ood.proxy.headers import to_service
 from ood.proxy.listeners import Listeners
 from ood.proxy.upstream import Upstream
+from ood.quotas import Quota
 from ood.sessions.service import Service
 
 # Seconds.
@@ -48,9 +49,6 @@ class ServiceInUse:
     service: Service
     upstream: Upstream
     found_at: float
-    requests: threading.BoundedSemaphore = field(
-        default_factory=lambda: threading.BoundedSemaphore(REQUESTS_EACH)
-    )
     used_at: float = 0.0
     asking: bool = False
     probing: bool = False
@@ -74,7 +72,7 @@ class Services:
         self._listeners = listeners
         self._lock = threading.Lock()  # guards _known, and the fields of each service in it
         self._known: dict[str, ServiceInUse] = {}  # by session id
-        self._requests = threading.BoundedSemaphore(REQUESTS_TOTAL)
+        self._requests = Quota(REQUESTS_EACH, REQUESTS_TOTAL)
         self._background = ThreadPoolExecutor(4, "services")
         threading.Thread(target=self._keep_tidy, name="services-tidy", daemon=True).start()
 
@@ -128,19 +126,10 @@ class Services:
     def request(self, known: ServiceInUse, patience: float = 5.0) -> Iterator[None]:
         """Count a request to a service for the length of a `with` block. Raises `Busy` if it would
         be one too many for more than `patience` seconds."""
-        for requests in (known.requests, self._requests):
-            if not requests.acquire(timeout=patience):
-                if requests is self._requests:
-                    known.requests.release()
-                raise Busy(
-                    f"{known.service.title} is busy. Try again in a moment.",
-                    topic=HelpTopic.SERVICE,
-                )
-        try:
+        busy = f"{known.service.title} is busy. Try again in a moment."
+        problem = Busy(busy, topic=HelpTopic.SERVICE)
+        with self._requests.hold(known.service.session_id, patience, problem):
             yield
-        finally:
-            self._requests.release()
-            known.requests.release()
 
     def forget(self, user: str) -> None:
         """Forget the services of a user who signed out."""

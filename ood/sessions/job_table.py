@@ -15,8 +15,6 @@ from ood.schedulers.monitor import Snapshot, snapshot_of
 from ood.sessions.board import Board
 from ood.sessions.card import Card
 
-PAGE_SIZE = 50
-
 
 @dataclass(slots=True)
 class JobRow:
@@ -53,26 +51,6 @@ class Jobs:
 
     rows: list[JobRow]
     problems: Mapping[str, PortalError]
-
-
-@dataclass(frozen=True)
-class JobFilter:
-    """What is wanted of the table. Empty: all."""
-
-    everyones: bool = False
-    cluster: str = ""
-    status: str = ""
-    text: str = ""
-    sort: str = ""
-    page: int = 1
-
-
-@dataclass(frozen=True)
-class JobPage:
-    rows: list[JobRow]
-    total: int
-    page: int
-    pages: int
 
 
 def jobs_on(board: Board, clusters: Iterable[Cluster], *, everyones: bool) -> Jobs:
@@ -139,57 +117,3 @@ def _row(
 def parent_id(job_id: str) -> str:
     """The id of the array, or heterogeneous job, that this is a part of."""
     return job_id.partition("_")[0].partition("+")[0]
-
-
-LIVE_FIRST = {
-    status: place
-    for place, status in enumerate(
-        (
-            JobStatus.RUNNING,
-            JobStatus.STARTING,
-            JobStatus.QUEUED,
-            JobStatus.HELD,
-            JobStatus.SUSPENDED,
-            JobStatus.UNDETERMINED,
-            JobStatus.COMPLETED,
-        )
-    )
-}
-SORTS = {
-    "id": lambda row: _number(row.job.id),
-    "name": lambda row: row.job.name.lower(),
-    "user": lambda row: row.job.user,
-    "account": lambda row: row.job.account,
-    "time": lambda row: row.job.time_used or 0,
-    "partition": lambda row: row.job.partition,
-    "status": lambda row: LIVE_FIRST[row.status],
-    "cluster": lambda row: row.cluster.label,
-}
-
-
-def page_of(rows: list[JobRow], view: JobFilter) -> JobPage:
-    """The rows of one page. Unsorted, what goes on comes first and then the newest."""
-    if view.cluster:
-        rows = [row for row in rows if row.cluster.id == view.cluster]
-    if view.status:
-        rows = [row for row in rows if row.status == view.status]
-    if view.text:
-        text = view.text.lower()
-        rows = [row for row in rows if text in _text(row.job)]
-    ended = JobStatus.COMPLETED
-    rows = sorted(rows, key=lambda row: (row.status is ended, -(row.job.submitted_at or 0)))
-    by = SORTS.get(view.sort.removeprefix("-"))
-    if by is not None:
-        rows.sort(key=by, reverse=view.sort.startswith("-"))
-    pages = max(1, -(-len(rows) // PAGE_SIZE))
-    page = min(max(view.page, 1), pages)
-    return JobPage(rows[(page - 1) * PAGE_SIZE : page * PAGE_SIZE], len(rows), page, pages)
-
-
-def _text(job: Job) -> str:
-    return "\n".join((job.id, job.name, job.user, job.account, job.partition)).lower()
-
-
-def _number(id: str) -> tuple[int, str]:
-    number = parent_id(id)
-    return (int(number) if number.isdigit() else 0, id)

@@ -1,1 +1,1 @@
-"""Bytes on their way: uploads, archives, and copies within and between hosts."""
+"""Moving bytes to, from and between hosts: uploads, zip archives, and copies and moves."""

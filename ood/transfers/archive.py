@@ -1,103 +1,71 @@
-"""A directory, or some entries of one, as a zip archive that is made while it is sent.
+"""Zip archives of directories and files, made while they are sent.
 
-`tar` reads on the host, as the user; here its stream is turned into zip, which every desktop opens,
-and never more than one piece of it is held. Links are not followed.
+`tar` reads on the host, as the user. The portal turns its stream into zip, which every desktop can
+open, and holds only one piece at a time. Links are not followed.
 """
 
 from __future__ import annotations
 
 import posixpath
-import re
 import tarfile
-import threading
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator
 from typing import IO, Any, cast
 from unicodedata import category
 
-from ood.errors import FileFailed, HostError
-from ood.hosts.base import NOT_SEEN, Command, Host, as_utf8, shown
+from ood.errors import FileFailed
+from ood.hosts import trees
+from ood.hosts.base import NOT_SEEN, Command, as_utf8, shown
 from ood.transfers.names import free_name
 
 PACK = ["tar", "--create", "--hard-dereference", "--null", "--files-from=-", "--file=-"]
 PIECE = 256 * 1024
-MOST = 100_000  # entries: the list of all of them is written at the end, and held until then
-MOST_NOTES = 10_000
+MAX_ENTRIES = 100_000  # zip lists all entries at its end, so the list is held until then
+MAX_NOTES = 10_000
 NOTES = "NOT IN THIS ARCHIVE.txt"
 NOT_ON_WINDOWS = frozenset('<>:"\\|?*')
-UTC_BEGINS, UTC_ENDS = 315_532_800, 4_354_819_199  # 1980 to 2107: what zip can say
+FIRST_SECOND, LAST_SECOND = 315_532_800, 4_354_819_199  # 1980 to 2107, as zip allows
 KINDS = {tarfile.SYMTYPE: "link", tarfile.FIFOTYPE: "pipe"}
 
 
-def start_packing(host: Host, directory: str, names: Sequence[str]) -> Command:
-    """Have `tar` read these entries of a directory. The caller closes what is returned."""
-    command = host.start(PACK, env={"LC_ALL": "C"}, cwd=directory)
-    feed(command, names)
-    return command
-
-
-def feed(command: Command, names: Sequence[str]) -> None:
-    """Give a command names to read while what it prints is read. (`./` before each: none is taken
-    for an option.)"""
-    data = b"".join(b"./" + name.encode("utf-8", "surrogateescape") + b"\0" for name in names)
-
-    def write() -> None:
-        with suppress(HostError):  # it has ended, and says why
-            command.write(data)
-            command.end_input()
-
-    threading.Thread(target=write, name="names", daemon=True).start()
-
-
 def zipped(command: Command) -> Iterator[bytes]:
-    """The archive of what `tar` prints, piece by piece; at its end, what is not in it, and why.
-    Raises `HostError` when there is no end: what was sent is no archive then."""
+    """Turn the output of `PACK` into a zip archive, piece by piece. Its last file lists what is
+    missing from it, and why. Raises `HostError` when tar fails, which leaves the archive broken."""
     sink = _Sink()
     notes: list[str] = []
     with zipfile.ZipFile(cast(IO[bytes], sink), "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made:
         try:
-            with tarfile.open(
-                fileobj=cast(IO[bytes], _Source(command)), mode="r|", bufsize=PIECE
-            ) as found:
+            with tarfile.open(fileobj=cast(IO[bytes], command), mode="r|", bufsize=PIECE) as found:
                 for number, entry in enumerate(found):
-                    cast(Any, found).members = []  # it would keep all of them
-                    if number >= MOST:
-                        notes.append(f"All after the first {MOST:,} files and directories.")
+                    cast(Any, found).members = []  # tarfile would keep them all
+                    if number >= MAX_ENTRIES:
+                        notes.append(
+                            f"Everything after the first {MAX_ENTRIES:,} files and directories."
+                        )
                         break
                     yield from _entry(found, entry, made, sink, notes)
                 else:
                     _end(command, notes)
         except tarfile.TarError as error:
             reason = f"{error} {command.stderr}"
-            raise FileFailed("The archive could not be made.", reason) from error
+            raise FileFailed("Could not create the archive.", reason) from error
         if notes:
-            del notes[MOST_NOTES:]
-            text = "These are not in this archive, or not whole:\r\n\r\n" + "\r\n".join(notes)
+            del notes[MAX_NOTES:]
+            text = "\r\n".join(["Missing from this archive, or incomplete:", "", *notes, ""])
             name = free_name(NOTES, made.NameToInfo)
-            made.writestr(zipfile.ZipInfo(name, time.localtime()[:6]), text + "\r\n")
+            made.writestr(zipfile.ZipInfo(name, time.localtime()[:6]), text)
     yield sink.take()
 
 
 def _end(command: Command, notes: list[str]) -> None:
-    """Whether that was all: a `tar` that was killed prints no less tidily."""
+    """Check that tar ended by itself: the output of one that was killed may look complete."""
     while command.read(PIECE):
         pass
     code, said = command.wait(), command.stderr
     if code not in (0, 1, 2):
-        raise FileFailed("The archive could not be made.", f"tar: exit code {code} {said}")
-    notes += complaints(said)
-
-
-def complaints(said: str) -> list[str]:
-    """What find, tar and cp said of single files, as it can be shown."""
-    lines = (re.sub(r"^(?:\S+/)?(tar|find|cp): ", "", line) for line in said.splitlines())
-    return [
-        shown(line)
-        for line in lines
-        if line and not line.startswith(("Exiting with failure", "Removing leading"))
-    ]
+        raise FileFailed("Could not create the archive.", f"tar: exit code {code} {said}")
+    notes += trees.complaints(said)
 
 
 def _entry(
@@ -135,8 +103,8 @@ def _entry(
 
 
 def _portable(path: str, made: zipfile.ZipFile) -> str:
-    """A path as any desktop can write it, and no other entry has it. On Windows some characters
-    cannot be in names, and one of them would begin another directory."""
+    """A path that every desktop accepts and no other entry has. Windows does not allow some
+    characters in names, and reads `\\` as the start of another directory."""
     parts = [
         "".join(
             "_" if each in NOT_ON_WINDOWS or category(each) in NOT_SEEN else each
@@ -155,23 +123,13 @@ def _portable(path: str, made: zipfile.ZipFile) -> str:
 
 
 def _date(mtime: float) -> tuple[int, int, int, int, int, int]:
-    when = time.localtime(min(max(mtime, UTC_BEGINS + 86400), UTC_ENDS - 86400))
+    when = time.localtime(min(max(mtime, FIRST_SECOND + 86400), LAST_SECOND - 86400))
     return when[:6]
 
 
-class _Source:
-    """What a command prints, as a file to read."""
-
-    def __init__(self, command: Command) -> None:
-        self._read = command.read
-
-    def read(self, size: int) -> bytes:
-        return self._read(size)
-
-
 class _Sink:
-    """A file to write, which gives up what was written. It has no `seek`: zipfile then writes sizes
-    after the data."""
+    """A file for zipfile that keeps its data until they are taken. Without `seek`, zipfile writes
+    sizes after the data."""
 
     def __init__(self) -> None:
         self._data = bytearray()

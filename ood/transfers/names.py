@@ -1,4 +1,4 @@
-"""Names of what is on its way, and of what must not take another one's place."""
+"""Names of unfinished uploads and transfers, and names that are not taken yet."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ STAGE = ".ood-transfer-"
 
 
 def part_name(name: str, size: int, modified: int) -> str:
-    """What the beginning of a file is called until all of it is there. The same file, chosen again,
-    finds its part by it: there is no other memory of an upload."""
-    known_by = f"{name}\0{size}\0{modified}".encode("utf-8", "surrogateescape")
-    tail = f".{hashlib.blake2b(known_by, digest_size=8).hexdigest()}{PART}"
+    """The name of an upload until it is complete. An upload is continued by this name alone, when
+    the same file is chosen again."""
+    identity = f"{name}\0{size}\0{modified}".encode("utf-8", "surrogateescape")
+    tail = f".{hashlib.blake2b(identity, digest_size=8).hexdigest()}{PART}"
     return f".{_cut(name, MAX_NAME - len(tail) - 1)}{tail}"
 
 
 def unfinished(name: str) -> str:
-    """What a name of ours was going to be, as far as it tells; empty for any other name."""
+    """The final name, or a description, of an unfinished upload or transfer; empty for any other
+    name. The names of uploads may be shortened."""
     if name.startswith(".") and name.endswith(PART):
         return name[1 : -len(PART)].rpartition(".")[0]
     return "copied files" if name.startswith(STAGE) else ""
 
 
 def free_name(name: str, taken: Container[str]) -> str:
-    """`name`, or the first of `name (2)`, `name (3)`... that is not taken."""
+    """`name`, or the first of `name (2)`, `name (3)` and so on that is not taken."""
     stem, ending = posixpath.splitext(name)
     if len(ending) > 16:  # a dot somewhere in a long name
         stem, ending = name, ""
@@ -41,7 +42,7 @@ def free_name(name: str, taken: Container[str]) -> str:
 
 
 def _cut(name: str, size: int) -> str:
-    """The beginning of a name, in at most `size` bytes, with no character cut in two."""
+    """The start of a name, in at most `size` bytes and without cutting a character in two."""
     while len(name.encode("utf-8", "surrogateescape")) > size:
         name = name[:-1]
     return name

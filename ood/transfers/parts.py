@@ -1,12 +1,13 @@
-"""Uploads, on the host: a hidden part file beside the target, which gets its name when it is whole.
+"""Uploads, on the host: a hidden part file beside the target, renamed when it is complete.
 
-The size of the part on the host is the one truth about how far an upload got, so neither a killed
-portal nor a closed browser loses any of it, and what was there before stays until the last moment.
+Only the size of the part on the host says how far an upload has got, so it survives a restart of
+the portal and of the browser. The old file stays until the new one is complete.
 """
 
 from __future__ import annotations
 
 import posixpath
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,13 +28,14 @@ from ood.hosts.base import Host, shown
 from ood.transfers.names import free_name, part_name
 
 PRIVATE = 0o600
-TRIES = 100  # at a free name
+MAX_TRIES = 100  # to find a free name
 
+_lock = threading.Lock()  # guards _new_file_modes
 _new_file_modes: WeakKeyDictionary[Host, int] = WeakKeyDictionary()
 
 
 class IfThere(StrEnum):
-    """What to do when there is something of the same name."""
+    """What to do when a file of the same name exists."""
 
     REFUSE = "refuse"
     REPLACE = "replace"
@@ -42,8 +44,8 @@ class IfThere(StrEnum):
 
 @dataclass(frozen=True)
 class Upload:
-    """A file of a browser's on its way into a directory: its real path, and the file's own name,
-    size in bytes and time of change in ms, by which it is known again."""
+    """The upload of a file into a directory, given by its real path. The file's name, its size in
+    bytes and its time of change in ms identify it when it is continued."""
 
     host: Host
     directory: str
@@ -60,30 +62,30 @@ class Upload:
         return posixpath.join(self.directory, part_name(self.name, self.size, self.modified))
 
     def received(self) -> int:
-        """How many bytes of it are there. Raises `FileFailed`."""
+        """How many bytes have arrived. Raises `FileFailed`."""
         try:
             found = self.host.files.lstat(self.part)
         except FileMissing:
             return 0
-        # In a directory of many people, somebody else may have put a link or a file there.
+        # In a shared directory, somebody else may have created a link or a file of this name.
         if not found.is_file or found.mode & 0o777 != PRIVATE:
             raise FileRefused(
-                f"{shown(self.name)} cannot be uploaded: something else has the name of its part, "
-                f"{shown(self.part)}. Delete that and try again."
+                f"Could not upload {shown(self.name)}: another file has the name of its part, "
+                f"{shown(self.part)}. Delete that file and try again."
             )
         return found.size
 
     def write(self, offset: int, data: Iterable[bytes]) -> int:
-        """Write `data` from `offset` on, which is where it got to; return where it gets to.
+        """Append `data` to the part, whose size must be `offset`; return its new size.
 
-        Raises `UploadElsewhere` when it got somewhere else. Raises `FileFailed`, and leaves nothing
-        of it, when the host refuses the bytes. Whatever `data` raises, what came before is kept.
+        Raises `UploadElsewhere` when the part has another size. Raises `FileFailed`, and removes
+        the part, when the host refuses the data. Keeps what has arrived when `data` raises.
         """
         if offset == 0:
             with self._errors(), suppress(FileExists):
                 self.host.files.write(self.part, b"", PRIVATE)
-        if (there := self.received()) != offset:
-            raise UploadElsewhere(there)
+        if (received := self.received()) != offset:
+            raise UploadElsewhere(received)
         with self._errors(), self.host.files.open(self.part, "r+b") as file:
             file.seek(offset)
             for chunk in data:
@@ -94,34 +96,34 @@ class Upload:
             else:
                 return offset
         self.cancel()
-        raise FileFailed(f"{shown(self.name)} changed while it was read. Upload it again.")
+        raise FileFailed(f"{shown(self.name)} changed during the upload. Upload it again.")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Say what the host refuses by the file's own name, and leave nothing of it."""
+        """Report errors with the file's own name, and remove the part."""
         try:
             yield
         except FileExists:
             raise
         except FileRefused as error:
             raise FileRefused(
-                f"You have no permission to write into {shown(self.directory)}.", error.detail
+                f"You have no permission to write to {shown(self.directory)}.", error.detail
             ) from error
         except FileFailed as error:
             self.cancel()
             raise FileFailed(
-                f"{shown(self.name)} could not be written to {shown(self.directory)} on "
-                f"{self.host.name}. Is the disk full, or a quota used up? Nothing of it is left "
-                "there.",
+                f"Could not upload {shown(self.name)} to {shown(self.directory)} on "
+                f"{self.host.name}. The disk may be full, or your quota used up. The partial "
+                "upload was removed.",
                 f"{error.message} {error.detail}",
                 topic=HelpTopic.DISK_FULL,
             ) from error
 
     def finish(self, if_there: IfThere) -> str:
-        """Give the whole file its name, in one step; return the name.
+        """Rename the complete part to its final name, and return that.
 
-        Raises `FileExists`, with the part still there, when something has the name already and may
-        not be replaced, as directories never are.
+        Raises `FileExists`, and keeps the part, when the name is taken and may not be replaced.
+        Directories never are.
         """
         files, name = self.host.files, self.name
         mode = _new_file_mode(self.host)
@@ -129,13 +131,13 @@ class Upload:
             with suppress(FileMissing):
                 old = files.lstat(self.target)
                 if old.is_directory:
-                    raise FileExists(f"{shown(name)} is a directory here, and is not replaced.")
+                    raise FileExists(f"{shown(name)} is a directory, so it was not replaced.")
                 mode = old.mode & 0o777 if old.is_file else mode
             files.chmod(self.part, mode)
             files.rename(self.part, self.target)
             return name
         taken: set[str] = set()
-        for _ in range(TRIES if if_there is IfThere.BOTH else 1):
+        for _ in range(MAX_TRIES if if_there is IfThere.BOTH else 1):
             try:
                 files.chmod(self.part, mode)
                 files.move(self.part, posixpath.join(self.directory, name))
@@ -144,20 +146,23 @@ class Upload:
                 files.chmod(self.part, PRIVATE)
                 taken.add(name)
                 name = free_name(self.name, taken)
-        raise FileExists(f"There is a {shown(self.name)} already.")
+        raise FileExists(f"{shown(self.name)} already exists.")
 
     def cancel(self) -> None:
-        """Remove what is there of it."""
+        """Remove the part."""
         with suppress(FileFailed):
             self.host.files.remove(self.part)
 
 
 def _new_file_mode(host: Host) -> int:
-    """What permission bits the user's new files have there."""
-    if host not in _new_file_modes:
+    """The permission bits of new files that the user creates on a host."""
+    with _lock:
+        mode = _new_file_modes.get(host)
+    if mode is None:
         try:
-            umask = int(host.run(["sh", "-c", "umask"]).text, 8)
+            mode = 0o666 & ~int(host.run(["sh", "-c", "umask"]).text, 8)
         except (CommandFailed, ValueError) as error:
-            raise HostError(f"{host.name} does not say who may read new files.") from error
-        _new_file_modes[host] = 0o666 & ~umask
-    return _new_file_modes[host]
+            raise HostError(f"Could not read the umask on {host.name}.") from error
+        with _lock:
+            _new_file_modes[host] = mode
+    return mode

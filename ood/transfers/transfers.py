@@ -1,7 +1,7 @@
-"""All transfers that are going on, and those that have ended and were not dismissed yet.
+"""All transfers that are running or waiting, and those that ended but were not dismissed yet.
 
-They go on while their users look at other pages, and end with their sign-in, since it is what opens
-the connections.
+They continue while their users visit other pages. They end at sign-out, which closes the
+connections they use.
 """
 
 from __future__ import annotations
@@ -9,32 +9,35 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-import time
 
 from ood.errors import Busy, NotFound
-from ood.transfers.transfer import Order, Transfer
+from ood.quotas import Quota
+from ood.transfers.copying import Order
+from ood.transfers.transfer import Transfer
 
-EACH = 2  # at once for one user: each takes one of the few channels to each of its hosts
-ALL = 8  # at once for all
-KEPT = 30  # for one user, to be dismissed
-END_SECONDS = 10.0  # for one to clean up at the end of a sign-in
+EACH = 2  # running at once for one user: each takes one of the few channels to each of its hosts
+TOTAL = 8  # running at once for all users
+MAX_LISTED = 30  # for one user
+CANCEL_CHECK = 1.0  # seconds between checks whether a waiting transfer was cancelled
+END_SECONDS = 10.0  # for transfers to clean up at sign-out
 
 log = logging.getLogger(__name__)
 
 
 class Transfers:
     def __init__(self) -> None:
+        # Guards _by_user. Notified when a transfer ends.
         self._changed = threading.Condition()
         self._by_user: dict[str, dict[str, Transfer]] = {}
-        self._running: list[str] = []  # their users
+        self._running = Quota(EACH, TOTAL)
 
     def start(self, user: str, order: Order) -> Transfer:
-        """Carry an order out, as soon as there is a place. Raises `Busy`."""
+        """Carry out an order as soon as the user's other transfers allow it. Raises `Busy`."""
         transfer = Transfer(secrets.token_hex(8), order)
         with self._changed:
             theirs = self._by_user.setdefault(user, {})
-            if len(theirs) >= KEPT:
-                raise Busy("There are too many transfers. Dismiss those that have ended first.")
+            if len(theirs) >= MAX_LISTED:
+                raise Busy("You have too many transfers. Dismiss those that have ended first.")
             theirs[transfer.id] = transfer
         threading.Thread(
             target=self._run, args=(user, transfer), name="transfer", daemon=True
@@ -42,25 +45,20 @@ class Transfers:
         return transfer
 
     def of(self, user: str) -> list[Transfer]:
-        """The newest first."""
+        """The user's transfers, the newest first."""
         with self._changed:
             return list(reversed(self._by_user.get(user, {}).values()))
 
-    def find(self, user: str, id: str) -> Transfer:
+    def cancel(self, user: str, id: str) -> None:
         """Raises `NotFound`."""
         with self._changed:
-            try:
-                return self._by_user[user][id]
-            except KeyError:
-                raise NotFound("There is no such transfer. It was dismissed.") from None
-
-    def cancel(self, user: str, id: str) -> None:
-        self.find(user, id).cancel()
-        with self._changed:
-            self._changed.notify_all()  # it may wait for a place
+            transfer = self._by_user.get(user, {}).get(id)
+        if transfer is None:
+            raise NotFound("Transfer not found. It may have been dismissed.")
+        transfer.cancel()
 
     def dismiss(self, user: str, id: str) -> None:
-        """Forget one that has ended."""
+        """Forget a transfer if it has ended."""
         with self._changed:
             theirs = self._by_user.get(user, {})
             if id in theirs and theirs[id].state.ended:
@@ -72,26 +70,21 @@ class Transfers:
             theirs = list(self._by_user.pop(user, {}).values())
         for transfer in theirs:
             transfer.cancel()
-        deadline = time.monotonic() + END_SECONDS
         with self._changed:
-            self._changed.notify_all()
-            self._changed.wait_for(
-                lambda: all(transfer.state.ended for transfer in theirs),
-                deadline - time.monotonic(),
-            )
+            self._changed.wait_for(lambda: all(each.state.ended for each in theirs), END_SECONDS)
 
     def _run(self, user: str, transfer: Transfer) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: transfer.cancelled or self._has_place(user))
-            self._running.append(user)
         try:
-            transfer.run()
+            while not transfer.cancelled:
+                try:
+                    with self._running.hold(user, CANCEL_CHECK):
+                        transfer.run()
+                        return
+                except Busy:
+                    continue
+            transfer.run()  # which ends at once
         except Exception:
             log.exception("a transfer of %s", user)
         finally:
             with self._changed:
-                self._running.remove(user)
                 self._changed.notify_all()
-
-    def _has_place(self, user: str) -> bool:
-        return len(self._running) < ALL and self._running.count(user) < EACH

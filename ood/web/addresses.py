@@ -54,6 +54,12 @@ def address_of(family: str, host: str, path: str) -> str:
     return f"/{family}/{quote(host)}{quote(as_bytes(path))}"
 
 
+def same_query() -> str:
+    """The query string of this request, with its `?`; empty if it has none."""
+    query = request.query_string.decode("latin-1")
+    return f"?{query}" if query else ""
+
+
 def asked_path() -> str:
     """The path in this request's address, with surrogate escapes. (Werkzeug drops bytes that are
     not UTF-8.)"""

@@ -53,12 +53,6 @@ def wants_json() -> bool:
     )
 
 
-def asked_page() -> int:
-    """The number of the page of a long table that is asked for; 1 for what is none."""
-    given = request.args.get("page", "1")
-    return int(given) if given.isascii() and given.isdigit() and len(given) < 9 else 1
-
-
 def from_htmx() -> bool:
     return request.headers.get("HX-Request") == "true"
 

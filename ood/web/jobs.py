@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
-from urllib.parse import urlencode
 
 from flask import (
     Blueprint,
@@ -22,14 +22,34 @@ from werkzeug.wrappers import Response as BaseResponse
 from ood.config import Cluster
 from ood.errors import NotFound
 from ood.help_topics import NO_REASON, Reason
-from ood.schedulers.base import JobStatus
+from ood.schedulers.base import Job, JobStatus
 from ood.sessions.causes import why_it_ended
-from ood.sessions.job_table import JobFilter, JobPage, JobRow, Jobs, jobs_on, page_of
-from ood.web.current import asked_page, board, groups, note, portal, user, wants_json
+from ood.sessions.job_table import JobRow, Jobs, jobs_on, parent_id
+from ood.web.current import board, groups, note, portal, user, wants_json
+from ood.web.tables import Columns, TablePage, TableQuery, page_of, table_query
 
 bp = Blueprint("jobs", __name__, url_prefix="/jobs")
 
-MAX_TEXT = 200  # characters to look for
+PAGE_SIZE = 50
+LIVE_FIRST = (
+    JobStatus.RUNNING,
+    JobStatus.STARTING,
+    JobStatus.QUEUED,
+    JobStatus.HELD,
+    JobStatus.SUSPENDED,
+    JobStatus.UNDETERMINED,
+    JobStatus.COMPLETED,
+)
+COLUMNS: Columns[JobRow] = {
+    "id": lambda row: _number(row.job.id),
+    "name": lambda row: row.job.name.lower(),
+    "user": lambda row: row.job.user,
+    "account": lambda row: row.job.account,
+    "time": lambda row: row.job.time_used or 0,
+    "partition": lambda row: row.job.partition,
+    "status": lambda row: LIVE_FIRST.index(row.status),
+    "cluster": lambda row: row.cluster.label,
+}
 
 
 def init_app(app: Flask) -> None:
@@ -42,9 +62,9 @@ def index() -> str | Response:
     """The table."""
     if not wants_json():
         return _table("jobs/index.html")
-    view, clusters = _view(), portal().job_clusters(groups())
-    jobs = jobs_on(board(), clusters.values(), everyones=view.everyones)
-    return _as_json(jobs, page_of(jobs.rows, view), clusters)
+    query, clusters = _query(), portal().job_clusters(groups())
+    jobs = _jobs(query, clusters.values())
+    return _as_json(jobs, _page(jobs.rows, query), clusters)
 
 
 @bp.get("/changes")
@@ -77,16 +97,19 @@ def cancel(cluster: str, job_id: str) -> BaseResponse:
 
 
 def _table(template: str) -> str:
-    view, clusters = _view(), portal().job_clusters(groups())
-    jobs = jobs_on(board(), clusters.values(), everyones=view.everyones)
+    query, clusters = _query(), portal().job_clusters(groups())
+    jobs = _jobs(query, clusters.values())
+    page = _page(jobs.rows, query)
     return render_template(
         template,
-        page=page_of(jobs.rows, view),
-        view=view,
+        page=page,
+        query=query,
+        everyones=query.filters["whose"] == "all",
         problems=jobs.problems,
         clusters=clusters.values(),
         statuses=list(JobStatus),
-        link=link,
+        link=lambda **changes: url_for("jobs.index") + query.link(**changes),
+        changes_address=url_for("jobs.changes") + query.link(page=page.number),
         user=user(),
         have=request.args.get("have", ""),
     )
@@ -106,30 +129,45 @@ def _find(cluster_id: str, job_id: str) -> JobRow:
     raise NotFound("There is no such job. It may have ended some time ago, and been forgotten.")
 
 
-def _view() -> JobFilter:
+def _query() -> TableQuery:
     given = request.args
-    return JobFilter(
-        everyones=given.get("whose") == "all",
-        cluster=given.get("cluster", ""),
-        status=given.get("status", ""),
-        text=given.get("text", "").strip()[:MAX_TEXT],
-        sort=given.get("sort", ""),
-        page=asked_page(),
+    return table_query(
+        {
+            "whose": "all" if given.get("whose") == "all" else "",
+            "cluster": given.get("cluster", ""),
+            "status": given.get("status", ""),
+        }
     )
 
 
-def link(view: JobFilter, endpoint: str = "jobs.index", **changes: str | int) -> str:
-    """The address of the table with some of its view changed; a change begins at page 1."""
-    query = {
-        "whose": "all" if view.everyones else "",
-        "cluster": view.cluster,
-        "status": view.status,
-        "text": view.text,
-        "sort": view.sort,
-        **changes,
-    }
-    query = {name: value for name, value in query.items() if value not in ("", 1)}
-    return url_for(endpoint) + (f"?{urlencode(query)}" if query else "")
+def _jobs(query: TableQuery, clusters: Iterable[Cluster]) -> Jobs:
+    return jobs_on(board(), clusters, everyones=query.filters["whose"] == "all")
+
+
+def _page(rows: Iterable[JobRow], query: TableQuery) -> TablePage[JobRow]:
+    """One page of the jobs that match the filters. By default, jobs that have not ended come first,
+    the newest at the top."""
+    cluster, status = query.filters["cluster"], query.filters["status"]
+    text = query.text.lower()
+    ended = JobStatus.COMPLETED
+    found = [
+        row
+        for row in rows
+        if cluster in ("", row.cluster.id)
+        and status in ("", row.status)
+        and (not text or text in _text(row.job))
+    ]
+    found.sort(key=lambda row: (row.status is ended, -(row.job.submitted_at or 0)))
+    return page_of(found, query, COLUMNS, PAGE_SIZE)
+
+
+def _text(job: Job) -> str:
+    return "\n".join((job.id, job.name, job.user, job.account, job.partition)).lower()
+
+
+def _number(id: str) -> tuple[int, str]:
+    number = parent_id(id)
+    return (int(number) if number.isdigit() else 0, id)
 
 
 def why(row: JobRow, *, wait: bool = False) -> Reason:
@@ -175,11 +213,11 @@ def as_json(row: JobRow, reason: str) -> dict[str, Any]:
     }
 
 
-def _as_json(jobs: Jobs, page: JobPage, clusters: dict[str, Cluster]) -> Response:
+def _as_json(jobs: Jobs, page: TablePage[JobRow], clusters: dict[str, Cluster]) -> Response:
     return jsonify(
         jobs=[as_json(row, why(row).text) for row in page.rows],
         total=page.total,
-        page=page.page,
+        page=page.number,
         pages=page.pages,
         clusters=[
             {

@@ -1,1 +1,2 @@
-"""The File Manager."""
+"""The File Manager: pages of directories and files, the editor, changes, copies and moves, uploads,
+downloads and archives. `access` decides what a user may do, and where."""

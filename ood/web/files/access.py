@@ -1,7 +1,8 @@
-"""What a user may do with the files of a host, and where: `files` of portal.yml, held in one place.
+"""What a user may do with the files of a host, and in which directories: the section `files` of
+portal.yml.
 
-Every page of the File Manager asks here before it touches a path, and goes on with the path it is
-given: with `roots`, that is the real one, all links followed on the host.
+Every page of the File Manager checks a path here before it touches it, and goes on with the path
+returned. With `roots`, that is the real path on the host, all links followed.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from ood.config import FilesSettings
 from ood.errors import FileFailed, FileMissing, FileRefused, HostUnreachable, NotFound
 from ood.hosts.base import FileEntry, Host, shown
 from ood.hosts.roles import PORTAL, files_host_id
-from ood.web.addresses import canonical, crumbs
+from ood.web.addresses import asked_path, canonical, crumbs, is_possible
 from ood.web.current import groups, portal, user
+
+FAVOURITES_FRESH = 60.0  # seconds
 
 
 class Operation(StrEnum):
-    """What may be done with a file. To copy it is to look at the one and to edit the other end."""
+    """What may be done with files. A copy views its source and edits its target."""
 
     VIEW = "view"
     DOWNLOAD = "download"
@@ -33,65 +36,70 @@ class Operation(StrEnum):
 
 
 REFUSALS = {
-    Operation.DOWNLOAD: "This portal lets no files be downloaded: they stay where they are.",
-    Operation.EDIT: "This portal lets files be looked at, but not changed.",
-    Operation.UPLOAD: "This portal takes no uploads.",
+    Operation.DOWNLOAD: "Downloads are turned off on this portal.",
+    Operation.EDIT: "This portal shows files but does not let you change them.",
+    Operation.UPLOAD: "Uploads are turned off on this portal.",
 }
 
 
 class FileAccess:
-    """The files of one host, as far as the site lets the user at them."""
+    """The files of one host, as far as the site lets the user reach them. `host_id` is the host in
+    addresses."""
 
     def __init__(
-        self, id: str, machine: Host, settings: FilesSettings, groups: Iterable[str]
+        self, host_id: str, host: Host, settings: FilesSettings, groups: Iterable[str]
     ) -> None:
-        self.id = id
-        """The host, in addresses."""
-        self.machine = machine
-        self.files = machine.files
+        self.host_id = host_id
+        self.host = host
+        self.files = host.files
         self._settings = settings
         self._groups = groups
 
-    def may(self, access: str) -> bool:
-        """Whether the site lets this be done at all. For what pages offer."""
-        return access == Operation.VIEW or bool(getattr(self._settings, access))
+    def may(self, operation: str) -> bool:
+        """Whether the site allows an operation at all."""
+        return operation == Operation.VIEW or bool(getattr(self._settings, operation))
 
     def demand(self, *operations: Operation) -> None:
-        """Raise `FileRefused` when the site does not let one of these be done."""
-        for access in operations:
-            if not self.may(access):
-                raise FileRefused(REFUSALS[access])
+        """Raise `FileRefused` unless the site allows all these operations."""
+        for operation in operations:
+            if not self.may(operation):
+                raise FileRefused(REFUSALS[operation])
 
-    def end(self, path: str, *operations: Operation) -> str:
-        """Where a path leads to, all links followed. Raises `FileRefused` when that is out of
-        reach. (What is looked at for nothing else needs no `operations`.)"""
+    def resolved(self, path: str, *operations: Operation) -> str:
+        """The path to use for a file or directory, all links followed. Raises `FileRefused` outside
+        the roots, or when the site does not allow one of the operations."""
         self.demand(*operations)
         return self._within(path, path)
 
-    def name(self, path: str, *operations: Operation) -> str:
-        """An entry itself, which may be a link or not be there yet: to make, rename or delete. Only
-        the links above it are followed. Raises `FileRefused` when it is out of reach, or is a
-        root."""
+    def entry_path(self, path: str, *operations: Operation) -> str:
+        """The path to use for an entry that is to be made, renamed or deleted: only the links above
+        it are followed. Raises `FileRefused` as `resolved` does, and for a root itself."""
         self.demand(*operations)
         parent, name = posixpath.split(path)
         return posixpath.join(self._within(parent, path), name)
 
     def stat(self, path: str) -> FileEntry:
-        """What a path leads to, by the path's own name."""
-        return replace(self.files.stat(self.end(path)), name=posixpath.basename(path))
+        """What is at a path, following links, with the name in the path."""
+        return replace(self.files.stat(self.resolved(path)), name=posixpath.basename(path))
+
+    def typed(self, path: str, directory: str) -> str:
+        """The canonical path of what somebody typed in a directory, as in a shell."""
+        if path.split("/")[0] == "~":
+            return canonical(self.host.home + path[1:])
+        return canonical(posixpath.join(directory, path))
 
     @property
-    def start(self) -> str:
-        """Where to begin: home, or the first root when home is in none of them."""
-        home = canonical(self.machine.home)
+    def start_directory(self) -> str:
+        """The home directory, or the first root when home is outside all of them."""
+        home = canonical(self.host.home)
         if self._settings.roots and not self._holds(self.files.resolve(home)):
             return next(iter(self._roots), home)
         return home
 
-    def shown(self, path: str) -> dict[str, Any]:
-        """What `files/_where.html` has to know, above every page."""
+    def page_facts(self, path: str) -> dict[str, Any]:
+        """The variables of `files/_where.html`, which is part of every page."""
         return {
-            "host": self.id,
+            "host": self.host_id,
             "hosts": hosts(),
             "path": path,
             "crumbs": self.crumbs(path),
@@ -100,64 +108,59 @@ class FileAccess:
         }
 
     def crumbs(self, path: str) -> list[tuple[str, str]]:
-        """A canonical path and all above it that is in reach: (name, path). The first is a root."""
+        """A canonical path and the directories above it, as (name, path), from the root down."""
         found = crumbs(path)
         if not self._settings.roots:
             return found
         tops = {*self._roots, *self._roots.values()}
-        for place, (_, above) in enumerate(found):
+        for index, (_, above) in enumerate(found):
             if above in tops:
-                return [(above, above), *found[place + 1 :]]
-        return found[-1:]  # a link somewhere else leads here
+                return [(above, above), *found[index + 1 :]]
+        return found[-1:]  # reached through a link from elsewhere
 
     def favourites(self) -> list[str]:
-        """The shortcuts that exist and are in reach, and all roots; without where one begins."""
+        """All roots, and the shortcuts that exist within them, except the start directory."""
         return self._ask_favourites().answer().value or []
 
     def menu(self) -> dict[str, str]:
-        """The shortcuts by path, and what to call them, as far as they are known already: no page
-        waits for its menus."""
+        """The favourites that are known already, and their labels. Does not wait for the host."""
         return {each: self._short(each) for each in self._ask_favourites().known or ()}
 
     def _ask_favourites(self) -> Question[list[str]]:
-        key = (user(), "favourites", self.id)
-        silence = HostUnreachable(f"{self.machine.name} did not answer in time.")
-        return portal().questions.ask(key, self._favourites, silence, 60.0)
+        key = (user(), "favourites", self.host_id)
+        problem = HostUnreachable(f"{self.host.name} did not answer in time.")
+        return portal().questions.ask(key, self._favourites, problem, FAVOURITES_FRESH)
 
     def _favourites(self, _last: list[str] | None) -> list[str]:
         found = dict.fromkeys(self._roots)
-        for path in self._places(self._settings.favourites):
+        for path in self._filled_in(self._settings.favourites):
             with suppress(FileFailed):
                 if self.stat(path).is_directory:
                     found[path] = None
-        found.pop(self.start, None)
+        found.pop(self.start_directory, None)
         return list(found)
 
     def _short(self, path: str) -> str:
         """A path with `~` for the home directory, as in a shell."""
-        home = canonical(self.machine.home)
+        home = canonical(self.host.home)
         return "~" + path[len(home) :] if home != "/" and _is_in(path, home) else path
 
     # ---- Roots
 
-    def _places(self, patterns: Iterable[str]) -> list[str]:
+    def _filled_in(self, patterns: Iterable[str]) -> list[str]:
+        """Paths of portal.yml with the user's home for `~` and projects for `{project}`."""
         found: dict[str, None] = {}
         for pattern in patterns:
-            filled = (
-                [pattern.replace("{project}", each) for each in project_names(self._groups)]
-                if "{project}" in pattern
-                else [pattern]
-            )
-            for path in filled:
-                home = path.split("/")[0] == "~"
-                found[canonical(self.machine.home + path[1:] if home else path)] = None
+            several = project_names(self._groups) if "{project}" in pattern else [""]
+            for each in several:
+                found[self.typed(pattern.replace("{project}", each), "/")] = None
         return list(found)
 
     @cached_property
     def _roots(self) -> dict[str, str]:
         """The roots that exist on the host, and the real path of each."""
         found = {}
-        for path in self._places(self._settings.roots):
+        for path in self._filled_in(self._settings.roots):
             with suppress(FileFailed):
                 self.files.stat(path)
                 found[path] = self.files.resolve(path)
@@ -166,19 +169,19 @@ class FileAccess:
     def _holds(self, real: str) -> bool:
         return any(_is_in(real, root) for root in self._roots.values())
 
-    def _within(self, path: str, asked: str) -> str:
-        """The real path of `path`, on the way to `asked`."""
+    def _within(self, path: str, requested: str) -> str:
+        """The real path of `path`, which is `requested` or the directory above it."""
         if not self._settings.roots:
             return path
         outside = FileRefused(
-            f"{shown(asked)} is outside the directories that this portal shows. “Files” above "
-            "leads to those."
+            f"{shown(requested)} is outside the directories that this portal shows. Choose one of "
+            "those from the Files menu."
         )
         try:
             real = self.files.resolve(path)
         except (FileMissing, FileRefused) as error:
-            # Nothing is said about what is outside, not even whether it is there.
-            if any(_is_in(asked, root) for pair in self._roots.items() for root in pair):
+            # Outside the roots, not even the existence of a file is given away.
+            if any(_is_in(requested, root) for pair in self._roots.items() for root in pair):
                 raise
             raise outside from error
         if not self._holds(real):
@@ -191,8 +194,8 @@ def _is_in(path: str, root: str) -> bool:
 
 
 def project_names(groups: Iterable[str]) -> list[str]:
-    """The directory names in /safe_data that a user's groups stand for, as `ces-run` has it: the
-    group's own name and, when it is PREFIX-PROJECT, its PROJECT."""
+    """The directory names in /safe_data that belong to a user's groups, by the same rule as
+    `ces-run`: the group's name and, when it is PREFIX-PROJECT, its PROJECT."""
     names: dict[str, None] = {}
     for group in sorted(groups):
         for name in (group, group.partition("-")[2]):
@@ -201,22 +204,31 @@ def project_names(groups: Iterable[str]) -> list[str]:
     return list(names)
 
 
-def file_access(id: str) -> FileAccess:
-    """The files of the host with the files of a cluster, or of the portal host. Raises `NotFound`
-    for a host that is not there or not for this user."""
+def file_access(host_id: str) -> FileAccess:
+    """The files of the portal host or of a cluster. Raises `NotFound` for a host that does not
+    exist or is not for this user."""
     settings = portal().settings.files
-    if id == PORTAL:
+    if host_id == PORTAL:
         return FileAccess(PORTAL, portal().pool.portal_host(user()), settings, groups())
-    cluster = portal().clusters_for(groups()).get(id)
+    cluster = portal().clusters_for(groups()).get(host_id)
     if cluster is None:
-        raise NotFound("There is no such host.")
-    return FileAccess(
-        files_host_id(cluster), portal().hosts.files(user(), cluster), settings, groups()
-    )
+        raise NotFound("Host not found.")
+    host = portal().hosts.files(user(), cluster)
+    return FileAccess(files_host_id(cluster), host, settings, groups())
+
+
+def from_address(host_id: str, *operations: Operation) -> tuple[FileAccess, str]:
+    """The files and the canonical path that the address of this request names. Raises
+    `FileRefused` when the site does not allow one of the operations."""
+    access, path = file_access(host_id), canonical(asked_path())
+    if not is_possible(path):
+        raise FileMissing(f"File not found: {shown(path)}.")
+    access.demand(*operations)
+    return access, path
 
 
 def hosts() -> dict[str, str]:
-    """The hosts with files of their own that the user may look at, and what to call them."""
+    """The hosts with files of their own that the user may view, by id, and their labels."""
     clusters = portal().clusters_for(groups()).values()
     own = {cluster.id: cluster.label for cluster in clusters if files_host_id(cluster) != PORTAL}
     return {PORTAL: "Portal host"} | own

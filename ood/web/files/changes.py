@@ -1,7 +1,7 @@
-"""The File Manager's changes to entries of a directory: new ones, other names, permissions, delete.
+"""The File Manager's changes to entries of a directory: create, rename, set permissions, delete.
 
-Each is a plain form, sent to the directory's own address. What cannot be taken back is asked about
-on a page of its own; what fails leaves what was typed.
+Each is a plain form, posted to the directory's address. A page asks before anything is deleted, and
+a form that fails keeps what was typed.
 """
 
 from __future__ import annotations
@@ -15,141 +15,122 @@ from werkzeug.wrappers import Response as BaseResponse
 from ood.errors import FileExists, FileFailed, InvalidForm
 from ood.hosts import trees
 from ood.hosts.base import FileEntry
-from ood.web.addresses import files_address, for_audit
+from ood.web.addresses import files_address, for_audit, same_query
 from ood.web.current import note, user
 from ood.web.files.access import FileAccess, Operation
 from ood.web.files.listing import Kind, kind_of
-from ood.web.files.selection import brief, entries, listed, names_seen, new_name, selected
+from ood.web.files.selection import brief, items, listed, names_seen, new_name, selected
 
 Page = str | BaseResponse | tuple[str, int]
 
-OCTAL = 0o7777
-MOST_LINES = 1000  # in the audit log, for one change
+PERMISSION_BITS = 0o7777
+BITS = frozenset(f"{1 << number:o}" for number in range(9))
+"""The values of the boxes for permissions."""
+COUNT_SECONDS = 8
+MAX_LINES = 1000  # in the audit log, for one change
 
 
 def _new_file(access: FileAccess, directory: str) -> Page:
-    name, path = _new(access, directory, lambda real: access.files.open(real, "xb").close())
-    note_each(access, "file-made", directory, [name])
-    return redirect(files_address(access.id, path) + "?edit", 303)
+    path = _new(access, directory, lambda real: access.files.open(real, "xb").close())
+    return redirect(files_address(access.host_id, path) + "?edit", 303)
 
 
 def _new_directory(access: FileAccess, directory: str) -> Page:
-    name, _ = _new(access, directory, access.files.mkdir)
-    note_each(access, "file-made", directory, [name])
-    return _done(access, directory, f"The directory {brief(name)} is made.")
+    path = _new(access, directory, access.files.mkdir)
+    return _done(access, directory, f"Created the directory {brief(posixpath.basename(path))}.")
 
 
-def _new(access: FileAccess, directory: str, make: Callable[[str], None]) -> tuple[str, str]:
-    """Make an entry of the name that was typed; return name and path."""
+def _new(access: FileAccess, directory: str, create: Callable[[str], None]) -> str:
+    """Create an entry with the name that was typed; return its path."""
     access.demand(Operation.EDIT)
     name = new_name("new")
     path = posixpath.join(directory, name)
-    real = access.name(path, Operation.EDIT)
+    real = access.entry_path(path, Operation.EDIT)
     try:
-        make(real)
-    except FileExists as error:
-        raise InvalidForm({"new": _taken(name)}) from error
+        create(real)
     except FileFailed as error:
-        raise InvalidForm({"new": error.message}) from error
-    return name, path
+        raise InvalidForm({"new": _sentence(error, name)}) from error
+    note_each(access, "file-made", directory, [name])
+    return path
 
 
 def _rename(access: FileAccess, directory: str) -> Page:
     chosen = _chosen(access, directory)
     if len(chosen) > 1:
-        raise InvalidForm({"selection": "Choose one entry alone to rename it."})
-    entry, typed = chosen[0], request.form.get("new_name")
+        raise InvalidForm({"selection": "Select only one file or folder to rename."})
+    old, typed = chosen[0].name, request.form.get("new_name")
     if typed is None:
-        return _ask(access, directory, "rename", chosen, typed=entry.name)
+        return _ask(access, directory, "rename", chosen, typed=old)
     try:
         name = new_name("new_name")
-        if name != entry.name:
-            old, new = (
-                access.name(posixpath.join(directory, n), Operation.EDIT)
-                for n in (entry.name, name)
-            )
-            access.files.move(old, new)
+        if name != old:
+            paths = [posixpath.join(directory, each) for each in (old, name)]
+            access.files.move(*(access.entry_path(path, Operation.EDIT) for path in paths))
     except (InvalidForm, FileFailed) as error:
-        mistake = error.message
-        if isinstance(error, InvalidForm):
-            mistake = error.fields["new_name"]
-        elif isinstance(error, FileExists):
-            mistake = _taken(name)
+        fields = error.fields if isinstance(error, InvalidForm) else {}
+        mistake = fields.get("new_name") or _sentence(error, typed)
         page = _ask(access, directory, "rename", chosen, typed=typed, mistake=mistake)
         return page, error.http_status
-    note_each(access, "file-renamed", directory, [entry.name], to=for_audit(name))
-    return _done(access, directory, f"{brief(entry.name)} is called {brief(name)} now.")
+    note_each(access, "file-renamed", directory, [old], to=for_audit(name))
+    return _done(access, directory, f"Renamed {brief(old)} to {brief(name)}.")
 
 
 def _permissions(access: FileAccess, directory: str) -> Page:
     chosen = [entry for entry in _chosen(access, directory) if kind_of(entry) is not Kind.LINK]
     if not chosen:
-        raise InvalidForm({"selection": "Links have no permissions: choose what they lead to."})
-    modes = {entry.mode & OCTAL for entry in chosen}
+        raise InvalidForm({"selection": "Links have no permissions. Select their targets instead."})
+    modes = {entry.mode & PERMISSION_BITS for entry in chosen}
+    mode = chosen[0].mode
     if "set" not in request.form:
-        return _ask(
-            access, directory, "permissions", chosen, mode=chosen[0].mode, same=len(modes) == 1
-        )
+        return _ask(access, directory, "permissions", chosen, mode=mode, same=len(modes) == 1)
     octal = request.form.get("octal", "").strip()
     mode = sum({int(bit, 8) for bit in request.form.getlist("bit") if bit in BITS})
-    if octal:
-        if not (3 <= len(octal) <= 4 and set(octal) <= set("01234567")):
-            mistake = "Type three or four digits from 0 to 7, as in 640, or leave it empty."
-            page = _ask(
-                access,
-                directory,
-                "permissions",
-                chosen,
-                mode=mode,
-                same=True,
-                typed=octal,
-                mistake=mistake,
-            )
-            return page, InvalidForm.http_status
-        mode = int(octal, 8)
+    if octal and not (3 <= len(octal) <= 4 and set(octal) <= set("01234567")):
+        mistake = "Type three or four digits from 0 to 7, such as 640, or leave this empty."
+        facts = {"mode": mode, "same": True, "typed": octal, "mistake": mistake}
+        return _ask(access, directory, "permissions", chosen, **facts), InvalidForm.http_status
     below = request.form.get("below") == "1"
-    if not octal and not below and len(modes) == 1:
-        mode |= modes.pop() & ~0o777  # the bits that have no boxes stay
+    if octal:
+        mode = int(octal, 8)
+    elif not below and len(modes) == 1:
+        mode |= modes.pop() & ~0o777  # keeps the bits that have no boxes
     names = [entry.name for entry in chosen]
-    real = access.end(directory, Operation.EDIT)
-    reason = trees.set_permissions(access.machine, real, names, mode, below)
+    real = access.resolved(directory, Operation.EDIT)
+    reason = trees.set_permissions(access.host, real, names, mode, below)
     note_each(access, "file-permissions", directory, names, mode=f"{mode:o}", below=int(below))
     if reason:
-        flash(f"Not all permissions could be set: {reason}.")
+        flash(f"Could not set all permissions: {reason}.")
         return _back(access, directory)
-    return _done(access, directory, f"The permissions of {listed(names)} are set.")
-
-
-BITS = frozenset(f"{1 << place:o}" for place in range(9))
+    return _done(access, directory, f"Set the permissions of {listed(names)}.")
 
 
 def _delete(access: FileAccess, directory: str) -> Page:
     chosen = _chosen(access, directory)
-    real = access.end(directory, Operation.EDIT)
+    real = access.resolved(directory, Operation.EDIT)
     names = [entry.name for entry in chosen]
-    home = access.files.resolve(access.machine.home)
+    home = access.files.resolve(access.host.home)
     if any(f"{home}/".startswith(f"{posixpath.join(real, name)}/") for name in names):
-        raise InvalidForm({"selection": "Your home directory is in this: delete what is in it."})
+        raise InvalidForm(
+            {"selection": "You cannot delete your home directory. Delete files in it instead."}
+        )
     if request.form.get("sure") != names_seen(chosen):
-        count = trees.count(access.machine, real, names)
+        count = trees.count(access.host, real, names, seconds=COUNT_SECONDS)
         changed = "sure" in request.form
         return _ask(access, directory, "delete", chosen, count=count, changed=changed)
-    reason = trees.delete(access.machine, real, names)
+    reason = trees.delete(access.host, real, names)
     left = []
     if reason:
         there = {entry.name for entry in access.files.list(real)}
         left = [name for name in names if name in there]
     note_each(access, "file-deleted", directory, names, left=len(left))
     if left:
-        rest = trees.count(access.machine, real, left)
+        rest = trees.count(access.host, real, left, seconds=COUNT_SECONDS)
         flash(
-            f"{entries(len(names) - len(left))} deleted, but not {listed(left)}: {reason}. Left of "
-            f"it: {'' if rest.complete else 'at least '}{entries(rest.files + rest.directories)}."
+            f"Deleted {items(len(names) - len(left))}, but not {listed(left)}: {reason}. "
+            f"{'' if rest.complete else 'At least '}{items(rest.files + rest.directories)} left."
         )
         return _back(access, directory)
-    return _done(
-        access, directory, f"{listed(names)} {'is' if len(names) == 1 else 'are'} deleted."
-    )
+    return _done(access, directory, f"Deleted {listed(names)}.")
 
 
 CHANGES: Mapping[str, Callable[[FileAccess, str], Page]] = {
@@ -162,21 +143,21 @@ CHANGES: Mapping[str, Callable[[FileAccess, str], Page]] = {
 
 
 def _chosen(access: FileAccess, directory: str) -> list[FileEntry]:
-    """What is selected, all of it in reach."""
+    """The selected entries. Raises `FileRefused` when they may not be changed."""
     access.demand(Operation.EDIT)
     chosen = selected(access, directory)
-    # One stands for all: they are in the same directory. A root is no entry to change.
-    access.name(posixpath.join(directory, chosen[0].name), Operation.EDIT)
+    # They share a directory, so one stands for all. This refuses a root.
+    access.entry_path(posixpath.join(directory, chosen[0].name), Operation.EDIT)
     return chosen
 
 
 def _ask(
     access: FileAccess, directory: str, action: str, chosen: list[FileEntry], **facts: object
 ) -> str:
-    """The page that asks for what an action needs."""
+    """The page with an action's own form."""
     return render_template(
         f"files/{action}.html",
-        **access.shown(directory),
+        **access.page_facts(directory),
         kept="",
         address=_address(access, directory),
         chosen=chosen,
@@ -187,9 +168,8 @@ def _ask(
 
 
 def _address(access: FileAccess, directory: str) -> str:
-    """The page of the directory, as it was looked at."""
-    query = request.query_string.decode("latin-1")
-    return files_address(access.id, directory) + (f"?{query}" if query else "")
+    """The directory's page, with the filter and sorting of this request."""
+    return files_address(access.host_id, directory) + same_query()
 
 
 def _back(access: FileAccess, directory: str) -> BaseResponse:
@@ -201,17 +181,20 @@ def _done(access: FileAccess, directory: str, sentence: str) -> BaseResponse:
     return _back(access, directory)
 
 
-def _taken(name: str) -> str:
-    return f"There is a {brief(name)} already: choose another name. Nothing was changed."
+def _sentence(error: InvalidForm | FileFailed, name: str) -> str:
+    """What to say when an entry could not get a name."""
+    if isinstance(error, FileExists):
+        return f"{brief(name)} already exists. Nothing was changed. Choose another name."
+    return error.message
 
 
 def note_each(
     access: FileAccess, event: str, directory: str, names: list[str], **facts: str | int
 ) -> None:
-    """A line in the audit log for each entry of a directory that was chosen."""
-    host = access.machine.name
-    for name in names[:MOST_LINES]:
+    """Write a line into the audit log for each of these entries of a directory."""
+    host = access.host.name
+    for name in names[:MAX_LINES]:
         note(event, user(), host=host, object=for_audit(posixpath.join(directory, name)), **facts)
-    if len(names) > MOST_LINES:
-        more = len(names) - MOST_LINES
+    if len(names) > MAX_LINES:
+        more = len(names) - MAX_LINES
         note(event, user(), host=host, object=for_audit(directory), more=more, **facts)

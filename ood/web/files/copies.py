@@ -1,10 +1,11 @@
-"""Copying and moving: where to, what becomes of it, and what became of it."""
+"""Copying and moving: the form that asks for the target, and the list of transfers."""
 
 from __future__ import annotations
 
 import posixpath
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, flash, redirect, render_template, request, url_for
@@ -12,93 +13,83 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from ood.errors import FileExists, FileFailed, FileMissing, InvalidForm
 from ood.hosts.base import FileEntry, as_utf8, shown
+from ood.transfers.copying import Endpoint, Order
 from ood.transfers.names import free_name, unfinished
-from ood.transfers.transfer import Order, Place, Transfer
+from ood.transfers.transfer import Transfer
 from ood.web.addresses import (
     address_of,
-    asked_path,
     canonical,
     files_address,
     for_audit,
     is_possible,
+    same_query,
 )
 from ood.web.current import portal, user
-from ood.web.files.access import FileAccess, Operation, file_access, hosts
+from ood.web.files.access import FileAccess, Operation, file_access, from_address, hosts
 from ood.web.files.changes import note_each
 from ood.web.files.selection import from_value, selected
 
 bp = Blueprint("transfers", __name__)
 
-MOST_OFFERED = 200  # directories to go on to
+MAX_OFFERED = 200  # directories to choose from
 REFUSE, SKIP, BOTH = "refuse", "skip", "both"
 
 
 def init_app(app: Flask) -> None:
     app.register_blueprint(bp)
-    app.jinja_env.globals["transfers"] = lambda: portal().transfers.of(user())
     app.jinja_env.globals.update(
-        transfer_ends=ends, address_of=address_of, unfinished_name=unfinished
+        transfers=lambda: portal().transfers.of(user()),
+        transfer_ends=ends,
+        address_of=address_of,
+        unfinished_name=unfinished,
     )
 
 
-@dataclass(frozen=True)
-class Ends:
-    """Where a transfer comes from and goes to, in words and as an address."""
-
-    source: str
-    target: str
-    address: str
-    what: str
-
-
-def ends(transfer: Transfer) -> Ends:
+def ends(transfer: Transfer) -> dict[str, str]:
+    """What a transfer copies, its source and target in words, and the target's address."""
     order = transfer.order
     names = list(order.names)
-    what = f"“{shown(names[0])}”" if len(names) == 1 else f"{len(names)} entries"
-    said = [
-        f"{shown(place.directory)} on {hosts().get(place.id, place.id)}"
+    what = f"“{shown(names[0])}”" if len(names) == 1 else f"{len(names)} items"
+    source, target = (
+        f"{shown(endpoint.directory)} on {hosts().get(endpoint.host_id, endpoint.host_id)}"
         if not order.same_host
-        else shown(place.directory)
-        for place in (order.source, order.target)
-    ]
-    address = files_address(order.target.id, order.target.directory)
-    return Ends(said[0], said[1], address, what)
+        else shown(endpoint.directory)
+        for endpoint in (order.source, order.target)
+    )
+    address = files_address(order.target.host_id, order.target.directory)
+    return {"source": source, "target": target, "address": address, "what": what}
 
 
-# ---- Where to
+# ---- The form
 
 
 @bp.post("/copies/<host>/<rest:path>", merge_slashes=False)
 def begin(host: str, path: str) -> str | BaseResponse:  # noqa: ARG001 - see asked_path
-    """Ask where the chosen entries are to go, or send them there."""
-    access = file_access(host)
-    directory = canonical(asked_path())
-    if not is_possible(directory):
-        raise FileMissing(f"There is no {shown(directory)}.")
-    access.demand(Operation.EDIT)
+    """Ask for the target of the selected entries, or start the transfer."""
+    access, directory = from_address(host, Operation.EDIT)
     try:
         chosen = selected(access, directory)
     except InvalidForm as error:
-        flash(next(iter(error.fields.values())))
-        return redirect(files_address(access.id, directory), 303)
-    form = request.form
-    target = file_access(form.get("to_host", access.id))
+        flash(error.fields["selection"])
+        return redirect(files_address(access.host_id, directory), 303)
+    target = file_access(request.form.get("to_host", access.host_id))
+    problem, there = "", {}
     try:
-        to = _meant(target, directory)
+        to = _wanted_directory(target, directory)
         if not is_possible(to):
-            raise FileMissing(f"There is no {shown(to)}.")
-        there = _directories(target, to)
+            raise FileMissing(f"File not found: {shown(to)}.")
+        there = _entries(target, to)
     except FileFailed as error:
-        to = canonical(target.start)
-        return _ask(access, directory, chosen, target, to, _directories(target, to), error.message)
-    if "go" not in form:
-        return _ask(access, directory, chosen, target, to, there)
+        to, problem = canonical(target.start_directory), error.message
+        there = _entries(target, to)
+    if problem or "go" not in request.form:
+        return _ask(access, directory, chosen, target, to, there, problem=problem)
     try:
         order = _order(access, directory, chosen, target, to)
     except FileFailed as error:
-        return _ask(access, directory, chosen, target, to, there, error.message)
-    taken = sorted(name for name, wanted in order.names.items() if wanted in there)
-    if_there = form.get("if_there", REFUSE)
+        return _ask(access, directory, chosen, target, to, there, problem=error.message)
+    taken = sorted(name for name in order.names if name in there)
+    if_there = request.form.get("if_there", REFUSE)
     if taken and if_there not in (SKIP, BOTH):
         return _ask(access, directory, chosen, target, to, there, taken=taken)
     names: dict[str, str] = {}
@@ -109,68 +100,66 @@ def begin(host: str, path: str) -> str | BaseResponse:  # noqa: ARG001 - see ask
         names[name] = free_name(name, full)
         full.add(names[name])
     if not names:
-        return _ask(access, directory, chosen, target, to, there, "All of them are there already.")
-    order = Order(order.move, order.source, order.target, names)
-    portal().transfers.start(user(), order)
-    event = "file-moved" if order.move else "file-copied"
+        problem = "All of these already exist there."
+        return _ask(access, directory, chosen, target, to, there, problem=problem)
+    portal().transfers.start(user(), replace(order, names=names))
     note_each(
         access,
-        event,
+        "file-moved" if order.move else "file-copied",
         order.source.directory,
         list(names),
-        to_host=target.machine.name,
+        to_host=target.host.name,
         to=for_audit(order.target.directory),
     )
-    return redirect(files_address(access.id, directory), 303)
+    return redirect(files_address(access.host_id, directory), 303)
 
 
-def _meant(target: FileAccess, directory: str) -> str:
-    """The directory that the form means: one that was pressed, the one that it shows, which may
-    have a name that cannot be typed, or what was typed, as in a shell at that one."""
+def _wanted_directory(target: FileAccess, directory: str) -> str:
+    """The directory that the form asks for: the one whose button was pressed, the one that the form
+    shows (not every name can be typed), or the one typed, relative to that as in a shell."""
     form = request.form
     if form.get("look"):
         return from_value(form["look"])
-    shown_at, at = form.get("at_host", ""), from_value(form.get("at", ""))
-    if not shown_at:
+    shown_host, at = form.get("at_host", ""), from_value(form.get("at", ""))
+    if not shown_host:
         return directory
     typed = form.get("to", "").strip()
     if typed == _one_line(at):
-        if target.id == shown_at:
+        if target.host_id == shown_host:
             return at
         if "go" not in form:
-            return canonical(target.start)
-    if typed.split("/")[0] == "~":
-        return canonical(target.machine.home + typed[1:])
-    return canonical(posixpath.join(at if target.id == shown_at else target.machine.home, typed))
+            return canonical(target.start_directory)
+    return target.typed(typed, at if target.host_id == shown_host else target.host.home)
 
 
 def _one_line(path: str) -> str:
-    """A path as a text field has it."""
+    """A path as a text field sends it."""
     return as_utf8(path).replace("\r", "").replace("\n", "").strip()
 
 
-def _directories(target: FileAccess, to: str) -> dict[str, FileEntry]:
-    """All that is there, by name."""
-    return {entry.name: entry for entry in target.files.list(target.end(to, Operation.EDIT))}
+def _entries(target: FileAccess, to: str) -> dict[str, FileEntry]:
+    """The entries of the target directory, by name."""
+    found = target.files.list(target.resolved(to, Operation.EDIT))
+    return {entry.name: entry for entry in found}
 
 
 def _order(
     access: FileAccess, directory: str, chosen: Sequence[FileEntry], target: FileAccess, to: str
 ) -> Order:
-    """Raises `FileFailed` for what cannot be."""
+    """The transfer that the form asks for. Raises `FileFailed` when it is impossible."""
     move = request.form.get("action") == "move"
     operations = [Operation.EDIT] if move else []
-    paths = [access.name(posixpath.join(directory, entry.name), *operations) for entry in chosen]
-    source = Place(access.id, access.machine, posixpath.dirname(paths[0]))
-    into = Place(target.id, target.machine, target.end(to, Operation.EDIT))
-    if source.id == into.id:
+    paths = [access.entry_path(posixpath.join(directory, e.name), *operations) for e in chosen]
+    source = Endpoint(access.host_id, access.host, posixpath.dirname(paths[0]))
+    into = Endpoint(target.host_id, target.host, target.resolved(to, Operation.EDIT))
+    if source.host_id == into.host_id:
         real, from_ = access.files.resolve(into.directory), access.files.resolve(source.directory)
         for entry in chosen:
             own = posixpath.join(from_, entry.name)
             if entry.is_directory and f"{real}/".startswith(f"{own}/"):
-                raise FileFailed(f"“{shown(entry.name)}” cannot go into itself.")
+                raise FileFailed(f"“{shown(entry.name)}” cannot be put inside itself.")
         if move and real == from_:
-            raise FileExists("They are there already. Choose another directory.")
+            raise FileExists("The files are already in this directory. Choose another one.")
     return Order(move, source, into, {entry.name: entry.name for entry in chosen})
 
 
@@ -181,33 +170,33 @@ def _ask(
     target: FileAccess,
     to: str,
     there: dict[str, FileEntry],
-    problem: str = "",
-    taken: Sequence[str] = (),
+    **facts: Any,
 ) -> str:
-    offered = sorted(entry.name for entry in there.values() if entry.is_directory)
-    offered = [name for name in offered if not name.startswith(".")]
+    """The form, with a `problem` or the names that are `taken`."""
+    offered = sorted(
+        name for name, entry in there.items() if entry.is_directory and not name.startswith(".")
+    )
     above = [above for _, above in target.crumbs(to)[:-1]]
     return render_template(
         "files/copy.html",
-        host=access.id,
+        host=access.host_id,
         path=directory,
         chosen=chosen,
         hosts=hosts(),
         target=target,
         to=to,
         to_line=_one_line(to),
-        offered=[(name, posixpath.join(to, name)) for name in offered[:MOST_OFFERED]],
+        offered=[(name, posixpath.join(to, name)) for name in offered[:MAX_OFFERED]],
         above=above[-1] if above else "",
-        more=len(offered) - MOST_OFFERED,
-        problem=problem,
-        taken=taken,
+        more=len(offered) - MAX_OFFERED,
         all=bool(request.form.get("all")),
-        query=f"?{query}" if (query := request.query_string.decode("latin-1")) else "",
+        query=same_query(),
         move=request.form.get("action") == "move",
+        **facts,
     )
 
 
-# ---- What becomes of it
+# ---- The list of transfers
 
 
 @bp.get("/transfers")
@@ -217,7 +206,7 @@ def index() -> str:
 
 @bp.get("/transfers/changes")
 def changes() -> str | BaseResponse:
-    """What open pages ask: the transfers, unless the page has them just so."""
+    """The list of transfers for a page that polls; 204 if the page, by `have`, is up to date."""
     text = render_template("transfers/_changed.html", have=request.args.get("have", ""))
     return text if text.strip() else BaseResponse(status=204)
 
@@ -235,7 +224,7 @@ def dismiss(id: str) -> BaseResponse:
 
 
 def _back() -> BaseResponse:
-    """To the page with the button."""
+    """Return to the page whose button was pressed."""
     page = urlsplit(request.referrer or "")
     if page.netloc == request.host and page.path.startswith("/files/"):
         return redirect(f"{page.path}?{page.query}" if page.query else page.path, 303)

@@ -1,7 +1,7 @@
-"""Text of a file, edited in a form.
+"""The editor of the File Manager: a form with the text of a file.
 
-A browser knows neither bytes nor line ends: what it would not send back as it was is not edited
-here. The file is written aside and renamed, so that it is the old one or the new one, never a part.
+A browser changes line ends, and bytes that are not UTF-8. A file that it would damage cannot be
+edited here. The text is saved to a new file, which then replaces the old one in one step.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ from ood.web.addresses import as_bytes, files_address, for_audit
 from ood.web.current import note, user
 from ood.web.files.access import FileAccess, Operation
 
-MAX_EDIT = 512 * 1024
-"""Bytes of text: a form may hold a MiB, and its line ends take twice as much."""
-MOST = f"{MAX_EDIT // 1024} KiB are the most that can be edited here"
+MAX_EDIT = 512 * 1024  # bytes: a form holds a MiB, and its line ends may be twice as long
 MISSING = "missing"
-"""The fingerprint of a file that is not there."""
+"""The fingerprint of a file that does not exist."""
+KEEP_ATTRIBUTES = ["cp", "--attributes-only", "--preserve=mode,ownership"]
+"""Give a file the permissions of another, with its access control list and group and, where the
+host allows it, its owner."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A text as it is on the host. `entry` is None when there is no file."""
+    """A text on the host. `entry` is None when the file does not exist."""
 
     entry: FileEntry | None
     text: str
@@ -48,33 +49,35 @@ class Found:
 
 
 def edit(access: FileAccess, path: str) -> str | BaseResponse:
-    """The form with the text of a file; back to the file's page, with a word, when it has none."""
+    """The form with the text of a file, or back to the file's page if it cannot be edited."""
     try:
-        found = _found(access, access.end(path, Operation.EDIT), path)
+        found = _found(access, access.resolved(path, Operation.EDIT), path)
     except InvalidForm as error:
         flash(error.fields["text"])
-        return redirect(files_address(access.id, path), 303)
-    note("file-read", user(), host=access.machine.name, object=for_audit(path))
+        return redirect(files_address(access.host_id, path), 303)
+    note("file-read", user(), host=access.host.name, object=for_audit(path))
     return _form(access, path, found.text, found.fingerprint, found.line_end)
 
 
 def save(access: FileAccess, path: str) -> str | BaseResponse | tuple[str, int]:
-    """Write what the form holds, unless the file has changed since it was read."""
+    """Save the text of the form, unless the file has changed since it was opened."""
     access.demand(Operation.EDIT)
     typed = request.form.get("text", "").replace("\r\n", "\n")
     seen = request.form.get("fingerprint", "")
     line_end = "\r\n" if request.form.get("line_end") == "crlf" else "\n"
     data = typed.replace("\n", line_end).encode()
     try:
-        real = access.files.resolve(access.end(path))
+        real = access.files.resolve(access.resolved(path))
         found = _found(access, real, path, or_none=True)
         if found.fingerprint != seen:
             return _form(access, path, typed, found.fingerprint, line_end, changed=True), 409
         if len(data) > MAX_EDIT:
-            raise InvalidForm({"text": f"{MOST}, and this is more: shorten it."})
+            raise InvalidForm(
+                {"text": f"The text is longer than {MAX_EDIT // 1024} KiB. Shorten it."}
+            )
         if found.entry is None or typed != found.text:
             _write(access, real, data, found.entry)
-            note("file-written", user(), host=access.machine.name, object=for_audit(path))
+            note("file-written", user(), host=access.host.name, object=for_audit(path))
     except SignInExpired:
         raise
     except (HostError, InvalidForm) as error:
@@ -82,52 +85,46 @@ def save(access: FileAccess, path: str) -> str | BaseResponse | tuple[str, int]:
         return _form(access, path, typed, seen, line_end, mistake=g.said), error.http_status
     flash("Saved.", "done")
     return redirect(
-        files_address(access.id, path) + ("?edit" if "stay" in request.form else ""), 303
+        files_address(access.host_id, path) + ("?edit" if "stay" in request.form else ""), 303
     )
 
 
 def _form(
-    access: FileAccess,
-    path: str,
-    text: str,
-    fingerprint: str,
-    line_end: str,
-    *,
-    changed: bool = False,
-    mistake: str = "",
+    access: FileAccess, path: str, text: str, fingerprint: str, line_end: str, **facts: object
 ) -> str:
+    """The form with a text; `changed` and `mistake` say why it was not saved."""
     return render_template(
         "files/edit.html",
-        **access.shown(path),
+        **access.page_facts(path),
         kept="",
         text=text,
         fingerprint=fingerprint,
         gone=fingerprint == MISSING,
         line_end="crlf" if line_end == "\r\n" else "lf",
-        changed=changed,
-        mistake=mistake,
+        **facts,
     )
 
 
 def mistake_in_text(data: bytes) -> str:
-    """Why a file with this content is not edited here, as a sentence; empty when it is."""
+    """Why a file with this content cannot be edited here, as a sentence; empty if it can."""
     if len(data) > MAX_EDIT:
-        return f"{MOST}: this file is larger."
+        return f"This file is larger than {MAX_EDIT // 1024} KiB, the limit of this editor."
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
-        return "This file is no UTF-8 text: editing it here would damage it."
+        return "This file is not UTF-8 text. Editing it here would damage it."
     lines = text.replace("\r\n", "\n")
     if "\0" in lines or "\r" in lines or len(text) - len(lines) not in (0, lines.count("\n")):
         return (
-            "This file holds NUL characters, or line ends of more than one kind: editing it here "
-            "would change all of them."
+            "This file contains NUL characters or mixed line ends. Editing it here would change "
+            "them."
         )
     return ""
 
 
 def _found(access: FileAccess, real: str, path: str, or_none: bool = False) -> Found:
-    """Look at a text. Raises `InvalidForm` for `text` when it cannot be edited here."""
+    """Read a text. Raises `InvalidForm` for `text` when it cannot be edited here, and `FileMissing`
+    unless `or_none`."""
     try:
         entry = access.files.stat(real)
     except FileMissing:
@@ -135,10 +132,10 @@ def _found(access: FileAccess, real: str, path: str, or_none: bool = False) -> F
             return Found(None, "", MISSING, "\n")
         raise
     if not entry.is_file:
-        raise InvalidForm({"text": f"{shown(path)} is no file that can be edited."})
-    # Renaming asks only whether the directory may be written in, and would replace it all the same.
-    if access.machine.run(["test", "-w", real], check=False).exit_code != 0:
-        raise InvalidForm({"text": f"You may look at {shown(path)}, but not write to it."})
+        raise InvalidForm({"text": f"{shown(path)} is not a regular file, so it cannot be edited."})
+    # Renaming needs permission for the directory only, and would replace a read-only file.
+    if access.host.run(["test", "-w", real], check=False).exit_code != 0:
+        raise InvalidForm({"text": f"You have no permission to change {shown(path)}."})
     data = access.files.read(real, MAX_EDIT + 1)
     if mistake := mistake_in_text(data):
         raise InvalidForm({"text": mistake})
@@ -149,22 +146,22 @@ def _found(access: FileAccess, real: str, path: str, or_none: bool = False) -> F
 
 
 def _write(access: FileAccess, real: str, data: bytes, entry: FileEntry | None) -> None:
-    """Put `data` in the place of a file, with its permissions and group: others in a project go on
-    being able to read it. The old one stays whole if the disk is full. A file that is not there is
-    made anew, and replaces none that has come since."""
+    """Replace the content of a file, keeping its permissions and group, so that others in a project
+    can still read it. If the disk is full, the old file stays unchanged. Without an `entry`, create
+    a file; raises `FileExists` if somebody else has created it since."""
     files = access.files
     if entry is None:
         with files.open(real, "xb") as file:
             file.write(data)
         return
     directory, name = posixpath.split(real)
-    # Not all of a name that may be as long as names can be.
+    # The name may already have the maximum length.
     short = as_bytes(name)[:200].decode("utf-8", "surrogateescape")
     aside = posixpath.join(directory, f".{short}.{secrets.token_hex(4)}.bak")
     try:
         files.write(aside, data, 0o600)
         try:
-            access.machine.run([*KEEP_ATTRIBUTES, "--", real, aside])
+            access.host.run([*KEEP_ATTRIBUTES, "--", real, aside])
         except (CommandFailed, CommandTimedOut):
             files.chmod(aside, entry.mode & 0o777)
         files.rename(aside, real)
@@ -173,13 +170,9 @@ def _write(access: FileAccess, real: str, data: bytes, entry: FileEntry | None) 
             files.remove(aside)
         if isinstance(error, FileRefused):
             raise FileRefused(
-                f"You may not write in {shown(directory)}, so this cannot be saved there.",
+                f"You have no permission to write to {shown(directory)}, so the file cannot be "
+                "saved.",
                 error.detail,
             ) from error
-        text = error.message.replace(shown(aside), shown(real))
-        raise FileFailed(text, error.detail, topic=error.topic) from error
-
-
-KEEP_ATTRIBUTES = ["cp", "--attributes-only", "--preserve=mode,ownership"]
-"""Give a file the permissions of another one, lists of them included, its group and, where the host
-lets us, its owner."""
+        message = error.message.replace(shown(aside), shown(real))
+        raise FileFailed(message, error.detail, topic=error.topic) from error

@@ -1,4 +1,4 @@
-"""Entries chosen on a page, and names that are typed there."""
+"""Entries selected on a page, and names typed there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ood.errors import FileMissing, InvalidForm
 from ood.hosts.base import FileEntry, shown
 from ood.web.addresses import MAX_NAME, as_bytes
 from ood.web.files.access import FileAccess
-from ood.web.files.listing import SORTS, matching, view_of
+from ood.web.files.listing import COLUMNS, listing_query, matching
 
 BRIEF = 60  # characters of a name within a sentence
 
@@ -28,80 +28,78 @@ def from_value(value: str) -> str:
 
 
 def brief(name: str) -> str:
-    """A name within a sentence."""
+    """A name for a sentence, quoted and not too long."""
     text = shown(name)
     return f"“{text if len(text) <= BRIEF else text[: BRIEF - 1] + '…'}”"
 
 
 def listed(names: Iterable[str]) -> str:
-    """A few names within a sentence, and how many there are besides."""
+    """The first three names for a sentence, and the number of the others."""
     found = list(names)
     few = ", ".join(brief(name) for name in found[:3])
     return f"{few} and {len(found) - 3} more" if len(found) > 3 else few
 
 
-def entries(number: int) -> str:
-    return f"{number} {'entry' if number == 1 else 'entries'}"
+def items(number: int) -> str:
+    return f"{number} {'item' if number == 1 else 'items'}"
 
 
 def selected(access: FileAccess, directory: str) -> list[FileEntry]:
-    """The entries of a directory that a form names by `name`, or `all` that its view shows, in the
-    order of their names. Links are the links themselves. Those that have gone are left out.
+    """The entries of a directory that a form selects, sorted by name: those in `name` or, with
+    `all`, all that match the page's filter. Links are not followed.
 
-    Raises `InvalidForm` for `selection` when nothing is chosen, and `FileMissing` when all have
-    gone.
+    Entries that no longer exist are left out. Raises `InvalidForm` for `selection` when nothing is
+    selected, and `FileMissing` when nothing of it exists.
     """
-    real = access.end(directory)
+    real = access.resolved(directory)
     if request.form.get("all"):
-        found = matching(access.files.list(real), view_of(request.args))[0]
+        found = matching(access.files.list(real), listing_query())[0]
     else:
         names = [from_value(value) for value in request.form.getlist("name")]
         if not names:
-            raise InvalidForm({"selection": "Choose entries first, by the boxes before them."})
-        for name in names:
-            if mistake_in(name):
-                raise InvalidForm({"selection": "There can be no such entry."})
+            raise InvalidForm({"selection": "Select at least one file or folder."})
+        if any(mistake_in(name) for name in names):
+            raise InvalidForm({"selection": "That name is not valid."})
         found = []
         for name in dict.fromkeys(names):
             try:
                 found.append(access.files.lstat(posixpath.join(real, name)))
             except FileMissing:
                 continue
-    found.sort(key=SORTS["name"])
+    found.sort(key=COLUMNS["name"])
     if not found:
-        raise FileMissing("What you chose is no longer there. Go back and reload the page.")
+        raise FileMissing("The selected files no longer exist. Go back and reload the page.")
     return found
 
 
 def names_seen(entries: Iterable[FileEntry]) -> str:
-    """A fingerprint of names, to see whether it is still the same entries."""
+    """A fingerprint of names, which shows whether a later selection is the same."""
     names = sorted(as_bytes(entry.name) for entry in entries)
     return hashlib.blake2b(b"\0".join(names), digest_size=12).hexdigest()
 
 
 def new_name(field: str) -> str:
-    """The name typed into a field. Raises `InvalidForm` for one that nothing can have."""
+    """The name typed into a field. Raises `InvalidForm` when no file can have it."""
     name = request.form.get(field, "")
-    mistake = mistake_in(name)
-    if mistake:
+    if mistake := mistake_in(name):
         raise InvalidForm({field: mistake})
     return name
 
 
 def mistake_in(name: str) -> str:
-    """What is wrong with a name, as a sentence; empty for one that a file can have."""
+    """Why no file can have this name, as a sentence; empty for a valid name."""
     length = len(as_bytes(name))
     if not name:
         return "Type a name."
     if name in (".", ".."):
-        return f"“{name}” stands for a directory itself: choose another name."
+        return f"“{name}” always means a directory itself. Choose another name."
     if "/" in name:
-        return "A name cannot hold “/”, which stands between names: choose another name."
+        return "A name cannot contain “/”. Choose another name."
     if "\0" in name:
-        return "A name cannot hold the character NUL: choose another name."
+        return "A name cannot contain the character NUL. Choose another name."
     if length > MAX_NAME:
         return (
-            f"This name is {length} bytes long, and {MAX_NAME} is the most: shorten it. Letters "
+            f"This name is {length} bytes long, but the limit is {MAX_NAME}. Shorten it. Letters "
             "other than a to z take two bytes or more."
         )
     return ""
