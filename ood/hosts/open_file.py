@@ -1,16 +1,27 @@
-"""Errors about files, and open files that raise them, for all hosts."""
+"""What the files of all hosts share: entries, errors, and open files that raise them."""
 
 from __future__ import annotations
 
 import errno
+import stat
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, cast
 
 from ood.errors import FileExists, FileFailed, FileMissing, FileRefused
-from ood.hosts.base import shown
+from ood.hosts.base import FileEntry, shown
 
-WRITING = {"w": "write", "x": "create", "r+": "write"}
+
+def file_entry(path: str, found: Any) -> FileEntry:
+    """The entry for a path, from the attributes that `os` or paramiko returned."""
+    return FileEntry(
+        path.rpartition("/")[2],
+        found.st_mode or stat.S_IFREG,  # a server may leave out any of them
+        found.st_size or 0,
+        float(found.st_mtime or 0),
+        found.st_uid or 0,
+        found.st_gid or 0,
+    )
 
 
 def file_error(error: OSError, action: str, path: str, host: str, reason: str) -> FileFailed:
@@ -25,11 +36,6 @@ def file_error(error: OSError, action: str, path: str, host: str, reason: str) -
         return FileRefused(f"You do not have permission to {action} {name}.", str(error))
     because = f": {reason}" if reason else ""
     return FileFailed(f"Could not {action} {name} on {host}{because}.", str(error))
-
-
-def action_of(mode: str) -> str:
-    """The verb for opening a file in a mode."""
-    return WRITING.get(mode.removesuffix("b"), "read")
 
 
 class OpenFile:
