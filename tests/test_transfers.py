@@ -375,7 +375,7 @@ def test_a_directory_that_may_not_be_written(far: Site) -> None:
     far.at_target("chmod 555 .")
     transfer = far.runs("1")
     assert transfer.state is State.FAILED
-    assert "no permission" in transfer.message
+    assert "permission" in transfer.message
 
 
 def test_a_connection_that_drops(far: Site, devcluster: Devcluster) -> None:
@@ -387,7 +387,7 @@ def test_a_connection_that_drops(far: Site, devcluster: Devcluster) -> None:
     devcluster.host("beta-login", "pkill", "-u", "alice", "sshd")
     running.join(30)
     assert transfer.state is State.FAILED
-    assert "was lost" in transfer.message
+    assert "dropped" in transfer.message
     assert far.left == ""
     assert far.at_source("ls") == "big\n"
 

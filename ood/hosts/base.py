@@ -22,20 +22,6 @@ MAX_INPUT = 1024 * 1024
 MAX_OUTPUT = 64 * 1024 * 1024
 """Bytes of output after which `Host.run` fails."""
 
-MAX_STDERR = 256 * 1024
-"""Bytes that a `Command` keeps of the beginning of its standard error."""
-
-LOGIN_SHELL_SCRIPT = """
-[ -z "$1" ] || cd -- "$1" 2>/dev/null || {
-  cd
-  echo "Directory not found, or you may not enter it. This is your home directory."
-}
-[ -n "$LC_ALL$LC_CTYPE$LANG" ] || export LANG=C.UTF-8
-exec "${SHELL:-/bin/sh}" -l
-"""
-"""`sh -c` text that `Host.terminal` runs. `$1` is the directory to start in, or empty. The default
-character set is UTF-8, as in browsers."""
-
 NOT_SEEN = frozenset({"Cc", "Cf", "Zl", "Zp"})
 """Unicode categories of invisible characters: control, format, line and paragraph separator."""
 

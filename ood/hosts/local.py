@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
-import pty
 import pwd
 import selectors
 import signal
 import socket
-import struct
 import subprocess
-import termios
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 
 from ood.errors import CommandFailed, CommandTimedOut, HostUnreachable
-from ood.hosts.base import LOGIN_SHELL_SCRIPT, MAX_INPUT, MAX_OUTPUT, CommandResult, Host
+from ood.hosts.base import MAX_INPUT, MAX_OUTPUT, CommandResult, Host
 from ood.hosts.local_files import NAME, LocalFiles
 from ood.hosts.streams import LocalCommand, spawn
+from ood.hosts.terminals import LocalTerminal
 
 READ_SIZE = 2**20
 
@@ -52,8 +48,11 @@ class LocalHost(Host):
     ) -> CommandResult:
         assert len(input) <= MAX_INPUT, "larger input goes through files"
         with ExitStack() as resources:
-            stdin = resources.enter_context(_holding(input))
-            process = spawn(argv, env, cwd or self._home, stdin)
+            # A file in memory needs no thread that writes, as a pipe would.
+            stdin = resources.enter_context(open(os.memfd_create("input"), "w+b", buffering=0))
+            stdin.write(input)
+            stdin.seek(0)
+            process = spawn(argv, env, cwd or self._home, stdin.fileno())
             resources.enter_context(process)
             try:
                 result = _collect(process, time.monotonic() + timeout)
@@ -69,17 +68,7 @@ class LocalHost(Host):
         return LocalCommand(argv, env, cwd or self._home)
 
     def terminal(self, cwd: str, columns: int = 80, rows: int = 24) -> LocalTerminal:
-        pid, fd = pty.fork()
-        if pid == 0:
-            try:
-                os.chdir(self._home)
-                os.environ["TERM"] = "xterm-256color"
-                os.execvp("sh", ["sh", "-c", LOGIN_SHELL_SCRIPT, "sh", cwd])
-            finally:
-                os._exit(127)
-        terminal = LocalTerminal(pid, fd)
-        terminal.resize(columns, rows)
-        return terminal
+        return LocalTerminal(self._home, cwd, columns, rows)
 
     def dial(self, host: str, port: int, timeout: float = 10.0) -> socket.socket:
         try:
@@ -91,51 +80,6 @@ class LocalHost(Host):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.settimeout(None)  # `timeout` is for opening it
         return connection
-
-
-class LocalTerminal:
-    """A shell in a pseudo-terminal of this machine; `close` hangs it up and reaps it."""
-
-    lost = False
-
-    def __init__(self, pid: int, fd: int) -> None:
-        os.set_blocking(fd, False)
-        self._pid = pid
-        self._fd = fd
-
-    def fileno(self) -> int:
-        return self._fd
-
-    def read(self, limit: int) -> bytes:
-        try:
-            return os.read(self._fd, limit)
-        except OSError as error:
-            if error.errno == errno.EIO:  # how Linux reports that the shell has ended
-                return b""
-            raise
-
-    def write(self, data: bytes) -> int:
-        try:
-            return os.write(self._fd, data)
-        except OSError:  # it accepts no more for now, or has ended
-            return 0
-
-    def resize(self, columns: int, rows: int) -> None:
-        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def close(self) -> None:
-        if self._fd < 0:
-            return
-        os.close(self._fd)
-        self._fd = -1
-        os.kill(self._pid, signal.SIGHUP)
-        deadline = time.monotonic() + 1
-        while os.waitpid(self._pid, os.WNOHANG) == (0, 0):
-            if time.monotonic() > deadline:  # it ignores SIGHUP
-                os.kill(self._pid, signal.SIGKILL)
-                os.waitpid(self._pid, 0)
-                return
-            time.sleep(0.01)
 
 
 def _collect(process: subprocess.Popen[bytes], deadline: float) -> CommandResult:
@@ -173,15 +117,3 @@ def _collect(process: subprocess.Popen[bytes], deadline: float) -> CommandResult
         raise
     stdout, stderr = (b"".join(chunks) for chunks in outputs.values())
     return CommandResult(stdout, stderr, exit_code)
-
-
-@contextmanager
-def _holding(data: bytes) -> Iterator[int]:
-    """A file descriptor to read `data` from. Unlike a pipe, it needs no thread that writes."""
-    fd = os.memfd_create("input")
-    try:
-        os.write(fd, data)
-        os.lseek(fd, 0, os.SEEK_SET)
-        yield fd
-    finally:
-        os.close(fd)

@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 
 from ood.help_topics import HelpTopic, Reason
 from ood.hosts.base import FileEntry, Files
-from ood.hosts.open_file import OpenFile, action_of, file_error
+from ood.hosts.open_file import OpenFile, file_entry, file_error
 
 NAME = "this machine"
 
@@ -35,18 +35,18 @@ class LocalFiles(Files):
             entries = []
             for item in found:
                 try:
-                    entries.append(_entry(item.name, item.stat(follow_symlinks=False)))
+                    entries.append(file_entry(item.name, item.stat(follow_symlinks=False)))
                 except FileNotFoundError:  # deleted meanwhile
                     continue
             return entries
 
     def stat(self, path: str) -> FileEntry:
         with _errors("read", path):
-            return _entry(os.path.basename(path), os.stat(path))
+            return file_entry(path, os.stat(path))
 
     def lstat(self, path: str) -> FileEntry:
         with _errors("read", path):
-            return _entry(os.path.basename(path), os.lstat(path))
+            return file_entry(path, os.lstat(path))
 
     def resolve(self, path: str) -> str:
         with _errors("find", path):
@@ -55,7 +55,7 @@ class LocalFiles(Files):
             return real
 
     def open(self, path: str, mode: str) -> BinaryIO:
-        errors = partial(_errors, action_of(mode), path)
+        errors = partial(_errors, "read" if mode == "rb" else "write", path)
         with errors():
             file = open(path, mode, buffering=0)  # noqa: SIM115 - closed by OpenFile
         return cast(BinaryIO, OpenFile(file, errors, ExitStack()))
@@ -105,7 +105,3 @@ def _linked(old: str, new: str) -> bool:
             return False
         raise
     return True
-
-
-def _entry(name: str, found: os.stat_result) -> FileEntry:
-    return FileEntry(name, found.st_mode, found.st_size, found.st_mtime, found.st_uid, found.st_gid)

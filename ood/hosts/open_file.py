@@ -1,17 +1,28 @@
-"""Errors about files, and open files that raise them, for all hosts."""
+"""What the files of all hosts share: entries, errors, and open files that raise them."""
 
 from __future__ import annotations
 
 import errno
+import stat
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, cast
 
 from ood.errors import FileExists, FileFailed, FileMissing, FileRefused
 from ood.help_topics import Reason
-from ood.hosts.base import shown
+from ood.hosts.base import FileEntry, shown
 
-WRITING = {"w": "write", "x": "create", "r+": "write"}
+
+def file_entry(path: str, found: Any) -> FileEntry:
+    """The entry for a path, from the attributes that `os` or paramiko returned."""
+    return FileEntry(
+        path.rpartition("/")[2],
+        found.st_mode or stat.S_IFREG,  # a server may leave out any of them
+        found.st_size or 0,
+        float(found.st_mtime or 0),
+        found.st_uid or 0,
+        found.st_gid or 0,
+    )
 
 
 def file_error(error: OSError, action: str, path: str, host: str, reason: Reason) -> FileFailed:
@@ -27,11 +38,6 @@ def file_error(error: OSError, action: str, path: str, host: str, reason: Reason
     because = f": {reason.text}" if reason else ""
     text = f"Could not {action} {name} on {host}{because}."
     return FileFailed(text, str(error), topic=reason.topic)
-
-
-def action_of(mode: str) -> str:
-    """The verb for opening a file in a mode."""
-    return WRITING.get(mode.removesuffix("b"), "read")
 
 
 class OpenFile:

@@ -13,7 +13,7 @@ from ood.auth.credentials import Credential, Credentials
 from ood.auth.names import is_a_persons
 from ood.errors import HostError, SignInExpired
 from ood.hosts.account import Account, account_of
-from ood.hosts.base import Host
+from ood.hosts.base import Host, Stream
 from ood.hosts.local import LocalHost
 from ood.hosts.ssh import SSHHost
 from ood.hosts.ssh_connect import Dial
@@ -49,22 +49,16 @@ class HostPool:
 
     def host(self, user: str, address: str) -> SSHHost:
         """A machine (`name` or `name:port`) as this user."""
-        with self._lock:
-            found = self._hosts.get((user, address))
-            if found is None:
-                found = self._hosts[user, address] = self._new(user, address)
-            return found
+        return self._host(user, address, address)
 
     def node(self, user: str, name: str, login_host: str) -> SSHHost:
         """A node of a cluster as this user, reached through the log-in host, which knows the names
         of its nodes."""
-        key = (user, f"{name} by {login_host}")
-        with self._lock:
-            found = self._hosts.get(key)
-            if found is None:
-                dial = lambda: self.host(user, login_host).dial(name, SSH_PORT)  # noqa: E731
-                found = self._hosts[key] = self._new(user, name, dial)
-            return found
+
+        def dial() -> Stream:
+            return self.host(user, login_host).dial(name, SSH_PORT)
+
+        return self._host(user, f"{name} by {login_host}", name, dial)
 
     def sign_in(self, user: str, password: SecretStr | None = None) -> Account:
         """Open the user's connection to the portal host, and remember the credential for other
@@ -117,16 +111,20 @@ class HostPool:
         for host in closing:
             host.close()
 
-    def _new(self, user: str, address: str, dial: Dial | None = None) -> SSHHost:
+    def _host(self, user: str, key: str, address: str, dial: Dial | None = None) -> SSHHost:
         assert self._known_hosts is not None
-        return SSHHost(
-            address,
-            user,
-            lambda: self._credentials.of(user),
-            self._known_hosts,
-            opens_the_portal=address == self._portal_host and dial is None,
-            dial=dial,
-        )
+        with self._lock:
+            found = self._hosts.get((user, key))
+            if found is None:
+                found = self._hosts[user, key] = SSHHost(
+                    address,
+                    user,
+                    lambda: self._credentials.of(user),
+                    self._known_hosts,
+                    opens_the_portal=key == self._portal_host,
+                    dial=dial,
+                )
+            return found
 
     def _close_idle(self) -> None:
         while True:

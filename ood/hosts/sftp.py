@@ -8,7 +8,6 @@ operation that waits too long for its turn.
 from __future__ import annotations
 
 import errno
-import stat as stat_bits
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,7 +19,7 @@ from paramiko.message import Message
 from ood.help_topics import NO_REASON, HelpTopic, Reason
 from ood.hosts.base import Command, FileEntry, Files, Readable
 from ood.hosts.connection import SharedConnection
-from ood.hosts.open_file import OpenFile, action_of, file_error
+from ood.hosts.open_file import OpenFile, file_entry, file_error
 from ood.hosts.readdir import entries_of
 
 REQUEST_SIZE = 255 * 1024
@@ -62,14 +61,14 @@ class SFTPFiles(Files):
 
     def stat(self, path: str) -> FileEntry:
         with self._client("read", path) as client:
-            return _entry(path.rsplit("/", 1)[-1], client.stat(path))
+            return file_entry(path, client.stat(path))
 
     def lstat(self, path: str) -> FileEntry:
         with self._client("read", path) as client:
-            return _entry(path.rsplit("/", 1)[-1], client.lstat(path))
+            return file_entry(path, client.lstat(path))
 
     def open(self, path: str, mode: str) -> BinaryIO:
-        action = action_of(mode)
+        action = "read" if mode == "rb" else "write"
         with ExitStack() as undo:
             undo.enter_context(self._connection.slot(lasting=True))
             with self._connection.connected() as transport:
@@ -208,14 +207,3 @@ def _raise_if_there(client: SFTPClient, path: str, error: OSError | None = None)
     except OSError:
         return
     raise FileExistsError(errno.EEXIST, str(error or path)) from error
-
-
-def _entry(name: str, found: paramiko.SFTPAttributes) -> FileEntry:
-    return FileEntry(
-        name,
-        found.st_mode if found.st_mode is not None else stat_bits.S_IFREG,
-        found.st_size or 0,
-        float(found.st_mtime or 0),
-        found.st_uid or 0,
-        found.st_gid or 0,
-    )

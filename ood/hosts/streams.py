@@ -14,8 +14,9 @@ from typing import IO
 import paramiko
 
 from ood.errors import CommandFailed, HostUnreachable
-from ood.hosts.base import MAX_STDERR, Command
+from ood.hosts.base import Command
 
+MAX_STDERR = 256 * 1024  # bytes that are kept of the beginning of standard error
 ENDED_EARLY = "The command ended before it had read everything."
 
 _Process = subprocess.Popen[bytes]

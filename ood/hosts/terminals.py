@@ -1,24 +1,90 @@
-"""The terminals of a host over SSH.
-
-They have connections of their own, so commands and files go on however many terminals there are and
-whatever they print.
-"""
+"""Terminals, on this machine and over SSH."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
+import pty
+import signal
+import struct
+import termios
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
 import paramiko
 
 from ood.errors import HostBusy
-from ood.hosts.base import LOGIN_SHELL_SCRIPT
 from ood.hosts.connection import SharedConnection
 from ood.quoting import command_line
 
+LOGIN_SHELL_SCRIPT = """
+[ -z "$1" ] || cd -- "$1" 2>/dev/null || {
+  cd
+  echo "Directory not found, or you may not enter it. This is your home directory."
+}
+[ -n "$LC_ALL$LC_CTYPE$LANG" ] || export LANG=C.UTF-8
+exec "${SHELL:-/bin/sh}" -l
+"""
+"""What `sh -c` runs in every terminal. `$1` is the directory to start in, or empty. The default
+character set is UTF-8, as in browsers."""
+TYPE = "xterm-256color"
 WINDOW = 128 * 1024
 """Bytes that a terminal may print before they are read, and so may still appear after Ctrl-C."""
+
+
+class LocalTerminal:
+    """A login shell in a pseudo-terminal of this machine. `close` hangs it up and reaps it."""
+
+    lost = False
+
+    def __init__(self, home: str, cwd: str, columns: int, rows: int) -> None:
+        self._pid, self._fd = pty.fork()
+        if self._pid == 0:
+            try:
+                os.chdir(home)
+                os.environ["TERM"] = TYPE
+                os.execvp("sh", ["sh", "-c", LOGIN_SHELL_SCRIPT, "sh", cwd])
+            finally:
+                os._exit(127)
+        os.set_blocking(self._fd, False)
+        self.resize(columns, rows)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def read(self, limit: int) -> bytes:
+        try:
+            return os.read(self._fd, limit)
+        except OSError as error:
+            if error.errno == errno.EIO:  # how Linux reports that the shell has ended
+                return b""
+            raise
+
+    def write(self, data: bytes) -> int:
+        try:
+            return os.write(self._fd, data)
+        except OSError:  # it accepts no more for now, or has ended
+            return 0
+
+    def resize(self, columns: int, rows: int) -> None:
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def close(self) -> None:
+        if self._fd < 0:
+            return
+        os.close(self._fd)
+        self._fd = -1
+        os.kill(self._pid, signal.SIGHUP)
+        deadline = time.monotonic() + 1
+        while os.waitpid(self._pid, os.WNOHANG) == (0, 0):
+            if time.monotonic() > deadline:  # it ignores SIGHUP
+                os.kill(self._pid, signal.SIGKILL)
+                os.waitpid(self._pid, 0)
+                return
+            time.sleep(0.01)
 
 
 class SSHTerminal:
@@ -57,7 +123,8 @@ class SSHTerminal:
 
 
 class Terminals:
-    """`new` makes one more connection to the host, which is not open yet."""
+    """The terminals of an SSH host. They have connections of their own, so commands and files go on
+    however many terminals there are. `new` makes one more connection, which is not open yet."""
 
     def __init__(self, new: Callable[[], SharedConnection]) -> None:
         self._new = new
@@ -82,7 +149,7 @@ class Terminals:
                         full.add(connection)
                         continue
                     undo.callback(channel.close)
-                    channel.get_pty("xterm-256color", columns, rows)
+                    channel.get_pty(TYPE, columns, rows)
                     channel.exec_command(line.encode("utf-8", "surrogateescape"))
                 return SSHTerminal(channel, undo.pop_all().close)
 

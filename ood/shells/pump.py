@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from ood.hosts.base import Terminal
 from ood.shells.expiry import End, Expiry
 from ood.shells.shell import READ, UNSENT, Shell, Viewer
 from ood.shells.websocket import LINGER, WebSocket
@@ -52,7 +53,7 @@ class Pump:
         self._lock = threading.Lock()  # guards `_work`; the other fields are the thread's own
         self._work: list[Work] | None = [first]  # None: the thread has ended
         self._shells: set[Shell] = set()
-        self._watched: dict[Viewer, tuple[int, object]] = {}  # events and data in the selector
+        self._watched: dict[object, tuple[int, object]] = {}  # events and data in the selector
         self._leaving: dict[Viewer, float] = {}  # when to stop waiting for their close
         self._check_at = self._ping_at = 0.0  # monotonic
         threading.Thread(target=self._run, name=f"shells-{user}", daemon=True).start()
@@ -83,8 +84,7 @@ class Pump:
         if shell not in self._shells:
             return
         self._shells.discard(shell)
-        if shell.reading:
-            self._selector.unregister(shell.terminal)
+        self._watch(shell.terminal, 0)
         message = self._expiry.message(end, shell.where.title)
         self._dismiss(shell, end=end.value, message=message)
         # Closing may wait for the process.
@@ -121,7 +121,7 @@ class Pump:
             for shell in list(self._shells):
                 self._guarded(shell, partial(self._ping, shell))
         for shell in list(self._shells):
-            self._guarded(shell, partial(self._watch, shell))
+            self._guarded(shell, partial(self._watch_shell, shell))
         blocked = any(shell.typed for shell in self._shells)
         until = min(self._check_at, self._ping_at)
         wait = RETRY if blocked else max(0.0, until - time.monotonic())
@@ -187,35 +187,31 @@ class Pump:
         if not shell.viewer.websocket.is_open:  # the page is closing it
             raise ConnectionResetError
 
-    def _watch(self, shell: Shell) -> None:
+    def _watch_shell(self, shell: Shell) -> None:
         """Make the selector watch for what can happen next."""
-        if shell.reading == shell.is_full:
-            shell.reading = not shell.reading
-            if shell.reading:
-                try:
-                    data = (shell, None)
-                    self._selector.register(shell.terminal, selectors.EVENT_READ, data)
-                except (OSError, ValueError) as error:  # closed meanwhile
-                    log.info("watching the shell of %s: %s", shell.user, error)
-                    shell.reading = False
-                    self.end(shell, End.LOST)
-                    return
-            else:
-                self._selector.unregister(shell.terminal)
+        try:
+            events = 0 if shell.is_full else selectors.EVENT_READ
+            self._watch(shell.terminal, events, (shell, None))
+        except (OSError, ValueError) as error:  # closed meanwhile
+            log.info("watching the shell of %s: %s", shell.user, error)
+            self.end(shell, End.LOST)
+            return
         if shell.viewer is not None:
-            self._watch_viewer(shell.viewer, (shell, shell.viewer), selectors.EVENT_READ)
+            self._watch_page(shell.viewer, (shell, shell.viewer))
 
-    def _watch_viewer(self, viewer: Viewer, data: object, events: int) -> None:
-        if viewer.websocket.waiting:
-            events |= selectors.EVENT_WRITE
-        if self._watched.get(viewer) != (events, data):
-            self._unwatch(viewer)
-            self._selector.register(viewer.websocket, events, data)
-            self._watched[viewer] = (events, data)
+    def _watch_page(self, viewer: Viewer, data: object) -> None:
+        events = selectors.EVENT_WRITE if viewer.websocket.waiting else 0
+        self._watch(viewer.websocket, events | selectors.EVENT_READ, data)
 
-    def _unwatch(self, viewer: Viewer) -> None:
-        if self._watched.pop(viewer, None) is not None:
-            self._selector.unregister(viewer.websocket)
+    def _watch(self, source: Terminal | WebSocket, events: int, data: object = None) -> None:
+        """Make the selector watch a terminal or a page for these events, if any."""
+        if self._watched.get(source) == (events, data):
+            return
+        if self._watched.pop(source, None) is not None:
+            self._selector.unregister(source)
+        if events:
+            self._selector.register(source, events, data)
+            self._watched[source] = events, data
 
     def _check(self, shell: Shell, now: float) -> None:
         due = self._expiry.due(shell)
@@ -262,7 +258,7 @@ class Pump:
         viewer, shell.viewer = shell.viewer, None
         if viewer is None:
             return
-        self._unwatch(viewer)
+        self._watch(viewer.websocket, 0)
         try:
             while viewer.sent < shell.history.end and viewer.websocket.is_open:
                 part = shell.history.part(viewer.sent, UNSENT)
@@ -275,14 +271,14 @@ class Pump:
             viewer.websocket.close()
             return
         self._leaving[viewer] = time.monotonic() + LINGER
-        self._watch_viewer(viewer, viewer, selectors.EVENT_READ)
+        self._watch_page(viewer, viewer)
 
     def _finish_closing(self, viewer: Viewer) -> None:
         """Close the connection when the page has confirmed it, so that the last message arrives."""
         try:
             viewer.websocket.receive()
             if not viewer.websocket.close_received:
-                self._watch_viewer(viewer, viewer, selectors.EVENT_READ)
+                self._watch_page(viewer, viewer)
                 return
         except OSError as error:
             log.debug("page that was closing: %s", error)
@@ -290,5 +286,5 @@ class Pump:
 
     def _forget(self, viewer: Viewer) -> None:
         self._leaving.pop(viewer, None)
-        self._unwatch(viewer)
+        self._watch(viewer.websocket, 0)
         viewer.websocket.close()

@@ -82,7 +82,6 @@ class Shell:
     typed_at: float = field(default_factory=time.monotonic)
     alone_since: float | None = field(default_factory=time.monotonic)
     viewer: Viewer | None = None
-    reading: bool = False  # whether the selector watches the terminal
 
     @property
     def user(self) -> str:
