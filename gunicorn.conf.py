@@ -1,6 +1,6 @@
-"""How gunicorn serves the portal: `gunicorn app:app` (it reads this file by itself).
+"""Settings of gunicorn, which reads this file when it is started as `gunicorn app:app`.
 
-One process keeps the SSH connections and what was learnt in one place; threads serve its users.
+One process holds all SSH connections and cached answers. Its threads serve all users.
 """
 
 import resource
@@ -11,16 +11,16 @@ from ood.config import PORT
 bind = f"127.0.0.1:{PORT}"
 workers = 1
 worker_class = "gthread"
-threads = 64  # of which services hold 44 at most (ood/proxy/services.py)
-timeout = 120  # seconds without a sign of life of the worker; single requests have their own limits
+threads = 64  # services use at most 44 of them (ood/proxy/services.py)
+timeout = 120  # seconds without a heartbeat from the worker; requests have limits of their own
 graceful_timeout = 5
 control_socket_disable = True
-worker_tmp_dir = "/dev/shm"  # noqa: S108 - gunicorn's own heartbeat file, which it unlinks at once
-forwarded_allow_ips = (
-    ""  # whose word is taken stands in portal.yml, and ood/web/front_end.py reads it
-)
+worker_tmp_dir = "/dev/shm"  # noqa: S108 - gunicorn unlinks its heartbeat file at once
+# ood/web/front_end.py decides which proxies to trust, by `front_ends` in portal.yml.
+forwarded_allow_ips = ""
 forwarder_headers = ""
-limit_request_line = 8190  # bytes, gunicorn's most: in addresses of files a byte can take three
+# Bytes, gunicorn's maximum. One byte of a file's path can take three in its address.
+limit_request_line = 8190
 accesslog = None
 loglevel = "warning"
 
@@ -29,7 +29,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_N
 
 
 def post_worker_init(worker: Any) -> None:
-    """Print the one sign-in address, once the portal answers."""
+    """Print the one-time sign-in address when the portal is ready to answer."""
     portal = worker.wsgi.extensions["portal"]
     if portal.settings.auth == "token":
         with worker.wsgi.app_context():

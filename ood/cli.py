@@ -1,4 +1,4 @@
-"""Commands for administrators and authors of apps: `flask --app app COMMAND`."""
+"""The command for administrators and app authors: `flask --app app check`."""
 
 from __future__ import annotations
 
@@ -12,18 +12,13 @@ from ood.check import check_all
 from ood.config import EMBEDDED
 
 
-def asked_to_check() -> bool:
-    """Whether this process is `flask … check`, for which there may be no portal to start."""
-    return os.environ.get("FLASK_RUN_FROM_CLI") == "true" and "check" in sys.argv[1:]
-
-
 @click.command("check")
 @click.argument("portal_yml", type=click.Path(path_type=Path), required=False)
 def check(portal_yml: Path | None) -> None:
-    """Name every mistake in portal.yml, clusters.d and app_defs, with its file, line and key.
+    """List all mistakes in portal.yml, clusters.d and app_defs, with file, line and key.
 
-    PORTAL_YML is the file that OOD_PORTAL_CONFIG names, or the embedded default, unless given. The
-    exit code is 1 when there is a mistake; warnings do not count.
+    PORTAL_YML defaults to $OOD_PORTAL_CONFIG, or else to the embedded configuration. The exit code
+    is 1 if there are mistakes. Warnings do not change it.
     """
     path = portal_yml or Path(os.environ.get("OOD_PORTAL_CONFIG", EMBEDDED))
     mistakes, warnings = check_all(path)
@@ -33,6 +28,6 @@ def check(portal_yml: Path | None) -> None:
         click.echo(f"Warning: {line}")
     if mistakes:
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        click.echo(f"{count} in what {path} leads to.", err=True)
+        click.echo(f"{count} found in {path} or the files it names.", err=True)
         sys.exit(1)
-    click.echo(f"No mistakes in what {path} leads to.")
+    click.echo(f"No mistakes found in {path} or the files it names.")

@@ -155,12 +155,61 @@ def test_every_mistake_is_named(tmp_path: Path) -> None:
     assert sorted(mistakes) == sorted(MISTAKES.splitlines())
     assert sorted(warnings) == sorted(WARNINGS.splitlines())
     assert code == 1
-    assert f"{len(mistakes)} mistakes" in errors
+    assert f"{len(mistakes)} mistakes found" in errors
+
+
+IMPORT = """
+import sys, threading
+sys.argv = ["gunicorn", "check"]
+import app
+assert threading.active_count() == 1
+assert "app" not in vars(app)
+"""
+
+
+@pytest.mark.parametrize("portal_yml", [EMBEDDED, ROOT / "nowhere.yml"])
+def test_importing_the_application_starts_nothing(portal_yml: Path) -> None:
+    env = os.environ | {"OOD_PORTAL_CONFIG": str(portal_yml), "FLASK_RUN_FROM_CLI": "true"}
+    subprocess.run([sys.executable, "-c", IMPORT], cwd=ROOT, env=env, check=True, timeout=60)
+
+
+def test_a_broken_portal_yml_stops_the_portal(tmp_path: Path) -> None:
+    path = written(tmp_path, {"portal.yml": "titel: Mine"})
+    for command in (["flask", "--app", "app", "run"], ["gunicorn", "app:app"]):
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=ROOT,
+            env=os.environ | {"OOD_PORTAL_CONFIG": str(path), "PORT": "0"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode != 0
+        assert "portal.yml: line 1: titel: Extra inputs are not permitted" in done.stderr
+
+
+CHECK = """
+import socket, sys, threading
+from flask.cli import cli
+threading.Thread.start = socket.socket = None
+cli.main(["--app", "app", "check"])
+"""
+
+
+def test_checking_starts_no_thread_and_no_connection() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CHECK], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_whole_site_has_none() -> None:
     code, said, errors = checked()
-    assert (code, said, errors) == (0, f"No mistakes in what {EMBEDDED} leads to.\n", "")
+    assert (code, said, errors) == (
+        0,
+        f"No mistakes found in {EMBEDDED} or the files it names.\n",
+        "",
+    )
 
 
 def test_the_devclusters_files_have_none(tmp_path: Path) -> None:
