@@ -1,4 +1,4 @@
-"""Slurm's words for the state of a job (its man pages: JOB STATE CODES, JOB REASON CODES)."""
+"""Slurm's job states (squeue(1), JOB STATE CODES) as the portal's statuses and outcomes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ OUTCOMES = {
 
 @lru_cache(10_000)
 def status_of(state: str, reason: str = "") -> tuple[JobStatus, Outcome | None]:
-    """What a state means for the user; Undetermined for one that this portal does not know."""
+    """The status and outcome for a state of Slurm; Undetermined for an unknown one."""
     word = state.split(" ")[0].rstrip("+")  # "CANCELLED by 1000", "CANCELLED+"
     if word in OUTCOMES:
         return JobStatus.COMPLETED, OUTCOMES[word]
