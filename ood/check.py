@@ -26,7 +26,7 @@ from ood.apps.definition import (
 from ood.apps.fields import Field
 from ood.apps.known_fields import KNOWN_FIELDS
 from ood.apps.names_check import Known
-from ood.apps.templates import check_names
+from ood.apps.templates import check_template
 from ood.config import ROOT, Acl, Cluster, JobSettings, PortalSettings, load_clusters, load_settings
 from ood.errors import ConfigError
 from ood.proxy.origins import ServiceOrigins
@@ -187,7 +187,7 @@ def _app(directory: Path, app: AppDefinition | None) -> Iterator[str]:
         "session.record": {field.name for field in fields(SessionRecord)},
     }
     for template in sorted(directory.rglob("*.j2")):
-        yield from check_names(template, card if template.name.endswith(".md.j2") else job)
+        yield from check_template(template, card if template.name.endswith(".md.j2") else job)
     for file in ("manifest.yml", "form.yml"):
         yield from given_twice(directory / file)
     for needed in ("form.yml", "submit.yml.j2", "template"):

@@ -66,6 +66,7 @@ echo {{ session.secrets.secret }} {{ session.secrets.other }} "{{ user }}"
 echo {{ mine }} {{ cluster.id }} {{ cluster.ip }} {{ context.maybe | default(1) }}
 echo $(( {{ context.cores }} ))
 {% include "nothing.sh.j2" %}
+{% if context.mode == "never" %}{{ context.coers }}{% elif app.nam is defined %}a{% endif %}
 """,
     "apps/one/template/script.sh.erb": "",
     "apps/two/manifest.yml": "name: [Two]\nservice: {path: '//', titel: x}\n",
@@ -104,6 +105,7 @@ apps/one/template/before.sh.j2: line 4: `cluster` has no `ip`
 apps/one/template/before.sh.j2: line 5: a value stands inside ((. Write it by itself: it is quoted \
 already.
 apps/one/template/before.sh.j2: line 6: there is no nothing.sh.j2 to include
+apps/one/template/before.sh.j2: line 7: `context` has no `coers`; is it `cores`?
 apps/one/template/script.sh.j2: is missing: it is what a job does
 apps/two/manifest.yml: line 1: name: Input should be a valid string
 apps/two/manifest.yml: line 2: service.title: Field required

@@ -16,7 +16,7 @@ from pydantic import Field as Setting
 from ood.apps.directives import changes, unasked
 from ood.apps.fields import Field
 from ood.apps.known_fields import KNOWN_FIELDS, job_options
-from ood.apps.templates import check, render
+from ood.apps.templates import check_template, render
 from ood.config import Acl, Cluster
 from ood.errors import ConfigError, InvalidForm, LaunchFailed
 from ood.help_topics import HelpTopic
@@ -219,7 +219,7 @@ def _load(
         except ConfigError as error:
             problems.append(error)
     for template in sorted(directory.rglob("*.j2")):
-        problems += map(ConfigError, check(template))
+        problems += map(ConfigError, check_template(template))
     if manifest is None:
         return None, problems
     fixed = tuple(field for field in fields if field.fixed)
