@@ -1,12 +1,11 @@
-"""Every mistake in portal.yml, clusters.d and app_defs: `flask --app app check`.
+"""Finding all mistakes in portal.yml, clusters.d and app_defs, for `flask --app app check`.
 
-What the portal itself finds when it starts, and beside it what only a launch would show, and what
-is ignored although it looks as if something was meant by it.
+Besides the mistakes that stop the portal or disable a cluster or an app, this finds those that only
+a launch would show, and warns of keys and files that the portal ignores but the site may rely on.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
@@ -32,9 +31,9 @@ from ood.errors import ConfigError
 from ood.proxy.origins import ServiceOrigins
 from ood.sessions.card import Card
 from ood.sessions.record import SessionRecord
-from ood.yaml_files import Keys, given_twice, mistake, read_yaml
+from ood.yaml_files import Keys, given_twice, mistake_at, read_yaml
 
-LIKE = 0.7  # how alike two names are, of 1, for one to be a misspelling of the other
+LIKE = 0.7  # similarity, from 0 to 1, from which a name counts as a misspelling of another
 NOT_OURS = {
     "manifest": {"role", "url", "new_window", "caption", "layout"},
     "form": {"form", "attributes", CLUSTER_FIELD, "title", "description", "cacheable", "submit"},
@@ -57,7 +56,8 @@ OURS = "v2.custom.portal"
 
 
 def check_all(path: Path) -> tuple[list[str], list[str]]:
-    """Check what a portal.yml leads to. Returns the mistakes and the warnings, a line for each."""
+    """Check a portal.yml and the files it names. Returns the mistakes and the warnings, each with
+    one line."""
     settings, wrong = _settings(path)
     clusters, broken_clusters = load_clusters(settings.clusters)
     apps, broken_apps = load_apps(settings.app_defs, settings.form_values)
@@ -71,8 +71,8 @@ def check_all(path: Path) -> tuple[list[str], list[str]]:
         warnings += _odd_in_app(directory)
     for app in apps.values():
         if clusters and not any(app.runs_on(id) for id, each in clusters.items() if each.job):
-            what = "there is no such cluster in clusters.d that runs jobs"
-            warnings.append(mistake(app.directory / "form.yml", what, [CLUSTER_FIELD]))
+            what = "clusters.d has no such cluster that runs jobs"
+            warnings.append(mistake_at(app.directory / "form.yml", what, [CLUSTER_FIELD]))
     return [*dict.fromkeys(wrong)], [*dict.fromkeys(warnings)]
 
 
@@ -84,7 +84,7 @@ def _lines(error: ConfigError) -> list[str]:
 
 
 def _settings(path: Path) -> tuple[PortalSettings, list[str]]:
-    """The settings, as far as they can be used, and what is wrong with them."""
+    """The settings, as far as they are valid, and the mistakes in them."""
     try:
         settings = load_settings(path)
         wrong = []
@@ -94,12 +94,12 @@ def _settings(path: Path) -> tuple[PortalSettings, list[str]]:
     for key in ("known_hosts", "user_ca", "logo", "motd"):
         file = getattr(settings, key)
         if file is not None and not file.exists():
-            wrong.append(mistake(path, f"there is no {file}", [key]))
+            wrong.append(mistake_at(path, f"{file} not found", [key]))
     return settings, [*wrong, *given_twice(path)]
 
 
 def _what_can_be_used(path: Path) -> PortalSettings:
-    """Where the other files are, by a portal.yml that has mistakes."""
+    """The settings of a portal.yml with mistakes, for finding the other files."""
     try:
         found = read_yaml(path)
     except ConfigError:
@@ -112,33 +112,33 @@ def _what_can_be_used(path: Path) -> PortalSettings:
 
 
 def _origins(path: Path, settings: PortalSettings) -> Iterator[str]:
-    """What is missing, or weak, about where services are served."""
+    """Warnings about the origins of the portal and of services."""
     apps, portal = settings.apps_origin, settings.portal_origin
     if (apps is None) != (portal is None):
         missing = "apps_origin" if apps is None else "portal_origin"
-        yield mistake(path, "is missing: without it nobody can connect to a service", [missing])
+        yield mistake_at(path, "missing: without it, nobody can connect to a service", [missing])
     if apps is not None and not ServiceOrigins(apps).secure:
-        what = "without https, browsers do not protect the cookies that let into services"
-        yield mistake(path, what, ["apps_origin"])
+        what = "without https, browsers do not protect the cookies that give access to services"
+        yield mistake_at(path, what, ["apps_origin"])
     if apps is not None and not apps.partition("://")[2].startswith("*."):
         what = "all services share this origin, so one of a user's services can read and control "
-        what += "the others. Use `*.` before the host name: docs/admin.md says what that needs"
-        yield mistake(path, what, ["apps_origin"])
+        what += "the others. Put `*.` before the host name, as docs/admin.md explains"
+        yield mistake_at(path, what, ["apps_origin"])
 
 
 def _form_values(
     path: Path, settings: PortalSettings, apps: Mapping[str, AppDefinition]
 ) -> Iterator[str]:
-    """Values for apps or fields that are not there."""
+    """Warnings about values for unknown apps or fields."""
     known = {directory.name for directory in app_directories(settings.app_defs)}
     for name, values in settings.form_values.items():
         if name not in known:
-            yield mistake(path, _unknown(name, known, "app"), ["form_values", name])
+            yield mistake_at(path, _unknown(name, known, "app"), ["form_values", name])
         elif name in apps:
             app = apps[name]
             names = {field.name for field in (*app.fields, *app.fixed)}
             for key in values.keys() - names:
-                yield mistake(path, _unknown(key, names, "field"), ["form_values", name, key])
+                yield mistake_at(path, _unknown(key, names, "field"), ["form_values", name, key])
 
 
 # ---- clusters.d
@@ -166,7 +166,7 @@ def _misspelt_in_cluster(path: Path) -> Iterator[str]:
 
 
 def _app(directory: Path, app: AppDefinition | None) -> Iterator[str]:
-    """What would only be found at a launch. `app` is None for one that is broken otherwise."""
+    """The mistakes that only a launch would show. `app` is None if it has other mistakes."""
     form = _read(directory / "form.yml")
     names = {*map(str, _list(form.get("form")))}
     attributes = _mapping(form.get("attributes"))
@@ -192,18 +192,18 @@ def _app(directory: Path, app: AppDefinition | None) -> Iterator[str]:
         yield from given_twice(directory / file)
     for needed in ("form.yml", "submit.yml.j2", "template"):
         if not (directory / needed).exists():
-            yield mistake(directory / needed, "is missing")
+            yield mistake_at(directory / needed, "missing")
     template = directory / "template"
     if template.is_dir() and not any(
         (template / f"script.sh{end}").exists() for end in ("", ".j2")
     ):
-        yield mistake(template / "script.sh.j2", "is missing: it is what a job does")
+        yield mistake_at(template / "script.sh.j2", "missing: this is the script of the job")
     if app is not None and (directory / "submit.yml.j2").exists():
         yield from _submit(app)
 
 
 def _submit(app: AppDefinition) -> Iterator[str]:
-    """What is wrong with submit.yml for the values that the form starts with."""
+    """The mistakes in submit.yml with the form's initial values."""
     session = {"id": "0", "run_id": "0", "secrets": {}, "service_path": "/node/0/"}
     context = {field.name: field.example() for field in (*app.fields, *app.fixed)}
     cluster = Cluster.model_construct(id="example")
@@ -211,19 +211,11 @@ def _submit(app: AppDefinition) -> Iterator[str]:
     try:
         app.script_options({**known, "cluster": cluster, "user": "user"})
     except ConfigError as error:
-        path = app.directory / "submit.yml.j2"
-        text = path.read_text("utf-8", "replace").split("\n")
-        for line in _lines(error):
-            what = line.removeprefix(f"{path}: ")
-            key = what.partition(":")[0].rpartition(".")[2]
-            at = (
-                n for n, each in enumerate(text, 1) if re.search(rf"\b{re.escape(key)}\s*:", each)
-            )
-            yield mistake(path, what, line=next(at, None))
+        yield from _lines(error)
 
 
 def _odd_in_app(directory: Path) -> Iterator[str]:
-    """What is ignored although it looks as if something was meant by it."""
+    """Warnings about keys and files that the portal ignores but the site may rely on."""
     path = directory / "manifest.yml"
     yield from _misspelt(path, _read(path), [], {*Manifest.model_fields} | NOT_OURS["manifest"])
     path = directory / "form.yml"
@@ -235,17 +227,16 @@ def _odd_in_app(directory: Path) -> Iterator[str]:
         known = {*Field.model_fields} - {"name"} | NOT_OURS["attribute"]
         yield from _misspelt(path, _mapping(given), ["attributes", str(name)], known)
         if name not in names and (close := get_close_matches(str(name), bare, 1, LIKE)):
-            what = f"there is no such field in `form`; is it `{close[0]}`?"
-            yield mistake(path, what, ["attributes", str(name)])
+            what = f"`form` has no such field; is it `{close[0]}`?"
+            yield mistake_at(path, what, ["attributes", str(name)])
     for name in sorted(bare - {*KNOWN_FIELDS}):
         if name.startswith(("auto_", "bc_")):
-            what = "Open OnDemand fills this field in by itself, and this portal does not: say its "
-            yield mistake(path, what + "`widget`, or leave it out", ["form", names.index(name)])
+            what = (
+                "this portal does not fill in this field as Open OnDemand does: set its `widget`, "
+            )
+            yield mistake_at(path, what + "or leave it out", ["form", names.index(name)])
     for file in sorted(path for name in NOT_READ for path in directory.rglob(name)):
-        yield mistake(file, "is not read: docs/from-open-ondemand.md says how to bring it over")
-
-
-# ---- Names
+        yield mistake_at(file, "not used by this portal: see docs/from-open-ondemand.md")
 
 
 def _misspelt(
@@ -255,16 +246,16 @@ def _misspelt(
     known: Iterable[str],
     all_: bool = False,
 ) -> Iterator[str]:
-    """Keys that are like known ones; with `all_`, any that are not known."""
+    """Warnings about keys that look like known ones or, with `all_`, about all unknown keys."""
     names = {*known}
     for key in map(str, found):
         if key not in names and (all_ or get_close_matches(key, names, 1, LIKE)):
-            yield mistake(path, _unknown(key, names, "key"), [*above, key])
+            yield mistake_at(path, _unknown(key, names, "key"), [*above, key])
 
 
 def _unknown(name: str, known: Iterable[str], what: str) -> str:
     close = get_close_matches(name, [*known], 1, LIKE)
-    return f"there is no such {what}" + (f"; is it `{close[0]}`?" if close else "")
+    return f"unknown {what}" + (f"; is it `{close[0]}`?" if close else "")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from ood.apps.names_check import Known, unknown_names
 from ood.apps.shell_check import check_values
 from ood.errors import ConfigError
 from ood.quoting import shell_word
-from ood.yaml_files import mistake
+from ood.yaml_files import mistake_at
 
 
 class _Expands(str):
@@ -127,8 +127,8 @@ def check_template(path: Path, known: Known | None = None) -> list[str]:
     except TemplateSyntaxError as error:
         found.append((error.lineno, error.message or ""))
     except (OSError, UnicodeDecodeError) as error:
-        problems.append(mistake(path, str(error)))
-    return [*(mistake(path, what, line=line) for line, what in found), *problems]
+        problems.append(mistake_at(path, str(error)))
+    return [*(mistake_at(path, what, line=line) for line, what in found), *problems]
 
 
 def _included_by(tree: nodes.Template) -> list[tuple[str, int]]:
