@@ -100,10 +100,10 @@ apps/one/info.md.j2: line 1: `session` has no `otputs`; is it `outputs`?
 apps/one/info.md.j2: line 2: there is no `context`
 apps/one/template/before.sh.j2: line 1: `context` has no `secret`
 apps/one/template/before.sh.j2: line 2: `session.secrets` has no `other`
-apps/one/template/before.sh.j2: line 2: a value stands inside ". Write it by itself: it is quoted \
+apps/one/template/before.sh.j2: line 2: a value is inside ". Move it out: values are quoted \
 already.
 apps/one/template/before.sh.j2: line 4: `cluster` has no `ip`
-apps/one/template/before.sh.j2: line 5: a value stands inside ((. Write it by itself: it is quoted \
+apps/one/template/before.sh.j2: line 5: a value is inside ((. Move it out: values are quoted \
 already.
 apps/one/template/before.sh.j2: line 6: there is no nothing.sh.j2 to include
 apps/one/template/before.sh.j2: line 7: `context` has no `coers`; is it `cores`?

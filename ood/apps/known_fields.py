@@ -1,5 +1,5 @@
-"""Fields that Open OnDemand knows by name: a form has them by naming them, and what is typed into
-them goes into the job by itself, where submit.yml does not say otherwise."""
+"""The predefined fields of Open OnDemand, such as `bc_num_hours`. A form that lists one gets its
+attributes, and its value is passed to the job unless submit.yml sets it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ KNOWN_FIELDS: dict[str, dict[str, Any]] = {
 
 
 def job_options(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What those of them that are in a form say, by the keys of submit.yml's `script`."""
+    """The values of predefined fields in a form, as keys of `script` in submit.yml."""
     found = {
         "wall_time": int(float(values.get("bc_num_hours") or 0) * 3600),
         "cores": int(values.get("bc_num_slots") or 0),
