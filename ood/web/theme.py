@@ -53,7 +53,7 @@ def colours() -> Response:
 
 @bp.get("/logo")
 def logo() -> Response:
-    """The site's logo. The headers prevent that scripts in an SVG run."""
+    """The site's logo. The headers keep scripts in an SVG from running."""
     found: tuple[bytes, str] | None = current_app.extensions["logo"]
     if found is None:
         raise NotFound("This site has no logo.")
