@@ -9,7 +9,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+
+from ood.yaml_files import Settings
 
 LEAST_CONTRAST = 4.5
 WORST_GROUND = {"light": "#e4f0f9", "dark": "#14303f"}
@@ -36,10 +38,8 @@ def text_on(colour: str) -> str:
     return max(("#000000", "#ffffff"), key=lambda text: contrast(colour, text))
 
 
-class Colours(BaseModel):
+class Colours(Settings):
     """`colours` of portal.yml, for the bar at the top and for links and buttons."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     bar: Colour | None = None
     bar_dark: Colour | None = None
@@ -87,10 +87,8 @@ def _with_zone(when: datetime) -> datetime:
 When = Annotated[datetime, AfterValidator(_with_zone)]
 
 
-class Announcement(BaseModel):
+class Announcement(Settings):
     """An item of `announcements` in portal.yml. Times default to the portal machine's time zone."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     text: Annotated[str, Field(min_length=1)]
     """Markdown."""

@@ -10,25 +10,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    AliasPath,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    model_validator,
-)
+from pydantic import AfterValidator, AliasPath, BeforeValidator, Field, model_validator
 
 from ood.appearance import Announcement, Colours
 from ood.errors import ConfigError
-from ood.yaml_files import mistake_at, read_yaml, validated
+from ood.yaml_files import Settings, SharedSettings, mistake_at, read_yaml, validated
 
 ROOT = Path(__file__).resolve().parent.parent
 EMBEDDED = ROOT / "embedded" / "portal.yml"
@@ -68,11 +60,7 @@ UserDirectory = Annotated[str, AfterValidator(_user_directory)]
 project named by the user's groups."""
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ShellSettings(_Settings):
+class ShellSettings(Settings):
     """`shell` of portal.yml. The times are as in `PortalSettings`, for shells."""
 
     enabled: bool = True
@@ -80,7 +68,7 @@ class ShellSettings(_Settings):
     absolute_hours: float = Field(default=12, gt=0)
 
 
-class FilesSettings(_Settings):
+class FilesSettings(Settings):
     """`files` of portal.yml: what users may do in the File Manager, and where."""
 
     upload: bool = True
@@ -94,7 +82,7 @@ class FilesSettings(_Settings):
     """Shortcuts to these directories, where they exist."""
 
 
-class PortalSettings(_Settings):
+class PortalSettings(Settings):
     """portal.yml. Relative paths are relative to the file. A misspelt key is an error."""
 
     title: str = "Open OnDemand"
@@ -132,7 +120,7 @@ class PortalSettings(_Settings):
     secure_cookies: bool = True
     """False only if browsers reach the portal without TLS, on one's own machine."""
     files: FilesSettings = FilesSettings()
-    form_values: dict[str, dict[str, Any]] = {}
+    form_values: Mapping[str, dict[str, Any]] = {}
     """App name -> field name -> the site's initial value."""
     logo: Path | None = None
     colours: Colours = Colours()
@@ -167,11 +155,7 @@ class PortalSettings(_Settings):
         return self
 
 
-class _ClusterSettings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Acl(_ClusterSettings):
+class Acl(SharedSettings):
     """A rule on groups, as in Open OnDemand. A whitelist admits members of any of its groups, a
     blacklist everybody else."""
 
@@ -185,14 +169,14 @@ def permit(acls: Iterable[Acl], groups: AbstractSet[str]) -> bool:
     return all((not groups.isdisjoint(acl.groups)) == (acl.type == "whitelist") for acl in acls)
 
 
-class JobSettings(_ClusterSettings):
+class JobSettings(SharedSettings):
     """`v2.job` of a cluster."""
 
     adapter: Literal["slurm", "local"]
     cluster: str | None = None
     conf: str | None = None
     bin: str | None = None
-    bin_overrides: dict[str, str] = {}
+    bin_overrides: Mapping[str, str] = {}
     submit_host: str | None = None
 
 
@@ -201,7 +185,7 @@ def _v2(*keys: str, default: Any = None, at_least: int | None = None) -> Any:
     return Field(default=default, ge=at_least, validation_alias=AliasPath("v2", *keys))
 
 
-class Cluster(_ClusterSettings):
+class Cluster(SharedSettings):
     """A file in clusters.d: one back-end. `job` is None if users can only log in there."""
 
     id: str

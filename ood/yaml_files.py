@@ -8,13 +8,25 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ood.errors import ConfigError
 
 Keys = Sequence[str | int]
 """The keys, and positions in lists, from the top of a file down to a value."""
 Model = TypeVar("Model", bound=BaseModel)
+
+
+class Settings(BaseModel):
+    """Settings with keys of the portal's own. An unknown key is a mistake."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SharedSettings(BaseModel):
+    """Settings with Open OnDemand's keys. The portal ignores unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

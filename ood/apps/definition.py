@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BeforeValidator
 from pydantic import Field as Setting
 
 from ood.apps.directives import changes, unasked
@@ -20,7 +20,7 @@ from ood.config import Acl, Cluster
 from ood.errors import ConfigError, InvalidForm, LaunchFailed
 from ood.help_topics import HelpTopic
 from ood.schedulers.limits import Limits
-from ood.yaml_files import mistake_at, parse_yaml, read_yaml, validated
+from ood.yaml_files import Settings, SharedSettings, mistake_at, parse_yaml, read_yaml, validated
 
 APP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 CLUSTER_FIELD = "cluster"
@@ -34,7 +34,7 @@ def _known_icon(given: Any) -> Any:
     return given if given in ICONS else "box"
 
 
-class ServiceOptions(BaseModel):
+class ServiceOptions(Settings):
     """`service` of manifest.yml, for an app that users connect to.
 
     The card's button "Connect to `title`" opens `path` on the service's origin. The portal requests
@@ -43,36 +43,30 @@ class ServiceOptions(BaseModel):
     no browser gets.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     title: str
     path: ServicePath = ""
     alive: ServicePath = ""
-    headers: dict[str, str] = {}
+    headers: Mapping[str, str] = {}
     connection_timeout: int = Setting(default=1200, ge=1)
     """Seconds from the start of the job within which the service must answer."""
 
 
-class Manifest(BaseModel):
+class Manifest(SharedSettings):
     """manifest.yml, with Open OnDemand's keys, `service`, and `acls` as in cluster files."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     name: str
     description: str = ""
     category: str = "Apps"
     subcategory: str = ""
-    metadata: dict[str, Any] = {}
+    metadata: Mapping[str, Any] = {}
     """Facts such as the app's version, which the page of all apps shows."""
     icon: Annotated[str, BeforeValidator(_known_icon)] = "box"
     service: ServiceOptions | None = None
     acls: tuple[Acl, ...] = ()
 
 
-class ScriptOptions(BaseModel):
+class ScriptOptions(Settings):
     """The `script` section of submit.yml, with Open OnDemand's keys plus `memory_gib`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     job_name: str | None = None
     output_path: str = "output.log"
@@ -84,7 +78,7 @@ class ScriptOptions(BaseModel):
     gpus_per_node: int = Setting(default=0, ge=0)
     accounting_id: str | None = None
     email_on_started: bool = False
-    native: list[str] = []
+    native: list[str] = Setting(default=[])
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import BeforeValidator, model_validator
 
 from ood.apps.formats import FORMATS
+from ood.yaml_files import SharedSettings
 
 Widget = Literal[
     "number_field",
@@ -77,14 +78,12 @@ def _as_text(given: Any) -> Any:
     return "" if given is None else str(given)
 
 
-class Field(BaseModel):
+class Field(SharedSettings):
     """One attribute of form.yml, with Open OnDemand's keys.
 
     `format`, a key of the portal's own, parses a text (see `formats.py`). The values of a
     `password_field` are secrets, which are never cached, shown in a page or kept in a file.
     """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     name: str
     widget: Annotated[

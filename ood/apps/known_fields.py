@@ -6,27 +6,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+COUNT = {"widget": "number_field", "value": 1, "min": 1, "required": True}
+EMAIL = {"widget": "check_box", "label": "Send me an email when the job starts"}
 KNOWN_FIELDS: dict[str, dict[str, Any]] = {
-    "bc_num_hours": {
-        "widget": "number_field",
-        "label": "Number of hours",
-        "value": 1,
-        "min": 1,
-        "required": True,
-    },
-    "bc_num_slots": {
-        "widget": "number_field",
-        "label": "Number of cores",
-        "value": 1,
-        "min": 1,
-        "required": True,
-    },
+    "bc_num_hours": {"label": "Number of hours", **COUNT},
+    "bc_num_slots": {"label": "Number of cores", **COUNT},
     "bc_account": {"label": "Account"},
     "bc_queue": {"label": "Partition"},
-    "bc_email_on_started": {
-        "widget": "check_box",
-        "label": "Send me an email when the job starts",
-    },
+    "bc_email_on_started": EMAIL,
 }
 
 

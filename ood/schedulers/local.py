@@ -18,14 +18,8 @@ from ood.config import Cluster
 from ood.errors import CommandFailed, SchedulerError
 from ood.help_topics import HelpTopic
 from ood.hosts.base import Command, Host
-from ood.schedulers.base import (
-    Job,
-    JobRequest,
-    JobStatus,
-    Outcome,
-    Scheduler,
-    invalid_job_id,
-)
+from ood.schedulers import base
+from ood.schedulers.base import Job, JobRequest, JobStatus, Outcome
 
 DEFAULT_WALL_TIME = 24 * 3600  # seconds
 COMMAND = Path(__file__).with_name("local_job.py")
@@ -40,7 +34,7 @@ OUTCOMES = {
 }
 
 
-class Local(Scheduler):
+class Local(base.Scheduler):
     """Jobs that are processes of the host's user. They start at once, have no limit but their time
     limit, and outlive the portal."""
 
@@ -70,7 +64,7 @@ class Local(Scheduler):
 
     def cancel(self, job_id: str) -> None:
         if not JOB_ID.fullmatch(job_id):  # users can edit session records
-            raise invalid_job_id(job_id)
+            raise base.invalid_job_id(job_id)
         self._run("cancel", job_id)
 
     def _run(self, verb: str, *arguments: str, input: bytes = b"") -> str:

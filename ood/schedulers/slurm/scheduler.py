@@ -10,31 +10,12 @@ from ood.config import Cluster, JobSettings
 from ood.errors import CommandFailed, CommandTimedOut, HostError, LaunchFailed, SchedulerError
 from ood.help_topics import Reason
 from ood.hosts.base import Command, Host
-from ood.schedulers.base import (
-    NO_ANSWER,
-    Job,
-    JobRequest,
-    Partition,
-    Queue,
-    Scheduler,
-    invalid_job_id,
-)
+from ood.schedulers import base
+from ood.schedulers.base import NO_ANSWER, Job, JobRequest, Partition, Queue
+from ood.schedulers.slurm import sacct, sinfo, squeue
 from ood.schedulers.slurm.reasons import why_it_waits
 from ood.schedulers.slurm.refusals import answer_was_lost, refusal
-from ood.schedulers.slurm.sacct import SACCT_FIELDS, parse_sacct
-from ood.schedulers.slurm.sinfo import (
-    SINFO_FIELDS,
-    others_are_hidden,
-    parse_partitions,
-    parse_sinfo,
-)
-from ood.schedulers.slurm.squeue import (
-    QUEUE_FIELDS,
-    SQUEUE_FIELDS,
-    Marks,
-    parse_queue,
-    parse_squeue,
-)
+from ood.schedulers.slurm.squeue import Marks
 from ood.schedulers.slurm.values import ENVIRONMENT
 
 # Seconds. Slurm's own commands can hang for minutes, for example when munge does not run.
@@ -48,7 +29,7 @@ TASKS = re.compile(r"([0-9]+)_\[([0-9,:-]+)(?:%[0-9]+)?\]")
 MAX_TASKS = 10_000
 
 
-class Slurm(Scheduler):
+class Slurm(base.Scheduler):
     """One cluster's Slurm, used as the user of `host`."""
 
     def __init__(self, cluster: Cluster, job: JobSettings, host: Host) -> None:
@@ -80,7 +61,9 @@ class Slurm(Scheduler):
         whose = [] if everyones else ["--user", self._host.user]
         timeout = EVERYONES_TIMEOUT if everyones else QUERY_TIMEOUT
         options = ["--all", "--states=all", *whose]
-        return parse_squeue(*self._list("squeue", SQUEUE_FIELDS, *options, timeout=timeout))
+        return squeue.parse_squeue(
+            *self._list("squeue", squeue.SQUEUE_FIELDS, *options, timeout=timeout)
+        )
 
     def ended(self, job_ids: Iterable[str]) -> list[Job]:
         # Users can edit session records, so an ID may be anything.
@@ -94,23 +77,25 @@ class Slurm(Scheduler):
         return self._accounting("--user", self._host.user, "--starttime", RECENT)
 
     def partitions(self) -> list[Partition]:
-        nodes = parse_sinfo(*self._list("sinfo", SINFO_FIELDS, "--all", "--Node", "--exact"))
+        nodes = sinfo.parse_sinfo(
+            *self._list("sinfo", sinfo.SINFO_FIELDS, "--all", "--Node", "--exact")
+        )
         argv = ["--all", "--oneliner", "show", "partition"]
-        return parse_partitions(self._query("scontrol", argv), nodes)
+        return sinfo.parse_partitions(self._query("scontrol", argv), nodes)
 
     def queue(self) -> Queue | None:
-        if others_are_hidden(self._query("scontrol", ["show", "config"])):
+        if sinfo.others_are_hidden(self._query("scontrol", ["show", "config"])):
             return None
         options = ["--states=PENDING"]
-        found = self._list("squeue", QUEUE_FIELDS, *options, timeout=EVERYONES_TIMEOUT)
-        return parse_queue(*found)
+        found = self._list("squeue", squeue.QUEUE_FIELDS, *options, timeout=EVERYONES_TIMEOUT)
+        return squeue.parse_queue(*found)
 
     def why(self, job: Job, partitions: Sequence[Partition], queue: Queue | None) -> Reason:
         return why_it_waits(job, partitions, queue)
 
     def start_on_node(self, job_id: str, node: str, argv: Sequence[str]) -> Command:
         if not JOB_ID.fullmatch(job_id):
-            raise invalid_job_id(job_id)
+            raise base.invalid_job_id(job_id)
         options = [
             f"--jobid={job_id}",
             f"--nodelist={node}",
@@ -126,7 +111,7 @@ class Slurm(Scheduler):
 
     def cancel(self, job_id: str) -> None:
         if not JOB_ID.fullmatch(job_id) and not TASKS.fullmatch(job_id):
-            raise invalid_job_id(job_id)
+            raise base.invalid_job_id(job_id)
         try:
             self._run("scancel", [for_scancel(job_id)])
         except CommandFailed as error:
@@ -142,9 +127,9 @@ class Slurm(Scheduler):
         """Jobs from the accounting database; empty if the cluster has none."""
         marks = Marks.fresh()
         argv = ["--noheader", "--parsable", "--allocations", f"--delimiter={marks.unit}"]
-        argv += [*filters, f"--format={SACCT_FIELDS}"]
+        argv += [*filters, f"--format={sacct.SACCT_FIELDS}"]
         try:
-            return parse_sacct(self._query("sacct", argv), marks)
+            return sacct.parse_sacct(self._query("sacct", argv), marks)
         except SchedulerError as error:
             if "accounting storage is disabled" in error.detail:
                 return []
