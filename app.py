@@ -11,7 +11,7 @@ from flask.cli import FlaskGroup
 from flask_wtf.csrf import CSRFProtect
 from htmx_flask import Htmx
 
-from ood.cli import check
+from ood.check import check
 from ood.config import PortalSettings, load_settings
 from ood.portal import Portal
 from ood.web import (

@@ -1,4 +1,4 @@
-"""Finding all mistakes in portal.yml, clusters.d and app_defs, for `flask --app app check`.
+"""`flask --app app check` lists all mistakes in portal.yml, clusters.d and app_defs.
 
 Besides the mistakes that stop the portal or disable a cluster or an app, this finds those that only
 a launch would show, and warns of keys and files that the portal ignores but the site may rely on.
@@ -6,14 +6,18 @@ a launch would show, and warns of keys and files that the portal ignores but the
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import click
 from pydantic import AliasPath
 
+from ood import config
 from ood.apps.definition import (
     CLUSTER_FIELD,
     AppDefinition,
@@ -26,7 +30,6 @@ from ood.apps.fields import Field
 from ood.apps.known_fields import KNOWN_FIELDS
 from ood.apps.names_check import Known
 from ood.apps.templates import check_template
-from ood.config import ROOT, Acl, Cluster, JobSettings, PortalSettings, load_clusters, load_settings
 from ood.errors import ConfigError
 from ood.proxy.origins import ServiceOrigins
 from ood.sessions.card import Card
@@ -55,13 +58,36 @@ NOT_READ = ("*.erb", "view.html*.j2", "info.html*", "form.js")
 OURS = "v2.custom.portal"
 
 
+@click.command("check")
+@click.argument("portal_yml", type=click.Path(path_type=Path), required=False)
+def check(portal_yml: Path | None) -> None:
+    """List all mistakes in portal.yml, clusters.d and app_defs, with file, line and key.
+
+    PORTAL_YML defaults to $OOD_PORTAL_CONFIG, or else to the embedded configuration. The exit code
+    is 1 if there are mistakes. Warnings do not change it.
+    """
+    path = portal_yml or Path(os.environ.get("OOD_PORTAL_CONFIG", config.EMBEDDED))
+    mistakes, warnings = check_all(path)
+    for line in mistakes:
+        click.echo(line)
+    for line in warnings:
+        click.echo(f"Warning: {line}")
+    if mistakes:
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        click.echo(f"{count} found in {path} or the files it names.", err=True)
+        sys.exit(1)
+    click.echo(f"No mistakes found in {path} or the files it names.")
+
+
 def check_all(path: Path) -> tuple[list[str], list[str]]:
     """Check a portal.yml and the files it names. Returns the mistakes and the warnings, each with
     one line."""
     settings, wrong = _settings(path)
-    clusters, broken_clusters = load_clusters(settings.clusters)
+    clusters, broken_clusters = config.load_clusters(settings.clusters)
     apps, broken_apps = load_apps(settings.app_defs, settings.form_values)
-    wrong += [line for error in (*broken_clusters, *broken_apps) for line in _lines(error)]
+    wrong += [
+        line for error in (*broken_clusters, *broken_apps) for line in error.message.splitlines()
+    ]
     warnings = [*_origins(path, settings), *_form_values(path, settings, apps)]
     for file in sorted(settings.clusters.glob("*.y*ml")):
         wrong += given_twice(file)
@@ -76,21 +102,17 @@ def check_all(path: Path) -> tuple[list[str], list[str]]:
     return [*dict.fromkeys(wrong)], [*dict.fromkeys(warnings)]
 
 
-def _lines(error: ConfigError) -> list[str]:
-    return error.message.splitlines()
-
-
 # ---- portal.yml
 
 
-def _settings(path: Path) -> tuple[PortalSettings, list[str]]:
+def _settings(path: Path) -> tuple[config.PortalSettings, list[str]]:
     """The settings, as far as they are valid, and the mistakes in them."""
     try:
-        settings = load_settings(path)
+        settings = config.load_settings(path)
         wrong = []
     except ConfigError as error:
-        wrong = _lines(error)
-        settings = _what_can_be_used(path)
+        wrong = error.message.splitlines()
+        settings = _usable_settings(path)
     for key in ("known_hosts", "user_ca", "logo", "motd"):
         file = getattr(settings, key)
         if file is not None and not file.exists():
@@ -98,20 +120,20 @@ def _settings(path: Path) -> tuple[PortalSettings, list[str]]:
     return settings, [*wrong, *given_twice(path)]
 
 
-def _what_can_be_used(path: Path) -> PortalSettings:
+def _usable_settings(path: Path) -> config.PortalSettings:
     """The settings of a portal.yml with mistakes, for finding the other files."""
     try:
         found = read_yaml(path)
     except ConfigError:
         found = {}
     clusters, app_defs = found.get("clusters"), found.get("app_defs")
-    return PortalSettings.model_construct(
+    return config.PortalSettings.model_construct(
         clusters=path.parent / (clusters if isinstance(clusters, str) else "clusters.d"),
-        app_defs=path.parent / app_defs if isinstance(app_defs, str) else ROOT / "app_defs",
+        app_defs=path.parent / app_defs if isinstance(app_defs, str) else config.ROOT / "app_defs",
     )
 
 
-def _origins(path: Path, settings: PortalSettings) -> Iterator[str]:
+def _origins(path: Path, settings: config.PortalSettings) -> Iterator[str]:
     """Warnings about the origins of the portal and of services."""
     apps, portal = settings.apps_origin, settings.portal_origin
     if (apps is None) != (portal is None):
@@ -127,7 +149,7 @@ def _origins(path: Path, settings: PortalSettings) -> Iterator[str]:
 
 
 def _form_values(
-    path: Path, settings: PortalSettings, apps: Mapping[str, AppDefinition]
+    path: Path, settings: config.PortalSettings, apps: Mapping[str, AppDefinition]
 ) -> Iterator[str]:
     """Warnings about values for unknown apps or fields."""
     known = {directory.name for directory in app_directories(settings.app_defs)}
@@ -146,20 +168,21 @@ def _form_values(
 
 def _misspelt_in_cluster(path: Path) -> Iterator[str]:
     known: dict[str, set[str]] = {"": {"v2"}}
-    for field in Cluster.model_fields.values():
+    for field in config.Cluster.model_fields.values():
         if isinstance(field.validation_alias, AliasPath):
             names = [str(name) for name in field.validation_alias.path]
             for depth in range(1, len(names)):
                 known.setdefault(".".join(names[:depth]), set()).add(names[depth])
-    known["v2.job"] = {*JobSettings.model_fields}
+    known["v2.job"] = {*config.JobSettings.model_fields}
+    cluster = _read(path)
     for where, keys in known.items():
-        found = _read(path)
-        for key in filter(None, where.split(".")):
-            found = _mapping(found.get(key))
         above = where.split(".") if where else []
+        found = cluster
+        for key in above:
+            found = _mapping(found.get(key))
         yield from _misspelt(path, found, above, keys | NOT_OURS.get(where, set()), where == OURS)
-    for number, acl in enumerate(_list(_mapping(_read(path).get("v2")).get("acls"))):
-        yield from _misspelt(path, _mapping(acl), ["v2", "acls", number], Acl.model_fields)
+    for number, acl in enumerate(_list(_mapping(cluster.get("v2")).get("acls"))):
+        yield from _misspelt(path, _mapping(acl), ["v2", "acls", number], config.Acl.model_fields)
 
 
 # ---- app_defs
@@ -179,7 +202,7 @@ def _app(directory: Path, app: AppDefinition | None) -> Iterator[str]:
         "session.secrets": secrets,
         "app": {*Manifest.model_fields},
         "app.service": {*ServiceOptions.model_fields},
-        "cluster": {*Cluster.model_fields, "label"},
+        "cluster": {*config.Cluster.model_fields, "label"},
         "user": None,
     }
     card: Known = {
@@ -194,9 +217,7 @@ def _app(directory: Path, app: AppDefinition | None) -> Iterator[str]:
         if not (directory / needed).exists():
             yield mistake_at(directory / needed, "missing")
     template = directory / "template"
-    if template.is_dir() and not any(
-        (template / f"script.sh{end}").exists() for end in ("", ".j2")
-    ):
+    if template.is_dir() and not [*template.glob("script.sh"), *template.glob("script.sh.j2")]:
         yield mistake_at(template / "script.sh.j2", "missing: this is the script of the job")
     if app is not None and (directory / "submit.yml.j2").exists():
         yield from _submit(app)
@@ -206,12 +227,12 @@ def _submit(app: AppDefinition) -> Iterator[str]:
     """The mistakes in submit.yml with the form's initial values."""
     session = {"id": "0", "run_id": "0", "secrets": {}, "service_path": "/node/0/"}
     context = {field.name: field.example() for field in (*app.fields, *app.fixed)}
-    cluster = Cluster.model_construct(id="example")
+    cluster = config.Cluster.model_construct(id="example")
     known = {"app": app.manifest, "context": context, "session": session}
     try:
         app.script_options({**known, "cluster": cluster, "user": "user"})
     except ConfigError as error:
-        yield from _lines(error)
+        yield from error.message.splitlines()
 
 
 def _odd_in_app(directory: Path) -> Iterator[str]:

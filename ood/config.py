@@ -91,15 +91,14 @@ class PortalSettings(Settings):
     """How users' SSH connections are opened: with the password of the sign-in, or with certificates
     that the portal signs with `user_ca`."""
     user_ca: Path | None = None
-    """OpenSSH private key. Hosts name its public key in `TrustedUserCAKeys`."""
+    """OpenSSH private key."""
     front_ends: tuple[FrontEnd, ...] = ()
     """Trusted peers, by IP address, or `unix` for the portal's Unix socket. The portal trusts their
     `X-Forwarded-For`, `X-Forwarded-Proto` and, with `auth: header`, `user_header`."""
     user_header: str = Field(default="X-Remote-User", pattern=r"^[A-Za-z][A-Za-z0-9-]*$")
     idle_minutes: float = Field(default=480, gt=0)
-    """A sign-in ends after this time without activity."""
+    """A sign-in ends after this time without activity, and in any case after `absolute_hours`."""
     absolute_hours: float = Field(default=24, gt=0)
-    """A sign-in ends after this time in any case."""
     audit_log: Path | None = None
     """One JSON line per event; without it, events go to the portal's own log."""
     portal_origin: Annotated[str | None, BeforeValidator(_origin)] = Field(

@@ -23,13 +23,7 @@ bp = Blueprint("theme", __name__, url_prefix="/look")
 THEMES = ("light", "dark")
 THEME_COOKIE = "ood_theme"
 THEME_SECONDS = 365 * 24 * 3600
-PICTURES = {
-    ".svg": "image/svg+xml",
-    ".png": "image/png",
-    ".webp": "image/webp",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-}
+PICTURES = {".svg": "svg+xml", ".png": "png", ".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg"}
 MAX_PICTURE = 256 * 1024  # bytes
 MAX_MOTD = 64 * 1024  # bytes
 
@@ -121,7 +115,7 @@ def read_picture(path: Path) -> tuple[bytes, str]:
         raise ConfigError(f"{path}: {error.strerror}") from error
     if len(data) > MAX_PICTURE:
         raise ConfigError(f"{path}: a logo may have at most {MAX_PICTURE // 1024} KiB")
-    return data, kind
+    return data, f"image/{kind}"
 
 
 def _cached(response: Response) -> Response:
