@@ -137,13 +137,12 @@ class AppDefinition:
         root = self.directory / "template"
         if not root.is_dir():
             raise ConfigError(f"{root}: directory not found")
-        files: dict[str, bytes] = {}
-        for path in sorted(root.iterdir()):
-            if path.suffix == ".j2":
-                files[path.name.removesuffix(".j2")] = render(path, **values).encode()
-            else:
-                files[path.name] = path.read_bytes()
-        return files
+        return {
+            path.name.removesuffix(".j2"): (
+                render(path, **values).encode() if path.suffix == ".j2" else path.read_bytes()
+            )
+            for path in sorted(root.iterdir())
+        }
 
     def markdown(self, name: str, values: Mapping[str, Any]) -> str:
         """Render `info.md.j2` or `completed.md.j2`; empty if the app does not have it."""
@@ -160,10 +159,11 @@ def load_apps(
     if not directory.is_dir():
         problems.append(ConfigError(f"{directory}: directory not found"))
     for path in app_directories(directory):
-        app, wrong = _load(path, site_values.get(path.name, {}))
-        problems += wrong
-        if not wrong and app is not None:
-            apps[path.name] = app
+        found = _load(path, site_values.get(path.name, {}))
+        if isinstance(found, AppDefinition):
+            apps[path.name] = found
+        else:
+            problems += found
     return apps, problems
 
 
@@ -176,10 +176,8 @@ def app_directories(directory: Path) -> list[Path]:
     ]
 
 
-def _load(
-    directory: Path, site_values: Mapping[str, Any]
-) -> tuple[AppDefinition | None, list[ConfigError]]:
-    """One app, or None without a valid manifest, and all mistakes in it."""
+def _load(directory: Path, site_values: Mapping[str, Any]) -> AppDefinition | list[ConfigError]:
+    """One app, or all mistakes in it."""
     problems: list[ConfigError] = []
     manifest, path = None, directory / "manifest.yml"
     try:
@@ -201,12 +199,11 @@ def _load(
             problems.append(error)
     for template in sorted(directory.rglob("*.j2")):
         problems += map(ConfigError, check_template(template))
-    if manifest is None:
-        return None, problems
+    if manifest is None or problems:
+        return problems
     fixed = tuple(field for field in fields if field.fixed)
     shown = tuple(field for field in fields if not field.fixed)
-    app = AppDefinition(directory.name, directory, manifest, shown, fixed, clusters)
-    return app, problems
+    return AppDefinition(directory.name, directory, manifest, shown, fixed, clusters)
 
 
 def _form(path: Path) -> tuple[list[str], dict[str, Any], tuple[str, ...]]:

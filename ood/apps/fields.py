@@ -59,16 +59,16 @@ def _directives(given: dict[Any, Any]) -> dict[str, str]:
     for key in given:
         if not DIRECTIVE.fullmatch(str(key)):
             raise ValueError(f"`{key}` is not a directive such as `data-hide-gpu`")
-    return {
-        key: str(value).lower() if isinstance(value, bool) else str(value)
-        for key, value in given.items()
-    }
+    booleans = {True: "true", False: "false"}
+    return {k: booleans[v] if isinstance(v, bool) else str(v) for k, v in given.items()}
 
 
 def _html_options(given: Any) -> Any:
     """The directives of a check box, which are below `data` in Open OnDemand's `html_options`."""
-    data = given.get("data") if isinstance(given, dict) else None
-    return _directives({f"data-{key}": value for key, value in (data or {}).items()})
+    data = (given.get("data") if isinstance(given, dict) else None) or {}
+    if not isinstance(data, dict):
+        raise ValueError("expected keys below `data`")
+    return _directives({f"data-{key}": value for key, value in data.items()})
 
 
 def _as_text(given: Any) -> Any:

@@ -36,6 +36,7 @@ class Slurm(base.Scheduler):
         self._cluster = cluster
         self._job = job
         self._host = host
+        self._env = {"LC_ALL": "C.UTF-8"} | ({"SLURM_CONF": job.conf} if job.conf else {})
 
     def submit(self, request: JobRequest) -> str:
         argv = sbatch_options(request, self._cluster.partition)
@@ -106,8 +107,7 @@ class Slurm(base.Scheduler):
             "--chdir=/",
             "--quiet",
         ]
-        line, env = self._command("srun", [*options, *argv])
-        return self._host.start(line, env=env)
+        return self._host.start(self._command("srun", [*options, *argv]), env=self._env)
 
     def cancel(self, job_id: str) -> None:
         if not JOB_ID.fullmatch(job_id) and not TASKS.fullmatch(job_id):
@@ -158,24 +158,18 @@ class Slurm(base.Scheduler):
         timeout: float = CHANGE_TIMEOUT,
         env: Mapping[str, str] | None = None,
     ) -> str:
-        line, settings = self._command(command, argv)
-        env = {**settings, **(env or {})}
+        line, env = self._command(command, argv), {**self._env, **(env or {})}
         try:
-            done = self._host.run(line, input=input, env=env, timeout=timeout)
+            return self._host.run(line, input=input, env=env, timeout=timeout).text
         except CommandTimedOut as error:
             raise _no_answer(error) from error
-        return done.text
 
-    def _command(self, command: str, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-        """The command line of one of Slurm's commands, and its additional environment."""
+    def _command(self, command: str, argv: Sequence[str]) -> list[str]:
+        """The command line of one of Slurm's commands."""
         path = self._job.bin_overrides.get(command)
         if path is None:
             path = f"{self._job.bin}/{command}" if self._job.bin else command
-        named = ["-M", self._job.cluster] if self._job.cluster else []
-        settings = {"LC_ALL": "C.UTF-8"}
-        if self._job.conf:
-            settings["SLURM_CONF"] = self._job.conf
-        return [path, *named, *argv], settings
+        return [path, *(["-M", self._job.cluster] if self._job.cluster else []), *argv]
 
 
 def _no_answer(error: HostError) -> SchedulerError:
