@@ -261,11 +261,7 @@ def _odd_in_app(directory: Path) -> Iterator[str]:
 
 
 def _misspelt(
-    path: Path,
-    found: Mapping[Any, Any],
-    above: Keys,
-    known: Iterable[str],
-    all_: bool = False,
+    path: Path, found: Mapping[Any, Any], above: Keys, known: Iterable[str], all_: bool = False
 ) -> Iterator[str]:
     """Warnings about keys that look like known ones or, with `all_`, about all unknown keys."""
     names = {*known}

@@ -33,10 +33,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping; an empty file is an empty one. Raises `ConfigError`."""
     try:
         return parse_yaml(path.read_text("utf-8"), path)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {getattr(error, 'strerror', error)}") from error
 
 
 def parse_yaml(text: str, path: Path) -> dict[str, Any]:

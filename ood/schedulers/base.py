@@ -42,8 +42,6 @@ class Outcome(StrEnum):
 
 
 class Canceller(StrEnum):
-    """Who cancelled a job."""
-
     OWNER = "owner"
     ADMINISTRATOR = "administrator"
 
@@ -129,7 +127,6 @@ class Partition:
 
     name: str
     is_default: bool = False
-    takes_jobs: bool = True
     max_time: int | None = None  # seconds
     max_cores: int | None = None
     max_memory_mib: int | None = None
@@ -175,7 +172,7 @@ class Scheduler(ABC):
         """Return the user's jobs, or all jobs that the user may see: queued jobs, running jobs and
         those that ended a few minutes ago."""
 
-    def ended(self, job_ids: Iterable[str]) -> list[Job]:  # noqa: ARG002
+    def ended(self, job_ids: Iterable[str]) -> list[Job]:
         """Return the final state of jobs that `jobs` no longer lists, as far as it is recorded. An
         array has a job for each task."""
         return []
@@ -192,12 +189,7 @@ class Scheduler(ABC):
         """Return the queue of waiting jobs; None if the user may not see it."""
         return None
 
-    def why(
-        self,
-        job: Job,  # noqa: ARG002
-        partitions: Sequence[Partition],  # noqa: ARG002
-        queue: Queue | None,  # noqa: ARG002
-    ) -> Reason:
+    def why(self, job: Job, partitions: Sequence[Partition], queue: Queue | None) -> Reason:
         """Return why a job waits, from earlier answers of `partitions` and `queue`; `NO_REASON` for
         a job that does not wait. Never contacts the scheduler."""
         return NO_REASON

@@ -50,16 +50,11 @@ class Local(base.Scheduler):
             raise SchedulerError("The job could not be started.", job_id)
         return job_id
 
-    def jobs(self, *, everyones: bool = False) -> list[Job]:  # noqa: ARG002
+    def jobs(self, *, everyones: bool = False) -> list[Job]:
         user = self._host.user
         return [_job(found, user) for found in json.loads(self._run("list"))]
 
-    def start_on_node(
-        self,
-        job_id: str,  # noqa: ARG002
-        node: str,  # noqa: ARG002
-        argv: Sequence[str],
-    ) -> Command:
+    def start_on_node(self, job_id: str, node: str, argv: Sequence[str]) -> Command:
         return self._host.start(argv)
 
     def cancel(self, job_id: str) -> None:

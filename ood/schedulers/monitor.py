@@ -104,22 +104,8 @@ def snapshot_of(answer: Answer[Snapshot]) -> Snapshot:
 
 
 # An array has the first of these statuses, and then of these outcomes, that any of its tasks has.
-LIVELIEST = (
-    JobStatus.RUNNING,
-    JobStatus.SUSPENDED,
-    JobStatus.QUEUED,
-    JobStatus.HELD,
-    JobStatus.UNDETERMINED,
-    JobStatus.COMPLETED,
-)
-WORST = (
-    Outcome.OUT_OF_MEMORY,
-    Outcome.TIMED_OUT,
-    Outcome.FAILED,
-    Outcome.CANCELLED,
-    Outcome.UNKNOWN,
-    Outcome.SUCCEEDED,
-)
+STATUSES = ("running", "suspended", "queued", "held", "undetermined", "completed")
+OUTCOMES = ("out-of-memory", "timed-out", "failed", "cancelled", "unknown", "succeeded")
 
 
 def combined(job_id: str, jobs: Iterable[Job]) -> Job | None:
@@ -127,14 +113,11 @@ def combined(job_id: str, jobs: Iterable[Job]) -> Job | None:
     tasks = [job for job in jobs if job.id.startswith((f"{job_id}_", f"{job_id}+"))]
     if not tasks:
         return None
-    chosen = min(
-        tasks,
-        key=lambda job: (
-            LIVELIEST.index(job.status),
-            WORST.index(job.outcome) if job.outcome else 0,
-        ),
-    )
-    return replace(chosen, id=job_id)
+
+    def rank(job: Job) -> tuple[int, int]:
+        return STATUSES.index(job.status), OUTCOMES.index(job.outcome) if job.outcome else 0
+
+    return replace(min(tasks, key=rank), id=job_id)
 
 
 class JobMonitor:

@@ -56,7 +56,6 @@ def parse_partitions(printed: str, nodes: dict[str, tuple[Node, ...]]) -> list[P
             Partition(
                 name=name,
                 is_default=pairs.get("Default") == "YES",
-                takes_jobs=pairs.get("State") == "UP",
                 max_time=parse_duration(pairs.get("MaxTime", "")),
                 max_cores=parse_number(pairs.get("MaxCPUsPerNode", "")),
                 max_memory_mib=parse_mib(pairs.get("MaxMemPerNode", "")),
