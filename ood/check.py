@@ -1,20 +1,23 @@
-"""Every mistake in portal.yml, clusters.d and app_defs: `flask --app app check`.
+"""`flask --app app check` lists all mistakes in portal.yml, clusters.d and app_defs.
 
-What the portal itself finds when it starts, and beside it what only a launch would show, and what
-is ignored although it looks as if something was meant by it.
+Besides the mistakes that stop the portal or disable a cluster or an app, this finds those that only
+a launch would show, and warns of keys and files that the portal ignores but the site may rely on.
 """
 
 from __future__ import annotations
 
-import re
+import os
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import click
 from pydantic import AliasPath
 
+from ood import config
 from ood.apps.definition import (
     CLUSTER_FIELD,
     AppDefinition,
@@ -26,15 +29,14 @@ from ood.apps.definition import (
 from ood.apps.fields import Field
 from ood.apps.known_fields import KNOWN_FIELDS
 from ood.apps.names_check import Known
-from ood.apps.templates import check_names
-from ood.config import ROOT, Acl, Cluster, JobSettings, PortalSettings, load_clusters, load_settings
+from ood.apps.templates import check_template
 from ood.errors import ConfigError
 from ood.proxy.origins import ServiceOrigins
 from ood.sessions.card import Card
 from ood.sessions.record import SessionRecord
-from ood.yaml_files import Keys, given_twice, mistake, read_yaml
+from ood.yaml_files import Keys, given_twice, mistake_at, read_yaml
 
-LIKE = 0.7  # how alike two names are, of 1, for one to be a misspelling of the other
+LIKE = 0.7  # similarity, from 0 to 1, from which a name counts as a misspelling of another
 NOT_OURS = {
     "manifest": {"role", "url", "new_window", "caption", "layout"},
     "form": {"form", "attributes", CLUSTER_FIELD, "title", "description", "cacheable", "submit"},
@@ -56,12 +58,36 @@ NOT_READ = ("*.erb", "view.html*.j2", "info.html*", "form.js")
 OURS = "v2.custom.portal"
 
 
+@click.command("check")
+@click.argument("portal_yml", type=click.Path(path_type=Path), required=False)
+def check(portal_yml: Path | None) -> None:
+    """List all mistakes in portal.yml, clusters.d and app_defs, with file, line and key.
+
+    PORTAL_YML defaults to $OOD_PORTAL_CONFIG, or else to the embedded configuration. The exit code
+    is 1 if there are mistakes. Warnings do not change it.
+    """
+    path = portal_yml or Path(os.environ.get("OOD_PORTAL_CONFIG", config.EMBEDDED))
+    mistakes, warnings = check_all(path)
+    for line in mistakes:
+        click.echo(line)
+    for line in warnings:
+        click.echo(f"Warning: {line}")
+    if mistakes:
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        click.echo(f"{count} found in {path} or the files it names.", err=True)
+        sys.exit(1)
+    click.echo(f"No mistakes found in {path} or the files it names.")
+
+
 def check_all(path: Path) -> tuple[list[str], list[str]]:
-    """Check what a portal.yml leads to. Returns the mistakes and the warnings, a line for each."""
+    """Check a portal.yml and the files it names. Returns the mistakes and the warnings, each with
+    one line."""
     settings, wrong = _settings(path)
-    clusters, broken_clusters = load_clusters(settings.clusters)
+    clusters, broken_clusters = config.load_clusters(settings.clusters)
     apps, broken_apps = load_apps(settings.app_defs, settings.form_values)
-    wrong += [line for error in (*broken_clusters, *broken_apps) for line in _lines(error)]
+    wrong += [
+        line for error in (*broken_clusters, *broken_apps) for line in error.message.splitlines()
+    ]
     warnings = [*_origins(path, settings), *_form_values(path, settings, apps)]
     for file in sorted(settings.clusters.glob("*.y*ml")):
         wrong += given_twice(file)
@@ -71,74 +97,70 @@ def check_all(path: Path) -> tuple[list[str], list[str]]:
         warnings += _odd_in_app(directory)
     for app in apps.values():
         if clusters and not any(app.runs_on(id) for id, each in clusters.items() if each.job):
-            what = "there is no such cluster in clusters.d that runs jobs"
-            warnings.append(mistake(app.directory / "form.yml", what, [CLUSTER_FIELD]))
+            what = "clusters.d has no such cluster that runs jobs"
+            warnings.append(mistake_at(app.directory / "form.yml", what, [CLUSTER_FIELD]))
     return [*dict.fromkeys(wrong)], [*dict.fromkeys(warnings)]
-
-
-def _lines(error: ConfigError) -> list[str]:
-    return error.message.splitlines()
 
 
 # ---- portal.yml
 
 
-def _settings(path: Path) -> tuple[PortalSettings, list[str]]:
-    """The settings, as far as they can be used, and what is wrong with them."""
+def _settings(path: Path) -> tuple[config.PortalSettings, list[str]]:
+    """The settings, as far as they are valid, and the mistakes in them."""
     try:
-        settings = load_settings(path)
+        settings = config.load_settings(path)
         wrong = []
     except ConfigError as error:
-        wrong = _lines(error)
-        settings = _what_can_be_used(path)
+        wrong = error.message.splitlines()
+        settings = _usable_settings(path)
     for key in ("known_hosts", "user_ca", "logo", "motd"):
         file = getattr(settings, key)
         if file is not None and not file.exists():
-            wrong.append(mistake(path, f"there is no {file}", [key]))
+            wrong.append(mistake_at(path, f"{file} not found", [key]))
     return settings, [*wrong, *given_twice(path)]
 
 
-def _what_can_be_used(path: Path) -> PortalSettings:
-    """Where the other files are, by a portal.yml that has mistakes."""
+def _usable_settings(path: Path) -> config.PortalSettings:
+    """The settings of a portal.yml with mistakes, for finding the other files."""
     try:
         found = read_yaml(path)
     except ConfigError:
         found = {}
     clusters, app_defs = found.get("clusters"), found.get("app_defs")
-    return PortalSettings.model_construct(
+    return config.PortalSettings.model_construct(
         clusters=path.parent / (clusters if isinstance(clusters, str) else "clusters.d"),
-        app_defs=path.parent / app_defs if isinstance(app_defs, str) else ROOT / "app_defs",
+        app_defs=path.parent / app_defs if isinstance(app_defs, str) else config.ROOT / "app_defs",
     )
 
 
-def _origins(path: Path, settings: PortalSettings) -> Iterator[str]:
-    """What is missing, or weak, about where services are served."""
+def _origins(path: Path, settings: config.PortalSettings) -> Iterator[str]:
+    """Warnings about the origins of the portal and of services."""
     apps, portal = settings.apps_origin, settings.portal_origin
     if (apps is None) != (portal is None):
         missing = "apps_origin" if apps is None else "portal_origin"
-        yield mistake(path, "is missing: without it nobody can connect to a service", [missing])
+        yield mistake_at(path, "missing: without it, nobody can connect to a service", [missing])
     if apps is not None and not ServiceOrigins(apps).secure:
-        what = "without https, browsers do not protect the cookies that let into services"
-        yield mistake(path, what, ["apps_origin"])
+        what = "without https, browsers do not protect the cookies that give access to services"
+        yield mistake_at(path, what, ["apps_origin"])
     if apps is not None and not apps.partition("://")[2].startswith("*."):
         what = "all services share this origin, so one of a user's services can read and control "
-        what += "the others. Use `*.` before the host name: docs/admin.md says what that needs"
-        yield mistake(path, what, ["apps_origin"])
+        what += "the others. Put `*.` before the host name, as docs/admin.md explains"
+        yield mistake_at(path, what, ["apps_origin"])
 
 
 def _form_values(
-    path: Path, settings: PortalSettings, apps: Mapping[str, AppDefinition]
+    path: Path, settings: config.PortalSettings, apps: Mapping[str, AppDefinition]
 ) -> Iterator[str]:
-    """Values for apps or fields that are not there."""
+    """Warnings about values for unknown apps or fields."""
     known = {directory.name for directory in app_directories(settings.app_defs)}
     for name, values in settings.form_values.items():
         if name not in known:
-            yield mistake(path, _unknown(name, known, "app"), ["form_values", name])
+            yield mistake_at(path, _unknown(name, known, "app"), ["form_values", name])
         elif name in apps:
             app = apps[name]
             names = {field.name for field in (*app.fields, *app.fixed)}
             for key in values.keys() - names:
-                yield mistake(path, _unknown(key, names, "field"), ["form_values", name, key])
+                yield mistake_at(path, _unknown(key, names, "field"), ["form_values", name, key])
 
 
 # ---- clusters.d
@@ -146,27 +168,28 @@ def _form_values(
 
 def _misspelt_in_cluster(path: Path) -> Iterator[str]:
     known: dict[str, set[str]] = {"": {"v2"}}
-    for field in Cluster.model_fields.values():
+    for field in config.Cluster.model_fields.values():
         if isinstance(field.validation_alias, AliasPath):
             names = [str(name) for name in field.validation_alias.path]
             for depth in range(1, len(names)):
                 known.setdefault(".".join(names[:depth]), set()).add(names[depth])
-    known["v2.job"] = {*JobSettings.model_fields}
+    known["v2.job"] = {*config.JobSettings.model_fields}
+    cluster = _read(path)
     for where, keys in known.items():
-        found = _read(path)
-        for key in filter(None, where.split(".")):
-            found = _mapping(found.get(key))
         above = where.split(".") if where else []
+        found = cluster
+        for key in above:
+            found = _mapping(found.get(key))
         yield from _misspelt(path, found, above, keys | NOT_OURS.get(where, set()), where == OURS)
-    for number, acl in enumerate(_list(_mapping(_read(path).get("v2")).get("acls"))):
-        yield from _misspelt(path, _mapping(acl), ["v2", "acls", number], Acl.model_fields)
+    for number, acl in enumerate(_list(_mapping(cluster.get("v2")).get("acls"))):
+        yield from _misspelt(path, _mapping(acl), ["v2", "acls", number], config.Acl.model_fields)
 
 
 # ---- app_defs
 
 
 def _app(directory: Path, app: AppDefinition | None) -> Iterator[str]:
-    """What would only be found at a launch. `app` is None for one that is broken otherwise."""
+    """The mistakes that only a launch would show. `app` is None if it has other mistakes."""
     form = _read(directory / "form.yml")
     names = {*map(str, _list(form.get("form")))}
     attributes = _mapping(form.get("attributes"))
@@ -179,7 +202,7 @@ def _app(directory: Path, app: AppDefinition | None) -> Iterator[str]:
         "session.secrets": secrets,
         "app": {*Manifest.model_fields},
         "app.service": {*ServiceOptions.model_fields},
-        "cluster": {*Cluster.model_fields, "label"},
+        "cluster": {*config.Cluster.model_fields, "label"},
         "user": None,
     }
     card: Known = {
@@ -187,43 +210,33 @@ def _app(directory: Path, app: AppDefinition | None) -> Iterator[str]:
         "session.record": {field.name for field in fields(SessionRecord)},
     }
     for template in sorted(directory.rglob("*.j2")):
-        yield from check_names(template, card if template.name.endswith(".md.j2") else job)
+        yield from check_template(template, card if template.name.endswith(".md.j2") else job)
     for file in ("manifest.yml", "form.yml"):
         yield from given_twice(directory / file)
     for needed in ("form.yml", "submit.yml.j2", "template"):
         if not (directory / needed).exists():
-            yield mistake(directory / needed, "is missing")
+            yield mistake_at(directory / needed, "missing")
     template = directory / "template"
-    if template.is_dir() and not any(
-        (template / f"script.sh{end}").exists() for end in ("", ".j2")
-    ):
-        yield mistake(template / "script.sh.j2", "is missing: it is what a job does")
+    if template.is_dir() and not [*template.glob("script.sh"), *template.glob("script.sh.j2")]:
+        yield mistake_at(template / "script.sh.j2", "missing: this is the script of the job")
     if app is not None and (directory / "submit.yml.j2").exists():
         yield from _submit(app)
 
 
 def _submit(app: AppDefinition) -> Iterator[str]:
-    """What is wrong with submit.yml for the values that the form starts with."""
+    """The mistakes in submit.yml with the form's initial values."""
     session = {"id": "0", "run_id": "0", "secrets": {}, "service_path": "/node/0/"}
     context = {field.name: field.example() for field in (*app.fields, *app.fixed)}
-    cluster = Cluster.model_construct(id="example")
+    cluster = config.Cluster.model_construct(id="example")
     known = {"app": app.manifest, "context": context, "session": session}
     try:
         app.script_options({**known, "cluster": cluster, "user": "user"})
     except ConfigError as error:
-        path = app.directory / "submit.yml.j2"
-        text = path.read_text("utf-8", "replace").split("\n")
-        for line in _lines(error):
-            what = line.removeprefix(f"{path}: ")
-            key = what.partition(":")[0].rpartition(".")[2]
-            at = (
-                n for n, each in enumerate(text, 1) if re.search(rf"\b{re.escape(key)}\s*:", each)
-            )
-            yield mistake(path, what, line=next(at, None))
+        yield from error.message.splitlines()
 
 
 def _odd_in_app(directory: Path) -> Iterator[str]:
-    """What is ignored although it looks as if something was meant by it."""
+    """Warnings about keys and files that the portal ignores but the site may rely on."""
     path = directory / "manifest.yml"
     yield from _misspelt(path, _read(path), [], {*Manifest.model_fields} | NOT_OURS["manifest"])
     path = directory / "form.yml"
@@ -235,36 +248,31 @@ def _odd_in_app(directory: Path) -> Iterator[str]:
         known = {*Field.model_fields} - {"name"} | NOT_OURS["attribute"]
         yield from _misspelt(path, _mapping(given), ["attributes", str(name)], known)
         if name not in names and (close := get_close_matches(str(name), bare, 1, LIKE)):
-            what = f"there is no such field in `form`; is it `{close[0]}`?"
-            yield mistake(path, what, ["attributes", str(name)])
+            what = f"`form` has no such field; is it `{close[0]}`?"
+            yield mistake_at(path, what, ["attributes", str(name)])
     for name in sorted(bare - {*KNOWN_FIELDS}):
         if name.startswith(("auto_", "bc_")):
-            what = "Open OnDemand fills this field in by itself, and this portal does not: say its "
-            yield mistake(path, what + "`widget`, or leave it out", ["form", names.index(name)])
+            what = (
+                "this portal does not fill in this field as Open OnDemand does: set its `widget`, "
+            )
+            yield mistake_at(path, what + "or leave it out", ["form", names.index(name)])
     for file in sorted(path for name in NOT_READ for path in directory.rglob(name)):
-        yield mistake(file, "is not read: docs/from-open-ondemand.md says how to bring it over")
-
-
-# ---- Names
+        yield mistake_at(file, "not used by this portal: see docs/from-open-ondemand.md")
 
 
 def _misspelt(
-    path: Path,
-    found: Mapping[Any, Any],
-    above: Keys,
-    known: Iterable[str],
-    all_: bool = False,
+    path: Path, found: Mapping[Any, Any], above: Keys, known: Iterable[str], all_: bool = False
 ) -> Iterator[str]:
-    """Keys that are like known ones; with `all_`, any that are not known."""
+    """Warnings about keys that look like known ones or, with `all_`, about all unknown keys."""
     names = {*known}
     for key in map(str, found):
         if key not in names and (all_ or get_close_matches(key, names, 1, LIKE)):
-            yield mistake(path, _unknown(key, names, "key"), [*above, key])
+            yield mistake_at(path, _unknown(key, names, "key"), [*above, key])
 
 
 def _unknown(name: str, known: Iterable[str], what: str) -> str:
     close = get_close_matches(name, [*known], 1, LIKE)
-    return f"there is no such {what}" + (f"; is it `{close[0]}`?" if close else "")
+    return f"unknown {what}" + (f"; is it `{close[0]}`?" if close else "")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,34 +1,26 @@
-"""portal.yml and clusters.d/*.yml, as frozen, validated settings.
+"""portal.yml and clusters.d/*.yml as frozen, validated settings.
 
 Clusters follow Open OnDemand's v2 schema
-(https://osc.github.io/ood-documentation/latest/reference/files/cluster-yaml.html); what the portal
-adds lives under `v2.custom.portal`. Unknown keys there are ignored, as Open OnDemand does.
+(https://osc.github.io/ood-documentation/latest/reference/files/cluster-yaml.html), whose unknown
+keys are ignored. The portal's own keys are below `v2.custom.portal`. docs/configuration.md
+describes all keys.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    AliasPath,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, AliasPath, BeforeValidator, Field, model_validator
 
 from ood.appearance import Announcement, Colours
 from ood.errors import ConfigError
-from ood.yaml_files import mistake, mistakes, read_yaml
+from ood.yaml_files import Settings, SharedSettings, mistake_at, read_yaml, validated
 
 ROOT = Path(__file__).resolve().parent.parent
 EMBEDDED = ROOT / "embedded" / "portal.yml"
@@ -48,7 +40,7 @@ FrontEnd = Annotated[str, BeforeValidator(_peer)]
 
 
 def _origin(value: Any) -> Any:
-    """An origin as browsers write it: without the port that its scheme has anyway."""
+    """An origin as browsers write it, without the default port of its scheme."""
     if not isinstance(value, str):
         return value
     return re.sub(
@@ -56,150 +48,115 @@ def _origin(value: Any) -> Any:
     )
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class ShellSettings(_Settings):
-    """`shell` of portal.yml."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    enabled: bool = True
-    idle_minutes: float = Field(default=120, gt=0)
-    """A shell ends after so long without anybody typing in it."""
-    absolute_hours: float = Field(default=12, gt=0)
-    """A shell ends after so long, whatever happens."""
-
-
-def _place(value: str) -> str:
+def _user_directory(value: str) -> str:
     names = value.split("/")
     if names[0] not in ("", "~") or value in ("", "~/") or ".." in names or "\0" in value:
-        raise ValueError("must begin with `/` or `~/` (or be `~`), and go up nowhere")
+        raise ValueError("must be `~` or begin with `/` or `~/`, and must not contain `..`")
     return value
 
 
-Place = Annotated[str, AfterValidator(_place)]
+UserDirectory = Annotated[str, AfterValidator(_user_directory)]
 """A directory on users' hosts. `~` stands for the user's home directory, `{project}` for each
-project that their groups name."""
+project named by the user's groups."""
 
 
-class FilesSettings(_Settings):
-    """`files` of portal.yml: what the File Manager lets users do, and where."""
+class ShellSettings(Settings):
+    """`shell` of portal.yml. The times are as in `PortalSettings`, for shells."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    enabled: bool = True
+    idle_minutes: float = Field(default=120, gt=0)
+    absolute_hours: float = Field(default=12, gt=0)
+
+
+class FilesSettings(Settings):
+    """`files` of portal.yml: what users may do in the File Manager, and where."""
 
     upload: bool = True
-    """Whether files may come from browsers."""
     download: bool = True
-    """Whether files may go to browsers, alone or as archives; text and pictures are shown."""
+    """Without it, text and pictures are still shown."""
     edit: bool = True
-    """Whether files and directories may be changed: written, made, renamed, copied, deleted."""
-    roots: tuple[Place, ...] = ()
-    """What is in none of these is not shown, links followed; empty: no limit."""
-    favourites: tuple[Place, ...] = ("~", "~/safe_data", "/safe_data/{project}")
-    """Shortcuts, where they exist."""
+    """Whether users may create, change, rename, copy and delete files and directories."""
+    roots: tuple[UserDirectory, ...] = ()
+    """The only directories that users can open, even through links; empty for no limit."""
+    favourites: tuple[UserDirectory, ...] = ("~", "~/safe_data", "/safe_data/{project}")
+    """Shortcuts to these directories, where they exist."""
 
 
-class PortalSettings(_Settings):
-    """portal.yml. Relative paths are relative to the file; a misspelt key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class PortalSettings(Settings):
+    """portal.yml. Relative paths are relative to the file. A misspelt key is an error."""
 
     title: str = "Open OnDemand"
     auth: Literal["token", "ssh", "header"] = "token"
     credentials: Literal["password", "certificate"] = "password"
-    """What opens the users' SSH connections: the password they signed in with, or certificates that
-    the portal signs with `user_ca`."""
+    """How users' SSH connections are opened: with the password of the sign-in, or with certificates
+    that the portal signs with `user_ca`."""
     user_ca: Path | None = None
-    """OpenSSH private key; back-ends name its public half in `TrustedUserCAKeys`."""
+    """OpenSSH private key."""
     front_ends: tuple[FrontEnd, ...] = ()
-    """Peers that pass on what browsers ask: their word is taken for a browser's address and scheme
-    (`X-Forwarded-For`, `X-Forwarded-Proto`) and, with `auth: header`, for who the user is. `unix`
-    stands for whoever may open the portal's Unix socket."""
+    """Trusted peers, by IP address, or `unix` for the portal's Unix socket. The portal trusts their
+    `X-Forwarded-For`, `X-Forwarded-Proto` and, with `auth: header`, `user_header`."""
     user_header: str = Field(default="X-Remote-User", pattern=r"^[A-Za-z][A-Za-z0-9-]*$")
     idle_minutes: float = Field(default=480, gt=0)
-    """A sign-in ends after so long without anybody doing anything with it."""
+    """A sign-in ends after this time without activity, and in any case after `absolute_hours`."""
     absolute_hours: float = Field(default=24, gt=0)
-    """A sign-in ends after so long, whatever happens."""
     audit_log: Path | None = None
-    """One JSON line per event; absent: among the portal's own log."""
+    """One JSON line per event; without it, events go to the portal's own log."""
     portal_origin: Annotated[str | None, BeforeValidator(_origin)] = Field(
         default=None, pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$"
     )
-    """Where browsers open the portal. Services send those who have no entry yet back to it.
-    `${PORT}` stands for the port the portal was started on. Absent: nothing can be connected to."""
+    """Where browsers open the portal. `${PORT}` stands for the port that the portal listens on.
+    Without it, nobody can connect to a service."""
     apps_origin: Annotated[str | None, BeforeValidator(_origin)] = Field(
         default=None, pattern=r"^https?://(\*\.)?[A-Za-z0-9.-]+(:[0-9]{1,5})?$"
     )
-    """Where services such as JupyterLab are served: other host names than the portal's, so that
-    what they do in a browser cannot reach it. With `*.` before the name, each session has a name of
-    its own. `${PORT}` as above. Absent: nothing can be connected to."""
+    """Where services are served, on other host names than the portal's, so that their pages cannot
+    reach it. With `*.`, each session has its own name. Without it, nobody can connect."""
     portal_host: str | None = None
-    """`name` or `name:port` of the machine with the users' homes; absent: this machine."""
+    """`name` or `name:port` of the machine with the users' homes; without it, this machine."""
     known_hosts: Path | None = None
     clusters: Path = Path("clusters.d")
     app_defs: Path = ROOT / "app_defs"
     secure_cookies: bool = True
-    """Set to false only where the portal is reached without TLS, on one's own machine."""
+    """False only if browsers reach the portal without TLS, on one's own machine."""
     files: FilesSettings = FilesSettings()
-    form_values: dict[str, dict[str, Any]] = {}
-    """App name -> field name -> the site's own value to prefill that field with."""
+    form_values: Mapping[str, dict[str, Any]] = {}
+    """App name -> field name -> the site's initial value."""
     logo: Path | None = None
     colours: Colours = Colours()
     announcements: tuple[Announcement, ...] = ()
     motd: Path | None = None
-    """The message of the day: text, or markdown in a file whose name ends in `.md`."""
+    """The message of the day: text, or Markdown if the name ends in `.md`."""
     shell: ShellSettings = ShellSettings()
 
     @model_validator(mode="after")
     def _fits_together(self) -> PortalSettings:
-        needed = self.portal_host is None or self.known_hosts is None
-        header, token = self.auth == "header", self.auth == "token"
-        wrong = [
-            what
-            for is_wrong, what in (
-                (
-                    not token and needed,
-                    f"`auth: {self.auth}` needs `portal_host` and `known_hosts`",
-                ),
-                (
-                    header and self.credentials != "certificate",
-                    "`auth: header` needs `credentials: certificate`: there is no password",
-                ),
-                (
-                    header and not self.front_ends,
-                    "`auth: header` needs `front_ends`: whose word is to be taken?",
-                ),
-                (
-                    (self.credentials == "certificate") != (self.user_ca is not None),
-                    "`credentials: certificate` and `user_ca` go together",
-                ),
-                (
-                    self.portal_origin is not None and self._serves_itself(self.portal_origin),
-                    "the host name of `portal_origin` must not be one that `apps_origin` covers",
-                ),
-                (
-                    token and (self.portal_host is not None or self.user_ca is not None),
-                    "`auth: token` serves this machine only: remove `portal_host` and `user_ca`",
-                ),
+        wrong = []
+        if self.auth != "token" and (self.portal_host is None or self.known_hosts is None):
+            wrong.append(f"`auth: {self.auth}` needs `portal_host` and `known_hosts`")
+        if self.auth == "header" and self.credentials != "certificate":
+            wrong.append("`auth: header` needs `credentials: certificate`: there is no password")
+        if self.auth == "header" and not self.front_ends:
+            wrong.append("`auth: header` needs `front_ends`, the peers that may name the user")
+        if (self.credentials == "certificate") != (self.user_ca is not None):
+            wrong.append("`credentials: certificate` and `user_ca` need each other")
+        portal, apps = (
+            (origin or "").rpartition("/")[2].partition(":")[0].lower()
+            for origin in (self.portal_origin, self.apps_origin)
+        )
+        if portal and (portal == apps or (apps.startswith("*.") and portal.endswith(apps[1:]))):
+            wrong.append("the host name of `portal_origin` must not match `apps_origin`")
+        if self.auth == "token" and (self.portal_host is not None or self.user_ca is not None):
+            wrong.append(
+                "`auth: token` is for this machine only: remove `portal_host` and `user_ca`"
             )
-            if is_wrong
-        ]
         if wrong:
             raise ValueError("; ".join(wrong))
         return self
 
-    def _serves_itself(self, portal_origin: str) -> bool:
-        """Whether the portal's own host name is one for services."""
-        name = portal_origin.rpartition("/")[2].partition(":")[0].lower()
-        apps = (self.apps_origin or "").rpartition("/")[2].partition(":")[0].lower()
-        return name == apps or (apps.startswith("*.") and name.endswith(apps[1:]))
 
-
-class Acl(_Settings):
-    """One rule on groups, as Open OnDemand writes it: a whitelist lets in those in any of its
-    groups, a blacklist those in none."""
+class Acl(SharedSettings):
+    """A rule on groups, as in Open OnDemand. A whitelist admits members of any of its groups, a
+    blacklist everybody else."""
 
     adapter: Literal["group"]
     groups: tuple[Text, ...]
@@ -207,59 +164,48 @@ class Acl(_Settings):
 
 
 def permit(acls: Iterable[Acl], groups: AbstractSet[str]) -> bool:
-    """Whether all rules let in somebody who is in these groups."""
+    """Whether all rules admit a member of these groups."""
     return all((not groups.isdisjoint(acl.groups)) == (acl.type == "whitelist") for acl in acls)
 
 
-class JobSettings(_Settings):
+class JobSettings(SharedSettings):
     """`v2.job` of a cluster."""
 
     adapter: Literal["slurm", "local"]
     cluster: str | None = None
     conf: str | None = None
     bin: str | None = None
-    bin_overrides: dict[str, str] = {}
+    bin_overrides: Mapping[str, str] = {}
     submit_host: str | None = None
 
 
-class Cluster(_Settings):
-    """One file of clusters.d: a back-end. `job` is None where one can only log in."""
+def _v2(*keys: str, default: Any = None, at_least: int | None = None) -> Any:
+    """A field that is read from these keys below `v2`."""
+    return Field(default=default, ge=at_least, validation_alias=AliasPath("v2", *keys))
+
+
+class Cluster(SharedSettings):
+    """A file in clusters.d: one back-end. `job` is None if users can only log in there."""
 
     id: str
-    title: Text = Field(default="", validation_alias=AliasPath("v2", "metadata", "title"))
-    hidden: bool = Field(default=False, validation_alias=AliasPath("v2", "metadata", "hidden"))
-    login_host: str | None = Field(default=None, validation_alias=AliasPath("v2", "login", "host"))
-    job: JobSettings | None = Field(default=None, validation_alias=AliasPath("v2", "job"))
-    script_wrapper: str = Field(
-        default="%s",
-        validation_alias=AliasPath("v2", "batch_connect", "basic", "script_wrapper"),
-    )
-    set_host: str = Field(
-        default="host=$(hostname)",
-        validation_alias=AliasPath("v2", "batch_connect", "basic", "set_host"),
-    )
-    home: Literal["synched", "unsynched"] = Field(
-        default="synched", validation_alias=AliasPath("v2", "custom", "portal", "home")
-    )
-    partition: str | None = Field(
-        default=None, validation_alias=AliasPath("v2", "custom", "portal", "partition")
-    )
-    max_cores: int | None = Field(
-        default=None, ge=1, validation_alias=AliasPath("v2", "custom", "portal", "max_cores")
-    )
-    max_memory_gib: int | None = Field(
-        default=None, ge=1, validation_alias=AliasPath("v2", "custom", "portal", "max_memory_gib")
-    )
-    gpus: int | None = Field(
-        default=None, ge=0, validation_alias=AliasPath("v2", "custom", "portal", "gpus")
-    )
-    acls: tuple[Acl, ...] = Field(default=(), validation_alias=AliasPath("v2", "acls"))
+    title: Text = _v2("metadata", "title", default="")
+    hidden: bool = _v2("metadata", "hidden", default=False)
+    login_host: str | None = _v2("login", "host")
+    job: JobSettings | None = _v2("job")
+    script_wrapper: str = _v2("batch_connect", "basic", "script_wrapper", default="%s")
+    set_host: str = _v2("batch_connect", "basic", "set_host", default="host=$(hostname)")
+    home: Literal["synched", "unsynched"] = _v2("custom", "portal", "home", default="synched")
+    partition: str | None = _v2("custom", "portal", "partition")
+    max_cores: int | None = _v2("custom", "portal", "max_cores", at_least=1)
+    max_memory_gib: int | None = _v2("custom", "portal", "max_memory_gib", at_least=1)
+    gpus: int | None = _v2("custom", "portal", "gpus", at_least=0)
+    acls: tuple[Acl, ...] = _v2("acls", default=())
 
     @model_validator(mode="after")
     def _fits_together(self) -> Cluster:
         if self.home == "unsynched" and self.job is not None and self.login_host is None:
             raise ValueError(
-                "`v2.custom.portal.home: unsynched` needs `v2.login.host`: where are its homes?"
+                "`v2.custom.portal.home: unsynched` needs `v2.login.host`, which has the homes"
             )
         return self
 
@@ -269,8 +215,8 @@ class Cluster(_Settings):
 
     @property
     def scheduler_key(self) -> str:
-        """What back-ends have in common that are partitions of one cluster: it is the same
-        scheduler that is asked about jobs, in the same way."""
+        """The same for all back-ends whose jobs the same scheduler runs, such as the partitions of
+        one cluster."""
         return self.job.model_dump_json() if self.job is not None else ""
 
     @property
@@ -284,7 +230,8 @@ class Cluster(_Settings):
         return self.job is not None and self.job.adapter == "local"
 
     def on_this_machine(self) -> Cluster:
-        """With this machine's own limits where the file names none and jobs run here."""
+        """This cluster or, if its jobs run on this machine, with the machine's own limits for those
+        that the file does not set."""
         if self.job is None or self.job.adapter != "local" or self.job.submit_host is not None:
             return self
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -297,40 +244,33 @@ class Cluster(_Settings):
 
 
 def load_settings(path: Path | None = None) -> PortalSettings:
-    """Read portal.yml: `path`, else `$OOD_PORTAL_CONFIG`, else the embedded default.
-
-    Raises `ConfigError` naming the file, and line and key of each mistake.
-    """
+    """Read portal.yml: `path`, else `$OOD_PORTAL_CONFIG`, else the embedded configuration. Raises
+    `ConfigError` with a line for each mistake."""
     path = path or Path(os.environ.get("OOD_PORTAL_CONFIG", EMBEDDED))
-    found = read_yaml(path)
-    try:
-        settings = PortalSettings.model_validate(found)
-    except ValidationError as error:
-        raise ConfigError(mistakes(path, error)) from None
-    beside = {
+    settings = validated(PortalSettings, read_yaml(path), path)
+    paths = {
         key: path.parent / value
         for key in ("known_hosts", "user_ca", "clusters", "app_defs", "audit_log", "logo", "motd")
         if (value := getattr(settings, key)) is not None
     }
-    return settings.model_copy(update=beside)
+    return settings.model_copy(update=paths)
 
 
 def load_clusters(directory: Path) -> tuple[dict[str, Cluster], list[ConfigError]]:
-    """Read clusters.d. A broken file disables that one cluster and is told in the second value."""
+    """Read clusters.d. Returns the clusters by ID, and the mistakes in files, whose clusters are
+    left out."""
     clusters: dict[str, Cluster] = {}
     problems: list[ConfigError] = []
     for path in sorted([*directory.glob("*.yml"), *directory.glob("*.yaml")]):
         try:
             if not CLUSTER_ID.fullmatch(path.stem):
-                raise ConfigError(f"{path}: a cluster's file name holds letters, digits, _ and -")
+                raise ConfigError(f"{path}: a cluster's file name may have letters, digits, _, -")
             found = read_yaml(path)
             if not isinstance(found.get("v2"), dict):
-                raise ConfigError(mistake(path, "is missing, or holds no keys", ["v2"]))
-            clusters[path.stem] = Cluster.model_validate({**found, "id": path.stem})
+                raise ConfigError(mistake_at(path, "missing or empty", ["v2"]))
+            clusters[path.stem] = validated(Cluster, {**found, "id": path.stem}, path)
         except ConfigError as error:
             problems.append(error)
-        except ValidationError as error:
-            problems.append(ConfigError(mistakes(path, error)))
     if not directory.is_dir():
-        problems.append(ConfigError(f"{directory}: there is no such directory"))
+        problems.append(ConfigError(f"{directory}: directory not found"))
     return clusters, problems

@@ -1,97 +1,120 @@
-"""YAML files of a site: reading them, and saying where in them a mistake is."""
+"""Reading a site's YAML files, and naming the file, line and key of each mistake in them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ood.errors import ConfigError
 
 Keys = Sequence[str | int]
+"""The keys, and positions in lists, from the top of a file down to a value."""
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Settings(BaseModel):
+    """Settings with keys of the portal's own. An unknown key is a mistake."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SharedSettings(BaseModel):
+    """Settings with Open OnDemand's keys. The portal ignores unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping. Raises `ConfigError` naming the file and line."""
+    """Read a YAML mapping; an empty file is an empty one. Raises `ConfigError`."""
     try:
-        text = path.read_text("utf-8")
+        return parse_yaml(path.read_text("utf-8"), path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {getattr(error, 'strerror', error)}") from error
+
+
+def parse_yaml(text: str, path: Path) -> dict[str, Any]:
+    """Parse a YAML mapping that `path` contains or produces. Raises `ConfigError`."""
+    try:
         found = yaml.safe_load(text)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
     except yaml.MarkedYAMLError as error:
-        raise ConfigError(mistake(path, _words(error), line=_line(error.problem_mark))) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(mistake(path, " ".join(str(error).split()))) from error
-    if found is None:
-        return {}
-    if not isinstance(found, dict):
-        what = f"holds a {type(found).__name__} where keys are expected"
-        raise ConfigError(mistake(path, what))
-    return found
+        what = ", ".join(part for part in (error.context, error.problem) if part)
+        line = _line(error.problem_mark)
+        raise ConfigError(mistake_at(path, f"not valid YAML ({what})", line=line)) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
+    if found is not None and not isinstance(found, dict):
+        raise ConfigError(f"{path}: expected keys, but found a {type(found).__name__}")
+    return found or {}
 
 
-def mistake(path: Path, what: str, keys: Keys = (), line: int | None = None) -> str:
-    """One line that names the file, the line, the key and what is wrong with it. Without `line`
-    it is that of the key, or of the key above where that is missing."""
+def validated(model: type[Model], found: Any, path: Path, within: Keys = ()) -> Model:
+    """The settings in `found`, which stands below the keys `within` of the file. Raises
+    `ConfigError` with a line for each mistake."""
+    try:
+        return model.model_validate(found)
+    except ValidationError as error:
+        mistakes = error.errors()
+    lines = []
+    for each in mistakes:
+        keys = (*within, *each["loc"])
+        what = each["msg"].removeprefix("Value error, ")
+        # A message about several keys names them in backticks. Use the first one in the file.
+        named = [] if keys else [name.split(".") for name in re.findall(r"`([\w.]+)", what)]
+        found_at = (_line_of(path, name, exact=True) for name in named)
+        lines.append(mistake_at(path, what, keys, next(filter(None, found_at), None)))
+    raise ConfigError("\n".join(lines))
+
+
+def mistake_at(path: Path, what: str, keys: Keys = (), line: int | None = None) -> str:
+    """A description of a mistake that starts with the file, the line and the key. `line` defaults
+    to that of the deepest of the keys that exists."""
     line = line or (_line_of(path, keys) if keys else None)
     where = f"line {line}: " if line else ""
     key = f"{'.'.join(map(str, keys))}: " if keys else ""
     return f"{path}: {where}{key}{what}"
 
 
-def mistakes(path: Path, error: ValidationError, within: Keys = ()) -> str:
-    """A line for each mistake that pydantic found in what stands below the keys `within`."""
-    lines = []
-    for found in error.errors():
-        keys = (*within, *found["loc"])
-        what = found["msg"].removeprefix("Value error, ")
-        # What is wrong with two keys together names them.
-        named = [] if keys else [name.split(".") for name in re.findall(r"`([\w.]+)", what)]
-        line = next((line for name in named if (line := _line_of(path, name, whole=True))), None)
-        lines.append(mistake(path, what, keys, line))
-    return "\n".join(lines)
-
-
 def given_twice(path: Path) -> Iterator[str]:
-    """A line for each key of a YAML file that is given twice: only the last one counts."""
-    open_: list[tuple[yaml.Node | None, tuple[str, ...]]] = [(_root(path), ())]
-    while open_:
-        node, keys = open_.pop()
+    """A message for each key that a mapping in a YAML file contains more than once."""
+    unread: list[tuple[yaml.Node | None, tuple[str, ...]]] = [(_root(path), ())]
+    while unread:
+        node, keys = unread.pop()
         seen = set()
         for name, key, value in _children(node):
-            open_.append((value, (*keys, name)))
+            unread.append((value, (*keys, name)))
             if isinstance(node, yaml.MappingNode) and name in seen:
-                line = _line(key.start_mark)
-                what = "is given twice, and only the last one counts"
-                yield mistake(path, what, (*keys, name), line)
+                what = "this key appears twice, and only the last one is used"
+                yield mistake_at(path, what, (*keys, name), _line(key.start_mark))
             seen.add(name)
 
 
-def _line_of(path: Path, keys: Keys, *, whole: bool = False) -> int | None:
-    """The line of the deepest of these keys that is there; with `whole`, of all of them or none."""
+def _line_of(path: Path, keys: Keys, *, exact: bool = False) -> int | None:
+    """The line of the deepest of these keys that exists or, with `exact`, of the last key only."""
     line, node = None, _root(path)
     for wanted in keys:
         found = next((each for each in _children(node) if each[0] == str(wanted)), None)
         if found is None:
-            return None if whole else line
+            return None if exact else line
         line, node = _line(found[1].start_mark), found[2]
     return line
 
 
 def _root(path: Path) -> yaml.Node | None:
-    """A file without its values: None where it cannot be read, or is no YAML."""
+    """The file's syntax tree, which has line numbers; None if the file is not readable YAML."""
     try:
-        return yaml.compose(path.read_text("utf-8"), Loader=yaml.SafeLoader)
+        text = re.sub(r"\{%.*?%\}", "", path.read_text("utf-8"))  # of templates
+        return yaml.compose(text, Loader=yaml.SafeLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return None
 
 
 def _children(node: yaml.Node | None) -> list[tuple[str, yaml.Node, yaml.Node]]:
-    """What stands in a node, as (name or number, node of the key, node of the value)."""
+    """The entries of a mapping or list, each as (key or position, key's node, value's node)."""
     if isinstance(node, yaml.MappingNode):
         return [(str(key.value), key, value) for key, value in node.value]
     if isinstance(node, yaml.SequenceNode):
@@ -101,8 +124,3 @@ def _children(node: yaml.Node | None) -> list[tuple[str, yaml.Node, yaml.Node]]:
 
 def _line(mark: yaml.Mark | None) -> int | None:
     return mark.line + 1 if mark is not None else None
-
-
-def _words(error: yaml.MarkedYAMLError) -> str:
-    said = ", ".join(part for part in (error.context, error.problem) if part)
-    return f"this is not YAML ({said})"

@@ -66,6 +66,7 @@ echo {{ session.secrets.secret }} {{ session.secrets.other }} "{{ user }}"
 echo {{ mine }} {{ cluster.id }} {{ cluster.ip }} {{ context.maybe | default(1) }}
 echo $(( {{ context.cores }} ))
 {% include "nothing.sh.j2" %}
+{% if context.mode == "never" %}{{ context.coers }}{% elif app.nam is defined %}a{% endif %}
 """,
     "apps/one/template/script.sh.erb": "",
     "apps/two/manifest.yml": "name: [Two]\nservice: {path: '//', titel: x}\n",
@@ -81,16 +82,17 @@ echo $(( {{ context.cores }} ))
 MISTAKES = """\
 portal.yml: line 1: titel: Extra inputs are not permitted
 portal.yml: line 3: idle_minutes: Input should be greater than 0
-portal.yml: line 7: clusters: is given twice, and only the last one counts
+portal.yml: line 7: clusters: this key appears twice, and only the last one is used
 clusters.d/alpha.yml: line 5: v2.job.adapter: Input should be 'slurm' or 'local'
 clusters.d/alpha.yml: line 9: v2.custom.portal.home: Input should be 'synched' or 'unsynched'
-clusters.d/beta.yml: line 3: this is not YAML (while parsing a block mapping, expected \
+clusters.d/beta.yml: line 3: not valid YAML (while parsing a block mapping, expected \
 <block end>, but found '<block mapping start>')
-clusters.d/gamma.yml: line 3: `v2.custom.portal.home: unsynched` needs `v2.login.host`: where are \
-its homes?
+clusters.d/gamma.yml: line 3: `v2.custom.portal.home: unsynched` needs `v2.login.host`, which \
+has the homes
 apps/one/form.yml: line 6: attributes.mode.widget: Input should be 'number_field', 'select', \
 'radio', 'check_box', 'text_field', 'text_area', 'password_field' or 'hidden_field'
-apps/one/form.yml: line 9: attributes.mode.help: is given twice, and only the last one counts
+apps/one/form.yml: line 9: attributes.mode.help: this key appears twice, and only the last one is \
+used
 apps/one/form.yml: line 12: attributes.secret.min: Input should be a valid number, unable to parse \
 string as a number
 apps/one/submit.yml.j2: line 2: `context` has no `coers`; is it `cores`?
@@ -98,32 +100,33 @@ apps/one/info.md.j2: line 1: `session` has no `otputs`; is it `outputs`?
 apps/one/info.md.j2: line 2: there is no `context`
 apps/one/template/before.sh.j2: line 1: `context` has no `secret`
 apps/one/template/before.sh.j2: line 2: `session.secrets` has no `other`
-apps/one/template/before.sh.j2: line 2: a value stands inside ". Write it by itself: it is quoted \
+apps/one/template/before.sh.j2: line 2: a value is inside ". Move it out: values are quoted \
 already.
 apps/one/template/before.sh.j2: line 4: `cluster` has no `ip`
-apps/one/template/before.sh.j2: line 5: a value stands inside ((. Write it by itself: it is quoted \
+apps/one/template/before.sh.j2: line 5: a value is inside ((. Move it out: values are quoted \
 already.
 apps/one/template/before.sh.j2: line 6: there is no nothing.sh.j2 to include
-apps/one/template/script.sh.j2: is missing: it is what a job does
+apps/one/template/before.sh.j2: line 7: `context` has no `coers`; is it `cores`?
+apps/one/template/script.sh.j2: missing: this is the script of the job
 apps/two/manifest.yml: line 1: name: Input should be a valid string
 apps/two/manifest.yml: line 2: service.title: Field required
 apps/two/manifest.yml: line 2: service.path: String should match pattern \
 '^([A-Za-z0-9_.~-][A-Za-z0-9_.~/-]*)?$'
 apps/two/manifest.yml: line 2: service.titel: Extra inputs are not permitted
-apps/two/form.yml: line 1: form: a list of names is expected
+apps/two/form.yml: line 1: form: expected a list of names
 apps/two/template/after.sh.j2: line 2: Expected an expression, got 'end of statement block'
 apps/three/submit.yml.j2: line 3: script.memory: Extra inputs are not permitted"""
 WARNINGS = """\
-clusters.d/alpha.yml: line 3: v2.metadata.titel: there is no such key; is it `title`?
-clusters.d/alpha.yml: line 6: v2.job.submit_hosts: there is no such key; is it `submit_host`?
-clusters.d/alpha.yml: line 10: v2.custom.portal.cores: there is no such key; is it `max_cores`?
-apps/one/manifest.yml: line 2: catgory: there is no such key; is it `category`?
-apps/one/form.yml: line 3: attributes.core: there is no such field in `form`; is it `cores`?
-apps/one/form.yml: line 7: attributes.mode.labell: there is no such key; is it `label`?
-apps/one/form.yml: line 1: form.4: Open OnDemand fills this field in by itself, and this portal \
-does not: say its `widget`, or leave it out
-apps/one/template/script.sh.erb: is not read: docs/from-open-ondemand.md says how to bring it \
-over"""
+clusters.d/alpha.yml: line 3: v2.metadata.titel: unknown key; is it `title`?
+clusters.d/alpha.yml: line 6: v2.job.submit_hosts: unknown key; is it `submit_host`?
+clusters.d/alpha.yml: line 10: v2.custom.portal.cores: unknown key; is it `max_cores`?
+apps/one/manifest.yml: line 2: catgory: unknown key; is it `category`?
+apps/one/form.yml: line 3: attributes.core: `form` has no such field; is it `cores`?
+apps/one/form.yml: line 7: attributes.mode.labell: unknown key; is it `label`?
+apps/one/form.yml: line 1: form.4: this portal does not fill in this field as Open \
+OnDemand does: set its `widget`, or leave it out
+apps/one/template/script.sh.erb: not used by this portal: see \
+docs/from-open-ondemand.md"""
 
 
 def written(directory: Path, files: dict[str, str]) -> Path:
@@ -155,12 +158,61 @@ def test_every_mistake_is_named(tmp_path: Path) -> None:
     assert sorted(mistakes) == sorted(MISTAKES.splitlines())
     assert sorted(warnings) == sorted(WARNINGS.splitlines())
     assert code == 1
-    assert f"{len(mistakes)} mistakes" in errors
+    assert f"{len(mistakes)} mistakes found" in errors
+
+
+IMPORT = """
+import sys, threading
+sys.argv = ["gunicorn", "check"]
+import app
+assert threading.active_count() == 1
+assert "app" not in vars(app)
+"""
+
+
+@pytest.mark.parametrize("portal_yml", [EMBEDDED, ROOT / "nowhere.yml"])
+def test_importing_the_application_starts_nothing(portal_yml: Path) -> None:
+    env = os.environ | {"OOD_PORTAL_CONFIG": str(portal_yml), "FLASK_RUN_FROM_CLI": "true"}
+    subprocess.run([sys.executable, "-c", IMPORT], cwd=ROOT, env=env, check=True, timeout=60)
+
+
+def test_a_broken_portal_yml_stops_the_portal(tmp_path: Path) -> None:
+    path = written(tmp_path, {"portal.yml": "titel: Mine"})
+    for command in (["flask", "--app", "app", "run"], ["gunicorn", "app:app"]):
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=ROOT,
+            env=os.environ | {"OOD_PORTAL_CONFIG": str(path), "PORT": "0"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode != 0
+        assert "portal.yml: line 1: titel: Extra inputs are not permitted" in done.stderr
+
+
+CHECK = """
+import socket, sys, threading
+from flask.cli import cli
+threading.Thread.start = socket.socket = None
+cli.main(["--app", "app", "check"])
+"""
+
+
+def test_checking_starts_no_thread_and_no_connection() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CHECK], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_whole_site_has_none() -> None:
     code, said, errors = checked()
-    assert (code, said, errors) == (0, f"No mistakes in what {EMBEDDED} leads to.\n", "")
+    assert (code, said, errors) == (
+        0,
+        f"No mistakes found in {EMBEDDED} or the files it names.\n",
+        "",
+    )
 
 
 def test_the_devclusters_files_have_none(tmp_path: Path) -> None:
@@ -180,8 +232,8 @@ def test_the_sample_for_sites_has_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("portal_yml", "said"),
     [
-        ("title: [broken", "portal.yml: line 1: this is not YAML"),
-        ("- a list", "portal.yml: holds a list where keys are expected"),
+        ("title: [broken", "portal.yml: line 1: not valid YAML"),
+        ("- a list", "portal.yml: expected keys, but found a list"),
         ("clusters: [a]", "portal.yml: line 1: clusters: "),
         ("title: x\nauth: ssh\n", "portal.yml: line 2: `auth: ssh` needs `portal_host`"),
         (
@@ -189,15 +241,15 @@ def test_the_sample_for_sites_has_none(tmp_path: Path) -> None:
             "line 1: `auth: header` needs `credentials: certificate`: there is no password; "
             "`auth: header` needs `front_ends`",
         ),
-        ("portal_host: h\n", "line 1: `auth: token` serves this machine only"),
-        ("title: x\nknown_hosts: k\n", "portal.yml: line 2: known_hosts: there is no "),
+        ("portal_host: h\n", "line 1: `auth: token` is for this machine only"),
+        ("title: x\nknown_hosts: k\n", "portal.yml: line 2: known_hosts: "),
     ],
 )
 def test_a_broken_portal_yml_is_no_obstacle(tmp_path: Path, portal_yml: str, said: str) -> None:
     files = {"portal.yml": portal_yml, "clusters.d/a.yml": "v2: text"}
     mistakes, warnings = check_all(written(tmp_path, files))
     assert any(said in line for line in mistakes), mistakes
-    assert any("clusters.d/a.yml: line 1: v2: is missing" in line for line in mistakes)
+    assert any("clusters.d/a.yml: line 1: v2: missing" in line for line in mistakes)
     assert warnings == []
 
 
@@ -214,8 +266,8 @@ def test_values_for_what_is_not_there(tmp_path: Path) -> None:
     path = tmp_path / "portal.yml"
     assert mistakes == []
     assert warnings == [
-        f"{path}: line 2: form_values.container_ap: there is no such app; is it `container_app`?",
-        f"{path}: line 4: form_values.jupyter_app.container_urll: there is no such field; is it "
+        f"{path}: line 2: form_values.container_ap: unknown app; is it `container_app`?",
+        f"{path}: line 4: form_values.jupyter_app.container_urll: unknown field; is it "
         "`container_url`?",
     ]
 
@@ -230,7 +282,7 @@ def test_an_app_for_a_cluster_that_is_not_there(tmp_path: Path) -> None:
         "apps/one/template/script.sh": "",
     }
     _, (warning,) = check_all(written(tmp_path, files))
-    assert "apps/one/form.yml: line 2: cluster: there is no such cluster" in warning
+    assert "apps/one/form.yml: line 2: cluster: clusters.d has no such cluster" in warning
 
 
 def test_included_templates_are_checked_with_the_names_of_the_app(tmp_path: Path) -> None:
@@ -251,8 +303,8 @@ def test_included_templates_are_checked_with_the_names_of_the_app(tmp_path: Path
 @pytest.mark.parametrize(
     ("portal_yml", "said"),
     [
-        ("apps_origin: https://*.apps.example", "portal_origin: is missing"),
-        ("portal_origin: https://portal.example", "apps_origin: is missing"),
+        ("apps_origin: https://*.apps.example", "portal_origin: missing"),
+        ("portal_origin: https://portal.example", "apps_origin: missing"),
         (
             "portal_origin: https://portal.example\napps_origin: https://apps.example",
             "apps_origin: all services share this origin",

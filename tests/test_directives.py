@@ -126,8 +126,8 @@ def test_the_clusters_of_an_app(app: AppDefinition) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("options: [[a, a, {hide-b: true}]]", "`hide-b` is no directive"),
-        ("options: [[{data-hide-b: true}]]", "an option is empty"),
+        ("options: [[a, a, {hide-b: true}]]", "`hide-b` is not a directive"),
+        ("options: [[{data-hide-b: true}]]", "an option has no label"),
     ],
 )
 def test_what_is_no_directive_is_told(tmp_path: Path, given: str, said: str) -> None:

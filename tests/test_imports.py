@@ -39,8 +39,8 @@ def test_no_circles() -> None:
 
 def test_imports_point_downward() -> None:
     assert ood.__doc__ is not None
-    _, _, listed = ood.__doc__.rstrip(".\n").rpartition(":\n")
-    order = re.split(r",\s+", listed)
+    lines = re.findall(r"(?m)^- ([\w, ]+):", ood.__doc__)
+    order = [name for line in lines for name in line.split(", ")]
     rooms = {module.split(".")[1] for module in MODULES if module != "ood"}
     assert sorted(order) == sorted(rooms), "ood/__init__.py lists every package and module"
     level = {room: place for place, room in enumerate(order)}

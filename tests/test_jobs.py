@@ -426,9 +426,9 @@ def test_a_silent_cluster_holds_up_nobody(
     assert statuses()["desktop"] == "running"
     assert alice.row("beta", other)["status"] == "undetermined"
     beta = next(session for session in alice.sessions() if session["cluster"] == "beta")
-    assert "does not answer right now" in beta["reason"]
+    assert "is not responding right now" in beta["reason"]
     _, page = alice.request("GET", "/jobs")
-    assert "Beta: The scheduler does not answer right now." in page
+    assert "Beta: The scheduler is not responding right now." in page
     for path in ["/jobs", "/sessions", "/apps/container_app", "/jobs?whose=all"] * 3:
         assert alice.seconds_for(path) < 2.5 * busy()
     # The second time round everybody knows that it is silent.

@@ -156,7 +156,7 @@ def test_cancel_of_no_job_is_no_error(machine: Machine) -> None:
 
 @pytest.mark.parametrize("id", ["", "../1", "1 2", "-1", "1\n"])
 def test_only_numbers_are_cancelled(machine: Machine, id: str) -> None:
-    with pytest.raises(SchedulerError, match="not the number of a job"):
+    with pytest.raises(SchedulerError, match="not a valid job ID"):
         machine.scheduler.cancel(id)
 
 
@@ -259,7 +259,7 @@ def test_a_broken_record_hides_that_one_job_only(machine: Machine, broken: str) 
 
 
 def test_a_job_that_cannot_be_started_says_so(machine: Machine) -> None:
-    with pytest.raises(SchedulerError, match="This machine could not do this") as failed:
+    with pytest.raises(SchedulerError, match="This machine could not start the job") as failed:
         machine.submit("true", output_path=str(machine.home / "nowhere/out.log"))
     assert "could not be started" in failed.value.detail
     assert machine.scheduler.jobs() == []

@@ -288,9 +288,9 @@ def test_colours_that_cannot_be_read_are_refused() -> None:
     assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
     assert Colours(accent="#1a5f8c", accent_dark="#7cc0ee").style_sheet().count("light-dark(") == 2
     for wrong, said in (
-        ({"accent": "#66aadd", "accent_dark": "#7cc0ee"}, "`accent`: #66aadd .* a darker one"),
-        ({"accent": "#1a5f8c", "accent_dark": "#1a5f8c"}, "`accent_dark`: .* a lighter one"),
-        ({"accent": "#1a5f8c"}, "go together"),
+        ({"accent": "#66aadd", "accent_dark": "#7cc0ee"}, "`accent`: #66aadd .* a darker colour"),
+        ({"accent": "#1a5f8c", "accent_dark": "#1a5f8c"}, "`accent_dark`: .* a lighter colour"),
+        ({"accent": "#1a5f8c"}, "need each other"),
         ({"bar_dark": "#1a5f8c"}, "needs `bar`"),
         ({"bar": "blue"}, "bar"),
         ({"bar": "#123456;}"}, "bar"),

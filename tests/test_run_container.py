@@ -334,7 +334,7 @@ def test_what_slurm_refuses_is_said_in_the_form(
             notice = alice.page.get_by_role("alert").filter(has_text="memory")
             expect(notice).to_contain_text("Desktop has no node with")
             expect(alice.page.get_by_label("Memory in GiB")).to_have_value("99")
-            assert "never kept" in alice.mistake_at("registry_token")
+            assert "never saved" in alice.mistake_at("registry_token")
             assert "typed-secret" not in alice.page.content()
             assert alice.counts_the_cards() == before
     finally:
@@ -424,7 +424,7 @@ def test_form_keeps_what_was_last_entered_but_the_token(ada: Researcher) -> None
     # Relaunch asks for it again, with everything else filled in.
     ada.page.goto(f"{ada.portal.url}/sessions")
     ada.page.locator("article.card").first.get_by_role("button", name="Relaunch").click()
-    assert "never kept" in ada.mistake_at("registry_token")
+    assert "never saved" in ada.mistake_at("registry_token")
     expect(ada.page.get_by_label("Container name")).to_have_value("remembered")
 
 

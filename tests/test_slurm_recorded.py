@@ -120,12 +120,12 @@ def test_nodes() -> None:
 
 def test_partitions() -> None:
     main, gpu = parse_partitions("".join(recorded.PARTITIONS), {})
-    assert (main.name, main.is_default, main.takes_jobs) == ("main", True, True)
+    assert (main.name, main.is_default) == ("main", True)
     assert (main.max_time, main.max_cores, main.max_memory_mib) == (8 * 3600, None, None)
     assert (gpu.name, gpu.is_default) == ("gpu", False)
     assert (gpu.max_time, gpu.max_cores, gpu.max_memory_mib) == (48 * 3600, 4, 8000)
     (closed,) = parse_partitions("CLUSTER: a\nPartitionName=x MaxTime=UNLIMITED State=DOWN\n", {})
-    assert (closed.max_time, closed.takes_jobs) == (None, False)
+    assert closed.max_time is None
     with pytest.raises(SchedulerError):
         parse_partitions("slurm_load_partitions error: gone\n", {})
 

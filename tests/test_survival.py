@@ -169,7 +169,7 @@ def test_silent_slurm_is_undetermined_and_recovers(
     devcluster.host("alpha-login", "pkill", "slurmctld")
     try:
         alice.watches(card, "undetermined", 40)
-        expect(card.locator(".message")).to_contain_text("does not answer right now")
+        expect(card.locator(".message")).to_contain_text("is not responding right now")
     finally:
         wait_until(
             lambda: devcluster.host("alpha-login", "pgrep", "slurmctld", check=False) == "", 20

@@ -1,1 +1,1 @@
-"""App definitions: what a user can launch, as folders of `app_defs/` in Open OnDemand's layout."""
+"""App definitions: the folders of `app_defs/`, in Open OnDemand's layout, that users can launch."""

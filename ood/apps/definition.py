@@ -1,4 +1,4 @@
-"""Reading `app_defs/<app>/`: manifest.yml, form.yml, submit.yml.j2 and the job's templates."""
+"""Reading `app_defs/<app>/`: manifest.yml, form.yml, submit.yml.j2 and the templates of the job."""
 
 from __future__ import annotations
 
@@ -9,73 +9,64 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BeforeValidator
 from pydantic import Field as Setting
 
 from ood.apps.directives import changes, unasked
 from ood.apps.fields import Field
 from ood.apps.known_fields import KNOWN_FIELDS, job_options
-from ood.apps.templates import check, render
+from ood.apps.templates import check_template, render
 from ood.config import Acl, Cluster
 from ood.errors import ConfigError, InvalidForm, LaunchFailed
 from ood.help_topics import HelpTopic
 from ood.schedulers.limits import Limits
-from ood.yaml_files import mistake, mistakes, read_yaml
+from ood.yaml_files import Settings, SharedSettings, mistake_at, parse_yaml, read_yaml, validated
 
 APP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 CLUSTER_FIELD = "cluster"
 ICONS = frozenset({"box", "notebook", "terminal", "chart", "desktop", "file", "jobs"})
-"""Of static/icons.svg, for tiles."""
-
-
+"""The icons for apps in static/icons.svg."""
 ServicePath = Annotated[str, Setting(pattern=r"^([A-Za-z0-9_.~-][A-Za-z0-9_.~/-]*)?$")]
 
 
 def _known_icon(given: Any) -> Any:
-    """Open OnDemand's `fa://desktop` and the like are of a set of icons that is not here."""
+    """The portal does not have the icon set of Open OnDemand's `fa://desktop`."""
     return given if given in ICONS else "box"
 
 
-class ServiceOptions(BaseModel):
-    """`service` of manifest.yml: the app runs something to connect to.
+class ServiceOptions(Settings):
+    """`service` of manifest.yml, for an app that users connect to.
 
-    The card's button says "Connect to `title`" and leads to `path` below the service's own address;
-    `alive` below it is what the portal asks for every few seconds to see whether it answers.
-    `headers` are added to each request that the portal passes on; `{password}` in them stands for
-    the one in connection.yml, which no browser ever gets.
+    The card's button "Connect to `title`" opens `path` on the service's origin. The portal requests
+    the path `alive` every few seconds to see whether the service answers. It adds `headers` to each
+    request that it passes on, with `{password}` replaced by the password in connection.yml, which
+    no browser gets.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: str
     path: ServicePath = ""
     alive: ServicePath = ""
-    headers: dict[str, str] = {}
+    headers: Mapping[str, str] = {}
     connection_timeout: int = Setting(default=1200, ge=1)
-    """Seconds from the start of the job, after which a service that does not answer is given up."""
+    """Seconds from the start of the job within which the service must answer."""
 
 
-class Manifest(BaseModel):
-    """manifest.yml, with Open OnDemand's keys plus `service` and, as clusters have them, `acls`."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
+class Manifest(SharedSettings):
+    """manifest.yml, with Open OnDemand's keys, `service`, and `acls` as in cluster files."""
 
     name: str
     description: str = ""
     category: str = "Apps"
     subcategory: str = ""
-    metadata: dict[str, Any] = {}
-    """What the site likes to tell of an app, such as its version: shown among all apps."""
+    metadata: Mapping[str, Any] = {}
+    """Facts such as the app's version, which the page of all apps shows."""
     icon: Annotated[str, BeforeValidator(_known_icon)] = "box"
     service: ServiceOptions | None = None
     acls: tuple[Acl, ...] = ()
 
 
-class ScriptOptions(BaseModel):
+class ScriptOptions(Settings):
     """The `script` section of submit.yml, with Open OnDemand's keys plus `memory_gib`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     job_name: str | None = None
     output_path: str = "output.log"
@@ -87,14 +78,13 @@ class ScriptOptions(BaseModel):
     gpus_per_node: int = Setting(default=0, ge=0)
     accounting_id: str | None = None
     email_on_started: bool = False
-    native: list[str] = []
+    native: list[str] = Setting(default=[])
 
 
 @dataclass(frozen=True)
 class AppDefinition:
-    """One app. `fields` are in the order of the form, `fixed` are those with a value of the app's
-    or site's own; the cluster field, if any, is in neither: its options are the back-ends the user
-    may use."""
+    """One app. `fields` are shown in the form, in this order; `fixed` are fields whose value the
+    app or the site sets. Neither contains the cluster field, as its options depend on the user."""
 
     name: str
     directory: Path
@@ -102,10 +92,9 @@ class AppDefinition:
     fields: tuple[Field, ...]
     fixed: tuple[Field, ...] = ()
     clusters: tuple[str, ...] = ("*",)
-    """Patterns of the back-ends it is for, by id."""
+    """Patterns for the IDs of the clusters that the app runs on."""
 
     def runs_on(self, cluster: str) -> bool:
-        """Whether it is for this back-end."""
         return any(fnmatchcase(cluster, pattern) for pattern in self.clusters)
 
     @property
@@ -117,7 +106,7 @@ class AppDefinition:
         return f"sys/{self.name}"
 
     def read_form(self, typed: Mapping[str, str]) -> dict[str, Any]:
-        """Return the values of what was typed, by field. Raises `InvalidForm` with all mistakes."""
+        """Return the values of all fields by name. Raises `InvalidForm` with all mistakes."""
         values: dict[str, Any] = {}
         mistakes: dict[str, str] = {}
         changed = changes(self.fields, typed)
@@ -136,35 +125,27 @@ class AppDefinition:
         return values | {field.name: field.read(field.value) for field in self.fixed}
 
     def script_options(self, values: Mapping[str, Any]) -> ScriptOptions:
-        """Render submit.yml.j2. Raises `ConfigError`: a mistake in it is the app author's."""
+        """Render submit.yml.j2. Raises `ConfigError` for mistakes in it."""
         path = self.directory / "submit.yml.j2"
-        try:
-            found = yaml.safe_load(render(path, **values)) or {}
-            script = found.get("script") or {}
-            if isinstance(script, dict):
-                script = job_options(values.get("context") or {}) | script
-            return ScriptOptions.model_validate(script)
-        except (yaml.YAMLError, AttributeError) as error:
-            raise ConfigError(f"{path}: {error}") from error
-        except ValidationError as error:
-            lines = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise ConfigError("\n".join(f"{path}: script.{line}" for line in lines)) from None
+        script = parse_yaml(render(path, **values), path).get("script") or {}
+        if isinstance(script, dict):
+            script = job_options(values.get("context") or {}) | script
+        return validated(ScriptOptions, script, path, ["script"])
 
     def job_files(self, values: Mapping[str, Any]) -> dict[str, bytes]:
-        """Render `template/`: file name -> content. Raises `ConfigError`."""
+        """Render `template/`. Returns the content of each file by name. Raises `ConfigError`."""
         root = self.directory / "template"
         if not root.is_dir():
-            raise ConfigError(f"{root}: there is no such directory")
-        files: dict[str, bytes] = {}
-        for path in sorted(root.iterdir()):
-            if path.suffix == ".j2":
-                files[path.name.removesuffix(".j2")] = render(path, **values).encode()
-            else:
-                files[path.name] = path.read_bytes()
-        return files
+            raise ConfigError(f"{root}: directory not found")
+        return {
+            path.name.removesuffix(".j2"): (
+                render(path, **values).encode() if path.suffix == ".j2" else path.read_bytes()
+            )
+            for path in sorted(root.iterdir())
+        }
 
     def markdown(self, name: str, values: Mapping[str, Any]) -> str:
-        """Render `info.md.j2` or `completed.md.j2`; empty when the app has none."""
+        """Render `info.md.j2` or `completed.md.j2`; empty if the app does not have it."""
         path = self.directory / f"{name}.md.j2"
         return render(path, **values) if path.exists() else ""
 
@@ -172,22 +153,22 @@ class AppDefinition:
 def load_apps(
     directory: Path, site_values: Mapping[str, Mapping[str, Any]]
 ) -> tuple[dict[str, AppDefinition], list[ConfigError]]:
-    """Read all apps. A broken one is left out, and all that is wrong with it told in the second
-    value."""
+    """Read all apps. Returns the valid ones by name, and the mistakes in the others."""
     apps: dict[str, AppDefinition] = {}
     problems: list[ConfigError] = []
     if not directory.is_dir():
-        problems.append(ConfigError(f"{directory}: there is no such directory"))
+        problems.append(ConfigError(f"{directory}: directory not found"))
     for path in app_directories(directory):
-        app, wrong = _load(path, site_values.get(path.name, {}))
-        problems += wrong
-        if not wrong and app is not None:
-            apps[path.name] = app
+        found = _load(path, site_values.get(path.name, {}))
+        if isinstance(found, AppDefinition):
+            apps[path.name] = found
+        else:
+            problems += found
     return apps, problems
 
 
 def app_directories(directory: Path) -> list[Path]:
-    """The directories of apps: those with a manifest."""
+    """The subdirectories that have a manifest."""
     return [
         path
         for path in sorted(directory.glob("*"))
@@ -195,14 +176,12 @@ def app_directories(directory: Path) -> list[Path]:
     ]
 
 
-def _load(
-    directory: Path, site_values: Mapping[str, Any]
-) -> tuple[AppDefinition | None, list[ConfigError]]:
-    """One app and all that is wrong with it."""
+def _load(directory: Path, site_values: Mapping[str, Any]) -> AppDefinition | list[ConfigError]:
+    """One app, or all mistakes in it."""
     problems: list[ConfigError] = []
-    manifest = None
+    manifest, path = None, directory / "manifest.yml"
     try:
-        manifest = _manifest(directory / "manifest.yml")
+        manifest = validated(Manifest, read_yaml(path), path)
     except ConfigError as error:
         problems.append(error)
     fields: list[Field] = []
@@ -219,62 +198,51 @@ def _load(
         except ConfigError as error:
             problems.append(error)
     for template in sorted(directory.rglob("*.j2")):
-        problems += map(ConfigError, check(template))
-    if manifest is None:
-        return None, problems
+        problems += map(ConfigError, check_template(template))
+    if manifest is None or problems:
+        return problems
     fixed = tuple(field for field in fields if field.fixed)
     shown = tuple(field for field in fields if not field.fixed)
-    app = AppDefinition(directory.name, directory, manifest, shown, fixed, clusters)
-    return app, problems
-
-
-def _manifest(path: Path) -> Manifest:
-    try:
-        return Manifest.model_validate(read_yaml(path))
-    except ValidationError as error:
-        raise ConfigError(mistakes(path, error)) from None
+    return AppDefinition(directory.name, directory, manifest, shown, fixed, clusters)
 
 
 def _form(path: Path) -> tuple[list[str], dict[str, Any], tuple[str, ...]]:
-    """The names of a form's fields in their order, the attributes, and the clusters it is for."""
+    """The names of a form's fields in order, their attributes, and patterns of cluster IDs."""
     form = read_yaml(path)
     names, attributes = form.get("form") or [], form.get("attributes") or {}
     if not isinstance(names, list):
-        raise ConfigError(mistake(path, "a list of names is expected", ["form"]))
+        raise ConfigError(mistake_at(path, "expected a list of names", ["form"]))
     if not isinstance(attributes, dict):
-        what = "a key for each field is expected"
-        raise ConfigError(mistake(path, what, ["attributes"]))
+        raise ConfigError(mistake_at(path, "expected a key for each field", ["attributes"]))
     clusters = form.get("cluster") or "*"
     if not isinstance(clusters, str | list):
-        raise ConfigError(mistake(path, "a name, or a list of names, is expected", ["cluster"]))
+        raise ConfigError(mistake_at(path, "expected a name or a list of names", ["cluster"]))
     clusters = [clusters] if isinstance(clusters, str) else clusters
     return [str(name) for name in names], attributes, tuple(map(str, clusters))
 
 
 def _field(path: Path, name: str, given: Any, site_values: Mapping[str, Any]) -> Field:
-    if isinstance(given, str | int | float):  # how Open OnDemand writes a value nobody is asked for
+    if isinstance(given, str | int | float):  # Open OnDemand's notation for a fixed value
         given = {"value": given, "fixed": True}
     where = ["attributes", name]
     if not isinstance(given, dict | None):
-        raise ConfigError(mistake(path, "keys are expected, as in `label: …`", where))
+        raise ConfigError(mistake_at(path, "expected keys such as `label`", where))
     keys = {"label": name.replace("_", " ").capitalize(), **KNOWN_FIELDS.get(name, {})}
     keys |= {**(given or {}), "name": name}
     if name in site_values:
         keys["value"] = site_values[name]
-    try:
-        field = Field.model_validate(keys)
-    except ValidationError as error:
-        raise ConfigError(mistakes(path, error, where)) from None
+    field = validated(Field, keys, path, where)
     try:
         if field.fixed:
             field.read(field.value)
     except ValueError as error:
-        raise ConfigError(mistake(path, f"{field.value!r}: {error}", [*where, "value"])) from None
+        what = f"{field.value!r}: {error}"
+        raise ConfigError(mistake_at(path, what, [*where, "value"])) from None
     return field
 
 
 def check_limits(options: ScriptOptions, cluster: Cluster, limits: Limits) -> None:
-    """Raise `InvalidForm` when a job asks for more than its back-end has."""
+    """Raise `InvalidForm` or `LaunchFailed` if a job asks for more than its back-end has."""
     mistakes: dict[str, str] = {}
     if limits.cores is not None and options.cores > limits.cores:
         cores = "1 core" if limits.cores == 1 else f"{limits.cores} cores"
@@ -294,7 +262,7 @@ def check_limits(options: ScriptOptions, cluster: Cluster, limits: Limits) -> No
         raise InvalidForm(mistakes)
     if limits.seconds is not None and (options.wall_time or 0) > limits.seconds:
         raise LaunchFailed(
-            f"{cluster.label} allows jobs of at most {limits.seconds // 60} minutes, and this asks "
-            f"for {(options.wall_time or 0) // 60}. Ask for less time.",
+            f"{cluster.label} allows at most {limits.seconds // 60} minutes for one job, but this "
+            f"job asks for {(options.wall_time or 0) // 60}. Ask for less time.",
             topic=HelpTopic.TOO_MUCH,
         )

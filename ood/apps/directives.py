@@ -1,14 +1,16 @@
-"""What a choice does to other fields: Open OnDemand's `data-*` directives, and a back-end's limits.
+"""Changes to fields that depend on other choices: Open OnDemand's `data-*` directives, and the
+limits of the chosen back-end.
 
-A browser follows them as choices change (portal.js). What counts is done here, from what was sent.
+In the browser, portal.js applies them while the user chooses. This module applies them again to the
+values that the browser sent, which is what counts.
 
-    data-hide-FIELD: true                    the field is not asked for
-    data-min-FIELD, data-max-FIELD: NUMBER   and with -for-OTHER-VALUE, while OTHER has that value
-    data-option-for-OTHER-VALUE: false       this option is not offered while OTHER has that value
+    data-hide-FIELD: true                    hides the field
+    data-min-FIELD, data-max-FIELD: NUMBER   with -for-OTHER-VALUE, only while OTHER has that value
+    data-option-for-OTHER-VALUE: false       hides this option while OTHER has that value
     data-label-FIELD, data-help-FIELD: TEXT
-    data-set-FIELD: VALUE                    filled in by the browser when the choice is made
+    data-set-FIELD: VALUE                    sets the field, in the browser only
 
-In them, what is no letter or digit in the name of a field or its value is written `-`.
+In the names and values of fields, `-` stands for every character but letters and digits.
 """
 
 from __future__ import annotations
@@ -23,23 +25,23 @@ from ood.schedulers.limits import Limits
 
 
 def dashed(text: str) -> str:
-    """A name or value as directives write it."""
+    """A field's name or value as it appears in directives."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 @dataclass
 class Changes:
-    """What the choices made do to one field."""
+    """How the current choices change one field."""
 
     hide: bool = False
     min: float | None = None
     max: float | None = None
     label: str = ""
     help: str = ""
-    without: set[str] = field(default_factory=set)  # values of options
+    without: set[str] = field(default_factory=set)  # values of hidden options
 
     def applied(self, to: Field) -> Field:
-        """The field as it is now, for checking what was typed into it."""
+        """The field with these changes, for validating its value."""
         lows = [low for low in (to.min, self.min) if low is not None]
         highs = [high for high in (to.max, self.max) if high is not None]
         return to.model_copy(
@@ -52,7 +54,7 @@ class Changes:
 
 
 def changes(fields: Sequence[Field], typed: Mapping[str, str]) -> dict[str, Changes]:
-    """What the choices in `typed` (by field, the cluster's too) do to each field."""
+    """How the values in `typed`, by field and including the cluster, change each field."""
     found = {each.name: Changes() for each in fields}
     names = {dashed(each.name): each.name for each in fields}
     chosen = {dashed(name): dashed(value) for name, value in typed.items()}
@@ -78,7 +80,7 @@ def changes(fields: Sequence[Field], typed: Mapping[str, str]) -> dict[str, Chan
 
 
 def _in_force(fields: Sequence[Field], typed: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """The directives of all that is chosen."""
+    """The directives of all chosen options and check boxes."""
     for each in fields:
         text = typed.get(each.name, each.value)
         for option in each.options:
@@ -92,12 +94,12 @@ def _in_force(fields: Sequence[Field], typed: Mapping[str, str]) -> Iterator[tup
 
 
 def _split(rest: str, names: Mapping[str, str]) -> tuple[str, str, str]:
-    """`num-cores-for-cluster-ruby` as the field it is about, and the condition."""
+    """`num-cores-for-cluster-ruby` as a tuple of the field, `-for-` and the condition."""
     return (rest, "", "") if rest in names else rest.partition("-for-")
 
 
 def _holds(condition: str, chosen: Mapping[str, str]) -> bool:
-    """Whether a field has the value that `FIELD-VALUE` says."""
+    """Whether the condition `FIELD-VALUE` is true."""
     return any(condition == f"{name}-{value}" for name, value in chosen.items())
 
 
@@ -109,7 +111,7 @@ def _number(text: str) -> float | None:
 
 
 def unasked(hidden: Field) -> Any:
-    """The value of a field that is not asked for: a box that is not checked, else its own value."""
+    """The value of a hidden field: False for a check box, else the field's initial value."""
     if hidden.widget == "check_box":
         return False
     free = hidden.model_copy(update={"required": False, "options": ()})
@@ -117,8 +119,8 @@ def unasked(hidden: Field) -> Any:
 
 
 def limit_directives(field: Field, limits: Limits) -> dict[str, str]:
-    """What choosing a back-end does to a field, by the names of the directives `label`, `max` and
-    `hide`; nothing for most fields."""
+    """How a back-end's limits change a field, as values for the directives `label`, `max` and
+    `hide`; empty for most fields."""
     if field.name == "gpu":
         return {"hide": "false" if limits.gpus else "true"}
     if field.name not in ("cores", "memory"):

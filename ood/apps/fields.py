@@ -1,16 +1,16 @@
-"""The fields of a form, and what each accepts. All of it is checked here, on the server."""
+"""The fields of a form, and how the server validates their values."""
 
 from __future__ import annotations
 
 import re
-from collections import ChainMap
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import BeforeValidator, model_validator
 
 from ood.apps.formats import FORMATS
+from ood.yaml_files import SharedSettings
 
 Widget = Literal[
     "number_field",
@@ -29,8 +29,8 @@ CHECKED = "1"
 
 
 class Option(NamedTuple):
-    """What a select or radio offers. `directives` are what choosing it does to other fields, by
-    Open OnDemand's names (see `directives.py`)."""
+    """An option of a select or radio field. `directives` change other fields when it is chosen (see
+    `directives.py`)."""
 
     label: str
     value: str
@@ -38,55 +38,52 @@ class Option(NamedTuple):
 
 
 def _options(given: Any) -> Any:
-    """Open OnDemand writes options as plain values, or as lists: label, value, and then any number
-    of `data-…: value`."""
+    """Options as Open OnDemand writes them: each is a plain value, or a list of a label, a value
+    and any number of `data-…: value`."""
     if not isinstance(given, list):
-        raise ValueError("options are a list")
+        raise ValueError("expected a list of options")
     options = []
     for option in given:
         parts = option if isinstance(option, list) else [option]
         plain = [part for part in parts if not isinstance(part, dict)]
         if not plain:
-            raise ValueError("an option is empty")
-        given_too = [part for part in parts if isinstance(part, dict)]
-        label, value = str(plain[0]), str(plain[min(len(plain), 2) - 1])
-        options.append(Option(label, value, _directives(dict(ChainMap(*reversed(given_too))))))
+            raise ValueError("an option has no label")
+        keys = {
+            key: value for part in parts if isinstance(part, dict) for key, value in part.items()
+        }
+        options.append(Option(str(plain[0]), str(plain[:2][-1]), _directives(keys)))
     return tuple(options)
 
 
-def _directives(given: Any) -> Any:
-    if not isinstance(given, dict):
-        raise ValueError("keys like `data-hide-gpu` are expected")
+def _directives(given: dict[Any, Any]) -> dict[str, str]:
     for key in given:
         if not DIRECTIVE.fullmatch(str(key)):
-            raise ValueError(f"`{key}` is no directive: they are like `data-hide-gpu`")
-    return {
-        key: str(value).lower() if isinstance(value, bool) else str(value)
-        for key, value in given.items()
-    }
+            raise ValueError(f"`{key}` is not a directive such as `data-hide-gpu`")
+    booleans = {True: "true", False: "false"}
+    return {k: booleans[v] if isinstance(v, bool) else str(v) for k, v in given.items()}
 
 
 def _html_options(given: Any) -> Any:
-    """Open OnDemand's `html_options`, of which the directives of a check box are below `data`."""
-    data = given.get("data") if isinstance(given, dict) else None
-    return _directives({f"data-{key}": value for key, value in (data or {}).items()})
+    """The directives of a check box, which are below `data` in Open OnDemand's `html_options`."""
+    data = (given.get("data") if isinstance(given, dict) else None) or {}
+    if not isinstance(data, dict):
+        raise ValueError("expected keys below `data`")
+    return _directives({f"data-{key}": value for key, value in data.items()})
 
 
 def _as_text(given: Any) -> Any:
-    """YAML reads `value: 4` and `value: true` as other things than the text a form holds."""
+    """The value as text, which YAML may have parsed as a number or a Boolean."""
     if isinstance(given, bool):
         return CHECKED if given else "0"
     return "" if given is None else str(given)
 
 
-class Field(BaseModel):
+class Field(SharedSettings):
     """One attribute of form.yml, with Open OnDemand's keys.
 
-    `format` is ours: how a text's value is read (see `formats.py`). The values of a
-    `password_field` are secrets: never cached, never in a page, never in a file that stays.
+    `format`, a key of the portal's own, parses a text (see `formats.py`). The values of a
+    `password_field` are secrets, which are never cached, shown in a page or kept in a file.
     """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     name: str
     widget: Annotated[
@@ -103,16 +100,15 @@ class Field(BaseModel):
     html_options: Annotated[Mapping[str, str], BeforeValidator(_html_options)] = {}
     """Directives of a check box."""
     display: bool = False
-    """Whether the card shows the value itself, beside the time and the host."""
+    """Whether the job card shows the value."""
     cacheable: bool = True
     hide_when_empty: bool = False
-    """With `display`: whether the card leaves it out when it is empty."""
+    """With `display`: whether the card leaves out an empty value."""
     fixed: bool = False
-    """The value is the app's or the site's: it is not in the form, and what is sent for it is
-    ignored."""
+    """The app or the site sets the value. The field is not in the form."""
     pattern: str | None = None
     title: str = ""
-    """What the pattern wants, as one sentence: shown when a value does not match it."""
+    """One sentence that describes `pattern`, shown if a value does not match."""
     format: Literal["shell_words", "environment", "image"] | None = None
 
     @model_validator(mode="after")
@@ -121,9 +117,9 @@ class Field(BaseModel):
             try:
                 re.compile(self.pattern)
             except re.error as error:
-                raise ValueError(f"the `pattern` is none: {error}") from None
+                raise ValueError(f"`pattern` is not a regular expression: {error}") from None
         if self.widget in ("select", "radio") and not self.options:
-            raise ValueError("a select or radio needs `options`")
+            raise ValueError("a select or radio field needs `options`")
         return self
 
     @property
@@ -131,9 +127,9 @@ class Field(BaseModel):
         return self.widget == "password_field"
 
     def read(self, text: str) -> Any:
-        """Return the value of what was typed: a str, int, bool, or what `format` makes.
+        """Validate what was typed. Returns a str, int, float, bool, or the result of `format`.
 
-        Raises ValueError with the one sentence to show beside the field.
+        Raises ValueError with the message to show beside the field.
         """
         if self.widget != "text_area":
             text = text.strip()
@@ -141,13 +137,13 @@ class Field(BaseModel):
             raise ValueError(f"Use at most {MAX_LENGTH:,} characters.")
         if found := UNSEEN.search(text):
             raise ValueError(
-                f"There is a character here that cannot be seen (U+{ord(found[0]):04X}). "
-                "Remove it; typing the value again helps."
+                f"This contains an invisible character (U+{ord(found[0]):04X}). Delete the text "
+                "and type it again."
             )
         if self.widget == "check_box":
             return text == CHECKED
         if "\n" in text and self.widget != "text_area":
-            raise ValueError("Use one line.")
+            raise ValueError("Use only one line.")
         if not text.strip():
             if self.widget == "select" and text not in (option.value for option in self.options):
                 raise ValueError("Choose one of the options.")
@@ -159,11 +155,11 @@ class Field(BaseModel):
         if self.options and text not in (option.value for option in self.options):
             raise ValueError("Choose one of the options.")
         if self.pattern is not None and not re.fullmatch(self.pattern, text):
-            raise ValueError(self.title or "This is not of the form that is wanted here.")
+            raise ValueError(self.title or "This value is not in the required format.")
         return FORMATS[self.format](text) if self.format else text
 
     def example(self) -> Any:
-        """A value of the kind that templates get: the field's own, or one that it would accept."""
+        """A valid value for templates: the field's initial value, else one that it accepts."""
         given = self.options[0].value if self.options else f"{self.min or 1:g}"
         for text in (self.value or given, "registry.example/image:1.0", "A=b"):
             try:
@@ -174,15 +170,15 @@ class Field(BaseModel):
 
     def _number(self, text: str) -> int | float:
         if not re.fullmatch(r"-?[0-9]{1,12}(\.[0-9]{1,6})?", text, re.ASCII):
-            raise ValueError("Type a number, in digits.")
+            raise ValueError("Enter a number, in digits.")
         number = Decimal(text)
         if self.min is not None and number < Decimal(str(self.min)):
-            raise ValueError(f"Type {self.min:g} or more.")
+            raise ValueError(f"Enter {self.min:g} or more.")
         if self.max is not None and number > Decimal(str(self.max)):
-            raise ValueError(f"Type {self.max:g} or less.")
+            raise ValueError(f"Enter {self.max:g} or less.")
         step = self.step or 1
         if (number - Decimal(str(self.min or 0))) % Decimal(str(step)):
             raise ValueError(
-                "Type a whole number." if step == 1 else f"Type a number in steps of {step:g}."
+                "Enter a whole number." if step == 1 else f"Enter a number in steps of {step:g}."
             )
         return int(number) if number == int(number) else float(number)

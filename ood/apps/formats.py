@@ -1,7 +1,7 @@
-"""How the text of a field is read where it is more than text.
+"""Parsers for the text of fields that have a `format`.
 
-Each reader takes what was typed and returns the value that templates see, or raises ValueError
-with one sentence for the user.
+Each takes the text that was typed and returns the value for templates, or raises ValueError with a
+message for the user.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-# What container registries accept (the grammar of distribution's reference package), less strict
-# about case, which the registry will judge.
+# The grammar of https://github.com/distribution/reference, which registries use. Upper case is
+# allowed too, as the registry decides.
 IMAGE = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?(/[A-Za-z0-9][A-Za-z0-9._-]*)+"
     r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?",
@@ -22,10 +22,8 @@ IMAGE = re.compile(
 
 
 def shell_words(text: str) -> list[str]:
-    """Words as a shell would split them: by spaces and lines, quotes keep a word together.
-
-    Nothing is expanded: `$HOME` and `*` stay as they are.
-    """
+    """Split the text into words as a shell does, with quotes, but expand nothing: `$HOME` and `*`
+    stay literal."""
     try:
         return shlex.split(text)
     except ValueError:
@@ -36,7 +34,7 @@ def shell_words(text: str) -> list[str]:
 
 
 def environment(text: str) -> list[str]:
-    """`NAME=value`, one a line; the value is all of the line after the first `=`, as it is."""
+    """The lines `NAME=value` of the text. The value is the rest after the first `=`."""
     lines = []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
@@ -47,15 +45,15 @@ def environment(text: str) -> list[str]:
             raise ValueError(f"Line {number} has no “=”. Write NAME=value.")
         if not VARIABLE.fullmatch(name):
             raise ValueError(
-                f"Line {number}: “{name}” cannot be the name of a variable. Use letters, digits "
-                "and _, and do not start with a digit."
+                f"Line {number}: “{name}” is not a valid variable name. Use letters, digits and "
+                "_, and do not start with a digit."
             )
         lines.append(f"{name}={value}")
     return lines
 
 
 def image(text: str) -> str:
-    """`registry/path/name:tag`, with an optional port and digest."""
+    """The address of an image, `registry/path/name:tag`, with an optional port and digest."""
     if text.startswith(("http://", "https://", "docker://")):
         raise ValueError(
             f"Leave out “{text.partition('//')[0]}//”: start with the registry's name, "
@@ -63,7 +61,7 @@ def image(text: str) -> str:
         )
     if not IMAGE.fullmatch(text):
         raise ValueError(
-            "This is not the address of an image. Write it as registry.example/group/image:1.0."
+            "This is not a valid image address. Write it as registry.example/group/image:1.0."
         )
     return text
 

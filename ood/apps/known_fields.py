@@ -1,37 +1,24 @@
-"""Fields that Open OnDemand knows by name: a form has them by naming them, and what is typed into
-them goes into the job by itself, where submit.yml does not say otherwise."""
+"""The predefined fields of Open OnDemand, such as `bc_num_hours`. A form that lists one gets its
+attributes, and its value is passed to the job unless submit.yml sets it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+COUNT = {"widget": "number_field", "value": 1, "min": 1, "required": True}
+EMAIL = {"widget": "check_box", "label": "Send me an email when the job starts"}
 KNOWN_FIELDS: dict[str, dict[str, Any]] = {
-    "bc_num_hours": {
-        "widget": "number_field",
-        "label": "Number of hours",
-        "value": 1,
-        "min": 1,
-        "required": True,
-    },
-    "bc_num_slots": {
-        "widget": "number_field",
-        "label": "Number of cores",
-        "value": 1,
-        "min": 1,
-        "required": True,
-    },
+    "bc_num_hours": {"label": "Number of hours", **COUNT},
+    "bc_num_slots": {"label": "Number of cores", **COUNT},
     "bc_account": {"label": "Account"},
     "bc_queue": {"label": "Partition"},
-    "bc_email_on_started": {
-        "widget": "check_box",
-        "label": "Send me an email when the job starts",
-    },
+    "bc_email_on_started": EMAIL,
 }
 
 
 def job_options(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What those of them that are in a form say, by the keys of submit.yml's `script`."""
+    """The values of predefined fields in a form, as keys of `script` in submit.yml."""
     found = {
         "wall_time": int(float(values.get("bc_num_hours") or 0) * 3600),
         "cores": int(values.get("bc_num_slots") or 0),

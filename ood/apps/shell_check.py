@@ -1,9 +1,9 @@
-"""Whether every value of a shell template stands where it can only be a word.
+"""Finding values in shell templates where their quoting does not protect them.
 
-A value comes out as a quoted word. Inside quotes that means something else, inside `${...}` bash
-expands even what was quoted, and where it expects a number it evaluates a word, subscripts with
-commands and all. So templates with a value in such places are refused when the app is read. This
-follows bash's quoting as far as that needs; here-documents are not known to it.
+A value is rendered as one quoted word. Inside other quotes the quotes end early, inside `${...}`
+bash expands quoted text too, and where it expects a number it evaluates the word, including
+commands in subscripts. An app with a value in such a place is refused. The check follows bash's
+quoting as far as needed, but does not know here-documents.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from jinja2 import Environment
 
 CLOSERS = {"'": "'", '"': '"', "`": "`", "$'": "'", "${": "}", "$(": ")", "((": "))"}
 LITERAL = ("'", "$'")
-SHELL = ("", "$(")  # where words are words
+SHELL = ("", "$(")  # where a quoted word is safe
 COMPARES_NUMBERS = re.compile(r"-(eq|ne|lt|le|gt|ge)")
 
 
 def check_values(environment: Environment, source: str) -> Iterator[tuple[int, str]]:
-    """The line of each value that cannot stand where it does, and why, as one sentence."""
-    open_: list[str] = []  # the openers of what is open, outermost first
-    before = ""  # the shell text right before what comes next
-    number_at = 0  # the line of a value that a number may be expected after
+    """The line of each value in an unsafe place, and the reason as one sentence."""
+    open_: list[str] = []  # what opened each open quotation or expansion, outermost first
+    before = ""  # the shell text right before the next token
+    number_at = 0  # the line of a value, if a comparison of numbers may follow it
     for line, kind, text in environment.lex(source):
         if kind == "data":
             if number_at and COMPARES_NUMBERS.match(text.lstrip()):
@@ -35,7 +35,7 @@ def check_values(environment: Environment, source: str) -> Iterator[tuple[int, s
             if any(opener != "$(" for opener in open_):
                 yield (
                     line,
-                    f"a value stands inside {open_[-1]}. Write it by itself: it is quoted already.",
+                    f"a value is inside {open_[-1]}. Move it out: values are quoted already.",
                 )
             elif before.endswith("[") or COMPARES_NUMBERS.fullmatch(before.rstrip()[-3:]):
                 yield line, "bash would evaluate this value as a number."
@@ -45,7 +45,7 @@ def check_values(environment: Environment, source: str) -> Iterator[tuple[int, s
 
 
 def _follow(text: str, open_: list[str]) -> None:
-    """Read shell text, keeping `open_` up to date."""
+    """Update `open_` with the quotations and expansions that the text opens and closes."""
     at = 0
     while at < len(text):
         inside = open_[-1] if open_ else ""

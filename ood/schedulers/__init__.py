@@ -1,1 +1,2 @@
-"""Schedulers: what runs jobs. One module each, and one monitor that all pages share."""
+"""Schedulers: Slurm and the local one behind one interface, and the job monitor that all pages
+share."""

@@ -1,4 +1,4 @@
-"""What a scheduler is asked, and what it answers."""
+"""What every scheduler can do, and the facts it reports about jobs, nodes and partitions."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ood.help_topics import Reason
+from ood.errors import SchedulerError
+from ood.help_topics import NO_REASON, Reason
 from ood.hosts.base import Command
 
-SILENCE = "The scheduler does not answer right now."
-"""What users are told of a scheduler that gives no answer, whatever the reason."""
+NO_ANSWER = "The scheduler is not responding right now."
+"""The message for users when a scheduler gives no answer, for whatever reason."""
 
 
 class JobStatus(StrEnum):
-    """Where a job is in its life. A scheduler never says `STARTING`: that is a running job whose
-    service is not there yet, which only its session can know."""
+    """A job's status. Schedulers never report `STARTING`: it means a running job whose service does
+    not answer yet, which only the session can know."""
 
     QUEUED = "queued"
     STARTING = "starting"
@@ -41,18 +42,17 @@ class Outcome(StrEnum):
 
 
 class Canceller(StrEnum):
-    """Who cancelled a job."""
-
     OWNER = "owner"
     ADMINISTRATOR = "administrator"
 
 
 @dataclass(frozen=True)
 class JobRequest:
-    """A job to be: the `script` section of submit.yml, in Open OnDemand's names where it has one.
+    """A job to submit: the `script` section of submit.yml, with Open OnDemand's names where it has
+    them.
 
     `wall_time` is in seconds (None: the scheduler's default), `memory_gib` in GiB for the job.
-    `comment` carries the session id, so that a job can be found when its id was lost.
+    `comment` holds the session ID, by which a job is found again if its ID was lost.
     """
 
     content: str
@@ -70,13 +70,13 @@ class JobRequest:
 
 @dataclass(slots=True)  # not frozen: there can be 10,000, which would take three times as long
 class Job:
-    """A job as its scheduler knows it; nothing of it is ever changed. Durations are in seconds,
-    times in seconds since the epoch.
+    """A job as the scheduler reports it. Treat it as read-only. Durations are in seconds, times in
+    seconds since the epoch.
 
-    `state` and `reason` are the scheduler's own words; `outcome` is None until the job completed;
-    `exit_code` and `signal` are None when the scheduler does not tell. `host` is its list of
-    nodes. `started_at` of a job that waits is when it is expected to start. `cancelled_by` is
-    empty when the scheduler does not say who cancelled it.
+    `state` and `reason` are the scheduler's own words. `outcome` is None until the job completes.
+    `exit_code` and `signal` are None if the scheduler does not report them. `host` is its list of
+    nodes. Before a job starts, `started_at` is its expected start. `cancelled_by` is None if the
+    scheduler does not report who cancelled it.
     """
 
     id: str
@@ -109,7 +109,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Node:
-    """A machine of a partition. `works` is false while it takes no jobs."""
+    """A machine in a partition. `works` is false while it accepts no jobs."""
 
     name: str
     works: bool
@@ -123,11 +123,10 @@ class Node:
 
 @dataclass(frozen=True)
 class Partition:
-    """Nodes that share limits. The limits are for one job on one node; None: there is none."""
+    """Nodes that share limits. The limits are for one job on one node; None means no limit."""
 
     name: str
     is_default: bool = False
-    takes_jobs: bool = True
     max_time: int | None = None  # seconds
     max_cores: int | None = None
     max_memory_mib: int | None = None
@@ -135,68 +134,79 @@ class Partition:
 
 
 class Queue:
-    """The jobs that wait for their turn, whoever has submitted them."""
+    """All users' jobs that wait for free resources, in the order in which they will start."""
 
     def __init__(self, waiting: Iterable[tuple[str, str, int]]) -> None:
-        """Of each: id, partition and priority. At the same priority the older one starts first."""
-        self._order: dict[str, list[tuple[int, int]]] = {}
-        self._places: dict[str, tuple[int, int]] = {}
+        """`waiting` holds each job's ID, partition and priority. Of jobs with the same priority,
+        the one with the lower ID starts first."""
+        self._partitions: dict[str, list[tuple[int, int]]] = {}
+        self._ranks: dict[str, tuple[int, int]] = {}
         for id, partition, priority in waiting:
-            place = (-priority, int(re.split(r"[^0-9]", id)[0]))
-            self._order.setdefault(partition, []).append(place)
-            self._places[id] = place
-        for order in self._order.values():
-            order.sort()
+            rank = (-priority, int(re.split(r"[^0-9]", id)[0]))
+            self._partitions.setdefault(partition, []).append(rank)
+            self._ranks[id] = rank
+        for ranks in self._partitions.values():
+            ranks.sort()
 
     def before(self, job: Job) -> int | None:
-        """How many jobs are to start before this one; None when it is not in the queue."""
-        place = self._places.get(job.id)
-        if place is None or job.partition not in self._order:
+        """The number of jobs that start before this one; None if it is not in the queue."""
+        rank = self._ranks.get(job.id)
+        if rank is None or job.partition not in self._partitions:
             return None
-        return bisect_left(self._order[job.partition], place)
+        return bisect_left(self._partitions[job.partition], rank)
 
 
 class Scheduler(ABC):
-    """One back-end's scheduler, asked as one user. Every method raises `SchedulerError` or
-    `HostError` when it gets no answer it understands: silence is never an empty list."""
+    """A back-end's scheduler, used as one user.
+
+    Every method raises `SchedulerError` or `HostError` if it gets no answer that it understands. It
+    never returns an empty list instead.
+    """
 
     @abstractmethod
     def submit(self, request: JobRequest) -> str:
-        """Submit a job and return its id. Raises `LaunchFailed` when the scheduler refuses it."""
+        """Submit a job and return its ID. Raises `LaunchFailed` if the scheduler refuses it."""
 
     @abstractmethod
     def jobs(self, *, everyones: bool = False) -> list[Job]:
-        """Return this user's jobs, or all that this user may see: queued, running, and those that
-        ended a few minutes ago."""
+        """Return the user's jobs, or all jobs that the user may see: queued jobs, running jobs and
+        those that ended a few minutes ago."""
 
-    @abstractmethod
     def ended(self, job_ids: Iterable[str]) -> list[Job]:
-        """Return the final facts of jobs that `jobs` no longer lists. One that is missing here has
-        left no proof; of an array there is a job for each task."""
+        """Return the final state of jobs that `jobs` no longer lists, as far as it is recorded. An
+        array has a job for each task."""
+        return []
 
-    @abstractmethod
     def recent(self) -> list[Job]:
-        """Return this user's jobs that ended in the last day, as far as anything remembers them."""
+        """Return the user's jobs that ended in the last day, as far as they are recorded."""
+        return []
 
-    @abstractmethod
     def partitions(self) -> list[Partition]:
-        """Return what there is to run jobs on; empty when the scheduler does not know."""
+        """Return the partitions; empty if the scheduler has none."""
+        return []
 
-    @abstractmethod
     def queue(self) -> Queue | None:
-        """Return all jobs that wait for their turn; None when that may not be seen."""
+        """Return the queue of waiting jobs; None if the user may not see it."""
+        return None
 
-    @abstractmethod
     def why(self, job: Job, partitions: Sequence[Partition], queue: Queue | None) -> Reason:
         """Return why a job waits, from earlier answers of `partitions` and `queue`; `NO_REASON` for
-        a job that does not wait. Does not ask the scheduler."""
+        a job that does not wait. Never contacts the scheduler."""
+        return NO_REASON
 
     @abstractmethod
     def start_on_node(self, job_id: str, node: str, argv: Sequence[str]) -> Command:
-        """Start a command on a node of a running job, as part of the job. The command ends when the
-        job ends, if not before. The caller closes it. Raises as `Host.start` does. If the job has
-        ended, or the scheduler refuses, the command ends at once and prints why."""
+        """Start a command inside a running job, on one of its nodes.
+
+        The command ends with the job, if not before. The caller closes it. If the job has ended or
+        the scheduler refuses, the command ends at once and prints why. Raises what `Host.start`
+        raises.
+        """
 
     @abstractmethod
     def cancel(self, job_id: str) -> None:
-        """End a job, whatever its state. A job that has ended already is not an error."""
+        """End a job, whatever its state. Does nothing if the job has ended already."""
+
+
+def invalid_job_id(job_id: str) -> SchedulerError:
+    return SchedulerError(f"“{job_id}” is not a valid job ID.")

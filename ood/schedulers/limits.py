@@ -1,8 +1,8 @@
-"""The most that a job may ask of a back-end: what its scheduler has, or less if the site says."""
+"""The limits of one job on a back-end, from its scheduler and from the site's configuration."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ood.config import Cluster
@@ -11,7 +11,7 @@ from ood.schedulers.base import Partition
 
 @dataclass(frozen=True)
 class Limits:
-    """For one job, which runs on one node. None: not known, or there is no limit."""
+    """What one job, on one node, may request at most. None means unknown or unlimited."""
 
     cores: int | None = None
     memory_gib: int | None = None
@@ -22,8 +22,8 @@ class Limits:
 def limits_of(
     cluster: Cluster, partitions: Sequence[Partition], queue_name: str | None = None
 ) -> Limits:
-    """What `v2.custom.portal` says and what the partition has, whichever is less. The partition is
-    the one named by the job, by the cluster's file, or else the scheduler's default."""
+    """The lower of the limits in `v2.custom.portal` and those of the partition. The partition is
+    that of the job, else that of the cluster's file, else the scheduler's default."""
     name = queue_name or cluster.partition
     partition = next(
         (each for each in partitions if (each.name == name if name else each.is_default)), None
@@ -48,5 +48,4 @@ def limits_of(
 
 
 def _least(*limits: int | None) -> int | None:
-    known: Iterable[int] = [limit for limit in limits if limit is not None]
-    return min(known, default=None)
+    return min((limit for limit in limits if limit is not None), default=None)

@@ -1,6 +1,6 @@
 """Jobs on the portal host itself, for a machine without Slurm.
 
-`local_job.py` is this scheduler's command line; here its commands are built and its answers read.
+This class runs the commands of `local_job.py` on the host and parses what they print.
 """
 
 from __future__ import annotations
@@ -9,20 +9,22 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ood.config import Cluster
 from ood.errors import CommandFailed, SchedulerError
-from ood.help_topics import NO_REASON, HelpTopic, Reason
+from ood.help_topics import HelpTopic
 from ood.hosts.base import Command, Host
-from ood.schedulers.base import Job, JobRequest, JobStatus, Outcome, Partition, Queue, Scheduler
+from ood.schedulers import base
+from ood.schedulers.base import Job, JobRequest, JobStatus, Outcome
 
 DEFAULT_WALL_TIME = 24 * 3600  # seconds
 COMMAND = Path(__file__).with_name("local_job.py")
 JOB_ID = re.compile(r"[0-9]+")
+ACTIONS = {"submit": "start the job", "list": "list your jobs", "cancel": "cancel the job"}
 OUTCOMES = {
     "COMPLETED": Outcome.SUCCEEDED,
     "FAILED": Outcome.FAILED,
@@ -32,9 +34,9 @@ OUTCOMES = {
 }
 
 
-class Local(Scheduler):
-    """Jobs as processes of the host's user: they start at once and nothing keeps them apart, but
-    for the time limit. They survive the portal."""
+class Local(base.Scheduler):
+    """Jobs that are processes of the host's user. They start at once, have no limit but their time
+    limit, and outlive the portal."""
 
     def __init__(self, cluster: Cluster, host: Host) -> None:
         self._cluster = cluster
@@ -48,52 +50,25 @@ class Local(Scheduler):
             raise SchedulerError("The job could not be started.", job_id)
         return job_id
 
-    def jobs(self, *, everyones: bool = False) -> list[Job]:  # noqa: ARG002
+    def jobs(self, *, everyones: bool = False) -> list[Job]:
         user = self._host.user
         return [_job(found, user) for found in json.loads(self._run("list"))]
 
-    # `list` knows a job for as long as anything does, all start at once, and there is one machine.
-
-    def ended(self, job_ids: Iterable[str]) -> list[Job]:  # noqa: ARG002
-        return []
-
-    def recent(self) -> list[Job]:
-        return []
-
-    def partitions(self) -> list[Partition]:
-        return []
-
-    def queue(self) -> Queue:
-        return Queue(())
-
-    def why(
-        self,
-        job: Job,  # noqa: ARG002
-        partitions: Sequence[Partition],  # noqa: ARG002
-        queue: Queue | None,  # noqa: ARG002
-    ) -> Reason:
-        return NO_REASON
-
-    def start_on_node(
-        self,
-        job_id: str,  # noqa: ARG002
-        node: str,  # noqa: ARG002
-        argv: Sequence[str],
-    ) -> Command:
+    def start_on_node(self, job_id: str, node: str, argv: Sequence[str]) -> Command:
         return self._host.start(argv)
 
     def cancel(self, job_id: str) -> None:
-        if not JOB_ID.fullmatch(job_id):  # from a record that was written by hand
-            raise SchedulerError(f"“{job_id}” is not the number of a job.")
+        if not JOB_ID.fullmatch(job_id):  # users can edit session records
+            raise base.invalid_job_id(job_id)
         self._run("cancel", job_id)
 
-    def _run(self, *arguments: str, input: bytes = b"") -> str:
-        argv = [sys.executable, "-I", "-S", str(COMMAND), self._directory, *arguments]
+    def _run(self, verb: str, *arguments: str, input: bytes = b"") -> str:
+        argv = [sys.executable, "-I", "-S", str(COMMAND), self._directory, verb, *arguments]
         try:
             return self._host.run(argv, input=input).text.strip()
         except CommandFailed as error:
             raise SchedulerError(
-                f"{self._cluster.label} could not do this. Is its disk full?",
+                f"{self._cluster.label} could not {ACTIONS[verb]}. Check whether its disk is full.",
                 error.stderr,
                 topic=HelpTopic.DISK_FULL,
             ) from error

@@ -1,13 +1,13 @@
 """The command line of the local scheduler: `local_job.py DIRECTORY submit|list|cancel ID`.
 
-Standard library only. `submit` reads a request (JSON of `JobRequest`) from standard input, starts
-a supervisor that is detached from the portal, and prints the job's id. The supervisor runs the
-script with bash in a session of its own, ends it at its time limit, and records how it ended.
+It uses the standard library only. `submit` reads a `JobRequest` as JSON from standard input, starts
+a supervisor that is detached from the portal, and prints the job ID. The supervisor runs the script
+with bash in a process group of its own, ends it at its time limit, and records the outcome.
 
-A job is a directory `DIRECTORY/<id>` with `script.sh` and `job.json`: `id` `name` `comment` `host`
-`state` (RUNNING COMPLETED FAILED CANCELLED TIMEOUT) `exit_code` `started` `ended` `time_limit`,
-what was asked for (`cores` `memory_gib` `gpus` `work_dir`), and of both processes the pid with its
-start time, which together are never used twice between boots.
+A job is a directory `DIRECTORY/<id>` with `script.sh` and `job.json`, which holds `id` `name`
+`comment` `host` `state` (RUNNING COMPLETED FAILED CANCELLED TIMEOUT) `exit_code` `started` `ended`
+`time_limit`, the request's `cores` `memory_gib` `gpus` `work_dir`, and the PID and start time of
+both processes. The pair identifies a process until the next boot.
 """
 
 from __future__ import annotations
@@ -24,20 +24,17 @@ from pathlib import Path
 from typing import Any
 
 GRACE = 10  # seconds between TERM and KILL
-RECORD = {"id", "name", "comment", "host", "state", "exit_code", "started", "time_limit"} | {
-    "boot",
-    "supervisor",
-    "script",
-}
-KEPT = 30 * 24 * 3600.0  # seconds that an ended job is remembered
+REQUIRED = "id name comment host state exit_code started time_limit boot supervisor script"
+"""The keys that every complete job.json has."""
+REMEMBERED = 30 * 24 * 3600.0  # seconds for which the record of a job is kept
 
 
 def submit(directory: Path) -> str:
-    """Start a job and return its id, once the supervisor has recorded that it runs."""
+    """Start a job and return its ID as soon as the supervisor has recorded that it runs."""
     request = json.load(sys.stdin)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     job = new_job(directory)
-    forget_old(directory)  # after it: the number of the last job must not be used again
+    forget_old(directory)  # after `new_job`, so that no number is used twice
     (job / "script.sh").write_text(request["content"], "utf-8")
     record = {
         "id": job.name,
@@ -66,12 +63,12 @@ def submit(directory: Path) -> str:
     os.wait()
     with os.fdopen(reading, "rb") as ready:
         if ready.read() != b"started":
-            raise SystemExit("the job could not be started")
+            raise SystemExit("The job could not be started.")
     return job.name
 
 
 def new_job(directory: Path) -> Path:
-    """Make the directory of the next free number."""
+    """Make a directory named with the next free number."""
     number = max((int(name) for name in os.listdir(directory) if name.isdigit()), default=0)
     while True:
         number += 1
@@ -90,7 +87,7 @@ def supervise(job: Path, record: dict[str, Any], request: dict[str, Any], ready:
         with open(request["output_path"], "ab") as output, open(os.devnull, "r+b") as nothing:
             for standard in (0, 1, 2):
                 os.dup2(nothing.fileno(), standard)
-            # Ignored signals would be handed down to the job.
+            # The job would inherit that the signal is ignored.
             signal.signal(signal.SIGHUP, signal.SIG_DFL)
             process = subprocess.Popen(
                 ["/bin/bash", str(job / "script.sh")],
@@ -102,7 +99,7 @@ def supervise(job: Path, record: dict[str, Any], request: dict[str, Any], ready:
             )
 
             def end(state: str, *, kill: bool = False) -> None:
-                """TERM to the script's whole group, and KILL to what is left of it after GRACE."""
+                """Send TERM to the script's process group, and KILL after GRACE seconds."""
                 why.append(state)
                 signal_group(process.pid, signal.SIGKILL if kill else signal.SIGTERM)
                 signal.alarm(GRACE)
@@ -122,7 +119,7 @@ def supervise(job: Path, record: dict[str, Any], request: dict[str, Any], ready:
             os.close(ready)
             code = process.wait()
             signal.alarm(0)
-            signal_group(process.pid, signal.SIGKILL)  # what the script left behind
+            signal_group(process.pid, signal.SIGKILL)  # processes that the script left behind
         record["state"] = why[0] if why else ("COMPLETED" if code == 0 else "FAILED")
         record["exit_code"] = code if code >= 0 else None
         record["ended"] = time.time()
@@ -141,7 +138,7 @@ def signal_group(group: int, number: int) -> None:
 
 
 def list_jobs(directory: Path) -> list[dict[str, Any]]:
-    """The records of all jobs, with `time_left`; a job whose processes are gone is LOST."""
+    """The records of all jobs, with `time_left`. A running job without processes is LOST."""
     found = []
     for name in os.listdir(directory) if directory.is_dir() else []:
         record = read(directory / name)
@@ -150,7 +147,7 @@ def list_jobs(directory: Path) -> list[dict[str, Any]]:
         if record["state"] == "RUNNING" and not (
             alive(record, "supervisor") or alive(record, "script")
         ):
-            # The supervisor's last word may have come between our two looks.
+            # The supervisor may have recorded the outcome and ended since the first read.
             record = read(directory / name) or record
             if record["state"] == "RUNNING":
                 record["state"] = "LOST"
@@ -161,7 +158,7 @@ def list_jobs(directory: Path) -> list[dict[str, Any]]:
 
 
 def cancel(directory: Path, job_id: str) -> None:
-    """End a job: by its supervisor, or by hand when that is gone. Ended jobs are left alone."""
+    """End a running job: ask its supervisor or, if that is gone, signal the script itself."""
     record = read(directory / job_id)
     if record is None or record["state"] != "RUNNING":
         return
@@ -173,21 +170,18 @@ def cancel(directory: Path, job_id: str) -> None:
 
 def forget_old(directory: Path) -> None:
     for record in list_jobs(directory):
-        if record["state"] != "RUNNING" and time.time() - record["started"] > KEPT:
+        if record["state"] != "RUNNING" and time.time() - record["started"] > REMEMBERED:
             shutil.rmtree(directory / record["id"], ignore_errors=True)
 
 
 def read(job: Path) -> dict[str, Any] | None:
-    """A job's record; None for what is being submitted right now, broken, or no job."""
+    """A job's record; None if it is missing, not yet written, or broken."""
     try:
         found = json.loads((job / "job.json").read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    return (
-        found
-        if isinstance(found, dict) and found.keys() >= RECORD and job.name == found["id"]
-        else None
-    )
+    complete = isinstance(found, dict) and found.keys() >= {*REQUIRED.split()}
+    return found if complete and job.name == found["id"] else None
 
 
 def write(job: Path, record: dict[str, Any]) -> None:
@@ -206,7 +200,7 @@ def boot_id() -> str:
 
 
 def start_time(pid: int) -> int | None:
-    """When a process started, in ticks since boot (proc(5), field 22); None: gone, or a zombie."""
+    """When a process started, in ticks since boot (proc(5), field 22); None if it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,5 @@
-"""What one back-end's scheduler says to one user, each question asked once in some seconds."""
+"""One back-end's jobs, queue and limits as one user sees them, each queried once in a few seconds
+whatever the number of pages."""
 
 from __future__ import annotations
 
@@ -11,11 +12,11 @@ from ood.background import Answer, BackgroundQuestions, Question
 from ood.config import Cluster
 from ood.errors import PortalError, SchedulerError
 from ood.help_topics import NO_REASON, Reason
-from ood.schedulers.base import SILENCE, Job, JobStatus, Outcome, Partition, Queue, Scheduler
+from ood.schedulers.base import NO_ANSWER, Job, JobStatus, Outcome, Partition, Queue, Scheduler
 from ood.schedulers.limits import Limits, limits_of
 
 ENDED_AGAIN_AFTER = 15.0
-"""Seconds before accounting is asked again about a job that it did not know."""
+"""Seconds until accounting is queried again for a job that it had no record of."""
 RECENT_SECONDS = 30.0
 PARTITIONS_SECONDS = 15.0
 LIMITS_SECONDS = 60.0
@@ -25,11 +26,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A user's jobs on a back-end: `jobs` in the queue, and what accounting said of those that had
-    been `asked` for because they were no longer there.
+    """A user's jobs on a back-end. `jobs` are those that the scheduler lists, by ID. Accounting was
+    queried for wanted jobs that it no longer lists: `asked` holds when, `ended` the jobs it found.
 
-    `asked_at` is on the monotonic clock, before asking: a job submitted later may be missing.
-    With a `problem` the jobs are unknown, and these are how they were before.
+    Times are on the monotonic clock. `asked_at` is before the query, so jobs submitted later may be
+    missing. With a `problem`, `jobs` are those of the last successful query.
     """
 
     asked_at: float
@@ -40,7 +41,7 @@ class Snapshot:
     answered_at: float = 0.0
 
     def find(self, job_id: str) -> Job | None:
-        """A job as far as it is known for certain: of an array all its tasks as one."""
+        """A job, or all tasks of an array as one, if its state is certain; else None."""
         if self.problem is not None:
             return self.ended.get(job_id)
         queued = self.listed(job_id)
@@ -49,12 +50,12 @@ class Snapshot:
         return queued
 
     def listed(self, job_id: str) -> Job | None:
-        """A job, or all tasks of an array as one, in the queue."""
+        """A job that the scheduler lists, or all tasks of an array as one."""
         found = self.jobs.get(job_id)
         return found if found is not None else combined(job_id, self.jobs.values())
 
     def by_comment(self, comment: str) -> str | None:
-        """The id of the job with this comment; of an array the id of the whole."""
+        """The ID of the job with this comment; for a task, the ID of its array."""
         for job in self.jobs.values():
             if job.comment == comment:
                 return job.id.partition("_")[0].partition("+")[0]
@@ -62,7 +63,7 @@ class Snapshot:
 
 
 def survey(scheduler: Scheduler, wanted: Iterable[str], last: Snapshot | None) -> Snapshot:
-    """Ask for the user's jobs, and accounting for those of `wanted` that are no longer there."""
+    """Query the user's jobs, and accounting for the `wanted` job IDs that are no longer listed."""
     now = time.monotonic()
     jobs = {job.id: job for job in scheduler.jobs()}
     snapshot = Snapshot(now, jobs)
@@ -71,8 +72,8 @@ def survey(scheduler: Scheduler, wanted: Iterable[str], last: Snapshot | None) -
     missing = []
     for job_id in wanted:
         listed = snapshot.listed(job_id)
-        # Of an array, the queue may have forgotten the tasks that ended first; and it does not say
-        # who cancelled a job.
+        # The scheduler may have purged the tasks of an array that ended first, and it does not
+        # report who cancelled a job.
         gone = listed is None or (
             listed.status is JobStatus.COMPLETED
             and (job_id not in jobs or listed.outcome is Outcome.CANCELLED)
@@ -82,17 +83,17 @@ def survey(scheduler: Scheduler, wanted: Iterable[str], last: Snapshot | None) -
             missing.append(job_id)
             asked[job_id] = now
     if missing:
-        told = scheduler.ended(missing)
-        known = {job.id: job for job in told}
+        found = scheduler.ended(missing)
+        by_id = {job.id: job for job in found}
         for job_id in missing:
-            job = known.get(job_id) or combined(job_id, told)
+            job = by_id.get(job_id) or combined(job_id, found)
             if job is not None and job.status is JobStatus.COMPLETED:
                 ended[job_id] = job
     return replace(snapshot, ended=ended, asked=asked)
 
 
 def snapshot_of(answer: Answer[Snapshot]) -> Snapshot:
-    """A user's jobs as the answer to `ask_jobs` tells them, its problem with them."""
+    """The snapshot in the answer to a question that runs `survey`, with the answer's problem."""
     known = answer.value
     if answer.problem is None:
         assert known is not None
@@ -102,43 +103,26 @@ def snapshot_of(answer: Answer[Snapshot]) -> Snapshot:
     return replace(known, problem=answer.problem)
 
 
-# Of several tasks, the first of these that any of them is in is what is said of the whole.
-LIVELIEST = (
-    JobStatus.RUNNING,
-    JobStatus.SUSPENDED,
-    JobStatus.QUEUED,
-    JobStatus.HELD,
-    JobStatus.UNDETERMINED,
-    JobStatus.COMPLETED,
-)
-WORST = (
-    Outcome.OUT_OF_MEMORY,
-    Outcome.TIMED_OUT,
-    Outcome.FAILED,
-    Outcome.CANCELLED,
-    Outcome.UNKNOWN,
-    Outcome.SUCCEEDED,
-)
+# An array has the first of these statuses, and then of these outcomes, that any of its tasks has.
+STATUSES = ("running", "suspended", "queued", "held", "undetermined", "completed")
+OUTCOMES = ("out-of-memory", "timed-out", "failed", "cancelled", "unknown", "succeeded")
 
 
 def combined(job_id: str, jobs: Iterable[Job]) -> Job | None:
-    """All tasks of an array, or parts of a heterogeneous job, as one; None when there are none."""
+    """All tasks of an array, or parts of a heterogeneous job, as one; None without any."""
     tasks = [job for job in jobs if job.id.startswith((f"{job_id}_", f"{job_id}+"))]
     if not tasks:
         return None
-    chosen = min(
-        tasks,
-        key=lambda job: (
-            LIVELIEST.index(job.status),
-            WORST.index(job.outcome) if job.outcome else 0,
-        ),
-    )
-    return replace(chosen, id=job_id)
+
+    def rank(job: Job) -> tuple[int, int]:
+        return STATUSES.index(job.status), OUTCOMES.index(job.outcome) if job.outcome else 0
+
+    return replace(min(tasks, key=rank), id=job_id)
 
 
 class JobMonitor:
-    """One back-end as one user. What it is asked is asked in the background: start all questions
-    before the first answer is waited for."""
+    """One back-end as one user sees it. Each method starts a query in the background. Start all
+    queries before you wait for the first answer."""
 
     def __init__(
         self,
@@ -153,45 +137,45 @@ class JobMonitor:
         self._questions = questions
 
     def scheduler(self) -> Scheduler:
-        """Raises `SchedulerError` for a back-end that runs no jobs."""
+        """Raises `SchedulerError` if the back-end runs no jobs."""
         return self._scheduler(self.cluster)
 
     def ask(
         self, what: str, ask: Callable[[T | None], T], good_for: float | None = None
     ) -> Question[T]:
-        """Ask a question of one's own, `what` being its name. Back-ends that are partitions of one
-        cluster share the answer."""
-        silence = SchedulerError(SILENCE, "not within its time")
+        """Start a query named `what`, unless its last answer is less than `good_for` seconds old.
+        Back-ends that are partitions of one cluster share the answer."""
+        late = SchedulerError(NO_ANSWER, "not within its time")
         key = (self._user, self.cluster.scheduler_key, what)
-        return self._questions.ask(key, ask, silence, good_for)
+        return self._questions.ask(key, ask, late, good_for)
 
     def everyones(self) -> Question[list[Job]]:
-        """All jobs in the queue that this user may see."""
+        """All jobs that this user may see."""
         return self.ask("everyone's jobs", lambda _: self.scheduler().jobs(everyones=True))
 
     def recent(self) -> Question[list[Job]]:
-        """This user's jobs of the last day, by the accounts."""
+        """This user's jobs that ended in the last day, from accounting."""
         return self.ask("recent jobs", lambda _: self.scheduler().recent(), RECENT_SECONDS)
 
     def queue(self) -> Question[Queue | None]:
-        """All jobs that wait; None where they may not be seen."""
+        """All users' waiting jobs; None if this user may not see them."""
         return self.ask("queue", lambda _: self.scheduler().queue(), PARTITIONS_SECONDS)
 
     def partitions(self, good_for: float = PARTITIONS_SECONDS) -> Question[list[Partition]]:
         return self.ask("partitions", lambda _: self.scheduler().partitions(), good_for)
 
     def start_limits(self) -> None:
-        """Ask for what `limits` tells, without waiting for it."""
+        """Start the query whose answer `limits` waits for."""
         self.partitions(LIMITS_SECONDS)
 
     def limits(self, queue_name: str | None = None) -> Limits:
-        """The most that a job may ask for. What the scheduler does not tell is not limited."""
+        """The limits of one job. Limits that the scheduler does not report are None."""
         partitions = self.partitions(LIMITS_SECONDS).answer().value
         return limits_of(self.cluster, partitions or [], queue_name)
 
     def why(self, job: Job, *, wait: bool = True) -> Reason:
-        """Why a job waits; `NO_REASON` for a job that does not wait. With `wait`, ask about the
-        partitions and the queue first; without it, use what is known."""
+        """Why a job waits; `NO_REASON` for a job that does not wait. With `wait`, waits for the
+        partitions and the queue; without it, uses what is known now."""
         if job.status not in (JobStatus.QUEUED, JobStatus.HELD):
             return NO_REASON
         asked, queued = self.partitions(), self.queue()
@@ -200,5 +184,5 @@ class JobMonitor:
         return self.scheduler().why(job, partitions or (), queue)
 
     def outdate(self) -> None:
-        """Something was done: ask anew before the next answer."""
+        """Query again before the next answer, because a job was submitted or cancelled."""
         self._questions.outdate((self._user, self.cluster.scheduler_key))

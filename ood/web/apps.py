@@ -1,4 +1,4 @@
-"""An app's form, and launching from it."""
+"""The page of all apps, and the forms that launch them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from ood.web.current import board, groups, note, portal, user
 log = logging.getLogger(__name__)
 bp = Blueprint("apps", __name__, url_prefix="/apps")
 
+TYPE_AGAIN = "Type this again: it is never saved."
+
 
 def init_app(app: Flask) -> None:
     app.register_blueprint(bp)
@@ -37,7 +39,7 @@ def index() -> str:
 
 @bp.get("/<name>")
 def form(name: str) -> str:
-    """The form, filled with a past session's values (`?from=`), else what was last entered."""
+    """The form, filled in with the values of a past session (`?from=`) or of the last launch."""
     app = find_app(name)
     source = request.args.get("from")
     if source:
@@ -47,13 +49,12 @@ def form(name: str) -> str:
         known, again = board().store.last_values(app.token), ()
     values = {field.name: field.value for field in app.fields}
     values |= {name: value for name, value in known.items() if name in (*values, CLUSTER_FIELD)}
-    mistakes = dict.fromkeys(again, "Type this again: it is never kept.")
-    return _page(app, values, mistakes, None)
+    return _page(app, values, dict.fromkeys(again, TYPE_AGAIN), None)
 
 
 @bp.post("/<name>")
 def launch_app(name: str) -> Response | tuple[str, int]:
-    """Launch; on a mistake, the form again with all that was typed but the secrets."""
+    """Launch the app. If that fails, show the form with everything that was typed but secrets."""
     app = find_app(name)
     typed = read_typed(app, request.form)
     mistakes: dict[str, str] = {}
@@ -68,35 +69,34 @@ def launch_app(name: str) -> Response | tuple[str, int]:
         problem = error
         if isinstance(error, InvalidForm):
             mistakes = error.fields
-    for field in app.fields:
-        if field.is_secret and typed.get(field.name) and field.name not in mistakes:
-            mistakes[field.name] = "Type this again: it is never kept."
+    secrets = (field.name for field in app.fields if field.is_secret and typed.get(field.name))
+    mistakes = {**dict.fromkeys(secrets, TYPE_AGAIN), **mistakes}
     return _page(app, typed, mistakes, problem), problem.http_status
 
 
 def find_app(name: str) -> AppDefinition:
-    """An app that the user may launch. Raises `NotFound`, the same for one they may not."""
+    """An app that the user may launch. Raises `NotFound`, also for apps that they may not."""
     try:
         return portal().apps_for(groups())[name]
     except KeyError:
-        raise NotFound("There is no such app.") from None
+        raise NotFound("App not found.") from None
 
 
 def clusters_for(app: AppDefinition) -> dict[str, Cluster]:
-    """The back-ends that the user may launch an app on."""
+    """The clusters on which the user may launch the app."""
     found = portal().job_clusters(groups())
     return {id: cluster for id, cluster in found.items() if app.runs_on(id)}
 
 
 def start(app: AppDefinition, typed: Mapping[str, str]) -> None:
-    """Launch an app. Raises what `launch` raises."""
+    """Launch an app and record it in the audit log. Raises what `launch` raises."""
     cluster = cluster_of(clusters_for(app), typed)
     session_id = launch(board(), app, cluster, typed)
     note("launch", user(), host=cluster.id, object=session_id, app=app.name)
 
 
 def limits_of(clusters: Iterable[str]) -> dict[str, Limits]:
-    """What the user's jobs may ask of these back-ends, all of which are asked at once."""
+    """The limits of the user's jobs on these clusters. Queries all clusters at once."""
     monitors = {id: board().monitors[id] for id in clusters}
     for monitor in monitors.values():
         monitor.start_limits()
@@ -104,16 +104,16 @@ def limits_of(clusters: Iterable[str]) -> dict[str, Limits]:
 
 
 def read_typed(app: AppDefinition, given: Mapping[str, str]) -> dict[str, str]:
-    """What was typed into the fields of the form, and nothing else that was sent."""
+    """The values that were typed, for the app's fields only."""
     names = [CLUSTER_FIELD, *(field.name for field in app.fields)]
-    # Browsers send the line ends of a text area as CR LF.
+    # Browsers send line ends in text areas as CR LF.
     typed = {name: given.get(name, "").replace("\r\n", "\n") for name in names}
     for field in app.fields:
         if field.widget == "check_box":
             typed[field.name] = CHECKED if given.get(field.name) else "0"
     changed = changes(app.fields, typed)
     for field in app.fields:
-        # Else the next form would be filled in with nothing.
+        # The browser does not send hidden fields. Keep their values for the next form.
         if changed[field.name].hide and not field.is_secret:
             typed[field.name] = "0" if field.widget == "check_box" else field.value
     return typed
@@ -131,7 +131,7 @@ def _page(
         for id, its in limits_of(clusters).items()
     }
     chosen = values.get(CLUSTER_FIELD)
-    if chosen not in clusters:  # the browser shows the first one
+    if chosen not in clusters:  # the browser then shows the first option
         chosen = next(iter(clusters), "")
     return render_template(
         "apps/form.html",

@@ -1,4 +1,4 @@
-"""How templates write times, durations and sizes."""
+"""Filters and global functions for templates: times, durations, sizes and addresses of assets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ood.web.current import portal
 
 
 def duration(seconds: int | None) -> str:
-    """`59 minutes`, `2 hours 5 minutes`, `1 day 3 hours`: two units, rounded up to a minute."""
+    """`59 minutes`, `2 hours 5 minutes`, `1 day 3 hours`: two units, rounded up to minutes."""
     if seconds is None:
         return "no limit"
     minutes = -(-seconds // 60)
@@ -26,7 +26,7 @@ def duration(seconds: int | None) -> str:
 
 
 def clock(seconds: int | None) -> str:
-    """`1:02:03`, or `2 d 1:02:03`; a dash for what is not known."""
+    """`1:02:03`, or `2 d 1:02:03`; a dash for None."""
     if seconds is None:
         return "—"
     days, rest = divmod(seconds, 24 * 3600)
@@ -34,7 +34,7 @@ def clock(seconds: int | None) -> str:
 
 
 def mib(amount: int | None) -> str:
-    """`512 MiB`, `1.5 GiB`; a dash for what is not known."""
+    """`512 MiB`, `1.5 GiB`; a dash for None."""
     if amount is None:
         return "—"
     return f"{amount} MiB" if amount < 1024 else f"{amount / 1024:.4g} GiB"
@@ -64,26 +64,19 @@ def plain_time(epoch: int) -> str:
 
 
 def fingerprint(text: str) -> str:
-    """A short word that changes when the text does."""
+    """A short hash of the text."""
     return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=6).hexdigest()
 
 
+FILTERS = (duration, clock, mib, size, number, iso_time, plain_time, fingerprint, markdown)
+
+
 def init_app(app: Flask) -> None:
-    app.jinja_env.filters.update(
-        duration=duration,
-        clock=clock,
-        mib=mib,
-        size=size,
-        number=number,
-        iso_time=iso_time,
-        plain_time=plain_time,
-        fingerprint=fingerprint,
-        markdown=markdown,
-    )
+    app.jinja_env.filters.update({each.__name__: each for each in FILTERS})
     versions: dict[str, str] = {}
 
     def asset(name: str) -> str:
-        """The address of a static file, which changes with its content."""
+        """The address of a static file. It changes with the content, so browsers can cache it."""
         if name not in versions:
             data = Path(app.static_folder or "", name).read_bytes()
             versions[name] = hashlib.blake2b(data, digest_size=6).hexdigest()

@@ -1,4 +1,4 @@
-"""Getting started and troubleshooting, for this site's own apps and back-ends."""
+"""The pages Getting started and Troubleshooting, for the site's own apps and back-ends."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 
 from flask import Blueprint, Flask, render_template
 
-from ood.apps.definition import AppDefinition
 from ood.errors import HostError
 from ood.schedulers.limits import Limits
 from ood.web.apps import limits_of
@@ -16,6 +15,7 @@ log = logging.getLogger(__name__)
 bp = Blueprint("help", __name__, url_prefix="/help")
 
 EXAMPLE_IMAGE = "hello-tre"
+"""The image that Getting started runs."""
 
 
 def init_app(app: Flask) -> None:
@@ -24,14 +24,16 @@ def init_app(app: Flask) -> None:
 
 @bp.get("")
 def index() -> str:
-    """Getting started: the way through the site's own apps, on the user's back-ends."""
+    """Getting started with the apps and back-ends that the user may use."""
     clusters = portal().job_clusters(groups())
     limits = dict.fromkeys(clusters, Limits())
     try:
         limits = limits_of(clusters)
-    except HostError as error:  # help is wanted most when something does not work
+    except HostError as error:  # the page must work when the hosts do not
         log.warning("limits for the help page: %s %s", error.message, error.detail)
     apps = portal().apps_for(groups())
+    container_app = apps.get("container_app")
+    fields = {field.name: field.value for field in (container_app.fields if container_app else ())}
     roots = portal().settings.files.roots
     return render_template(
         "help/index.html",
@@ -39,17 +41,11 @@ def index() -> str:
         clusters=[(cluster, limits[id]) for id, cluster in clusters.items()],
         elsewhere=[cluster for cluster in clusters.values() if cluster.home == "unsynched"],
         shows_home=not roots or "~" in roots,
-        example=_starts_with_the_example(apps.get("container_app")),
+        example=EXAMPLE_IMAGE in fields.get("container_url", ""),
     )
 
 
 @bp.get("/troubleshooting")
 def troubleshooting() -> str:
-    """What can go wrong and what to do, with a part for each `HelpTopic`."""
+    """Problems and their solutions, with a section for each `HelpTopic`."""
     return render_template("help/troubleshooting.html")
-
-
-def _starts_with_the_example(app: AppDefinition | None) -> bool:
-    """Whether Run Container's form comes filled in with the image that the page tells about."""
-    fields = {field.name: field for field in (app.fields if app else ())}
-    return "container_url" in fields and EXAMPLE_IMAGE in fields["container_url"].value

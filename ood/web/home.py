@@ -1,4 +1,4 @@
-"""Home, what open pages ask of it, and whether the portal is alive."""
+"""The home page, the events that open pages poll for, and the health check."""
 
 from __future__ import annotations
 
@@ -17,22 +17,20 @@ from ood.web.theme import message_of_the_day
 
 bp = Blueprint("home", __name__)
 
-SHOWN = 5
-"""Sessions at a glance."""
-TOLD = 30
-"""Sessions whose standing is told to pages: web servers take headers of some KiB."""
-ENDED_LATELY = 600  # seconds
-ENDS_SOON = 600  # seconds
+SHOWN = 5  # sessions on the home page
+MAX_IN_EVENT = 30  # sessions, as web servers limit headers to a few KiB
+RECENTLY_ENDED = 600  # seconds
+ENDING_SOON = 600  # seconds
 
 
 def init_app(app: Flask) -> None:
     app.register_blueprint(bp)
-    app.after_request(_tell_how_sessions_stand)
+    app.after_request(_add_session_event)
 
 
 @bp.get("/")
 def index() -> str:
-    file_shortcuts()  # asked for, and known by the time the menus are made
+    file_shortcuts()  # start the query, whose answer the menus need
     cards, problem = _cards()
     return render_template(
         "home/index.html",
@@ -44,8 +42,8 @@ def index() -> str:
 
 @bp.get("/changes")
 def changes() -> Response:
-    """What is new for a page: for Home its sessions, unless it `have`s them; for all pages how
-    sessions stand (below)."""
+    """Polled by all pages for the event below. The home page also gets its list of sessions, unless
+    `have` says that it shows the same already."""
     if "have" not in request.args:
         return make_response("", 204)
     cards, problem = _cards()
@@ -55,14 +53,14 @@ def changes() -> Response:
 
 @bp.get("/healthz")
 def health() -> tuple[str, int, dict[str, str]]:
-    """For the site's monitoring: 503 while the audit log cannot be written."""
+    """For the site's monitoring. The answer is 503 while the audit log cannot be written."""
     if portal().audit.broken:
         return "the audit log cannot be written\n", 503, {"Content-Type": "text/plain"}
     return "ok\n", 200, {"Content-Type": "text/plain"}
 
 
 def _cards() -> tuple[list[Card], str]:
-    """The user's cards, and what is wrong: Home is there even when their home directory is not."""
+    """The user's cards, or an error message: the home page must work without the home directory."""
     try:
         return board().cards(), ""
     except SignInExpired:
@@ -82,32 +80,32 @@ def _at_a_glance(cards: list[Card], problem: str) -> dict[str, object]:
     }
 
 
-def _tell_how_sessions_stand(response: Response) -> Response:
-    """Whatever a page polls, the answer says besides how the user's sessions stand, as an event for
-    notices.js: `[id, created at, standing]` of each that lives, or ended lately."""
+def _add_session_event(response: Response) -> Response:
+    """Add an event for notices.js to every answer that a page polls for. It has `[id, created at,
+    status]` for each session that has not ended or ended recently."""
     if request.endpoint not in POLLS or response.status_code not in (200, 204):
         return response
     try:
         cards = board().cards()
-    except PortalError:  # which the page's own answer tells, where it matters
+    except PortalError:  # the page's own answer has the message
         return response
     now = int(time.time())
-    told = [
-        (card.record.id, card.record.created_at, standing(card))
+    sessions = [
+        (card.record.id, card.record.created_at, notice_status(card))
         for card in cards
-        if now - (card.record.completed_at or now) < ENDED_LATELY
+        if now - (card.record.completed_at or now) < RECENTLY_ENDED
         and card.status is not JobStatus.UNDETERMINED
     ]
-    event = {"sessions": {"at": now, "sessions": told[:TOLD]}}
+    event = {"sessions": {"at": now, "sessions": sessions[:MAX_IN_EVENT]}}
     response.headers["HX-Trigger"] = json.dumps(event, separators=(",", ":"))
     return response
 
 
-def standing(card: Card) -> str:
-    """In one word what a notice would be about: `queued`, `running`, `ending`, or an outcome."""
+def notice_status(card: Card) -> str:
+    """The status that notices.js reports: `queued`, `running`, `ending` or an outcome."""
     if card.outcome is not None:
         return card.outcome
     if card.status is not JobStatus.RUNNING:
         return JobStatus.QUEUED
-    soon = card.time_left is not None and card.time_left <= ENDS_SOON
+    soon = card.time_left is not None and card.time_left <= ENDING_SOON
     return "ending" if soon else JobStatus.RUNNING

@@ -1,4 +1,4 @@
-"""What the menus and the home page offer: apps by category, and those used last."""
+"""The entries of the menus and the home page: apps by category, recent apps, and directories."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ood.sessions.card import Card
 from ood.web.current import groups, portal
 from ood.web.files.access import file_access
 
-RECENT = 4
+MAX_RECENT = 4
 
 
 def init_app(app: Flask) -> None:
@@ -21,15 +21,14 @@ def init_app(app: Flask) -> None:
 
 
 def app_categories() -> list[tuple[str, str, list[AppDefinition]]]:
-    """The user's apps as (category, subcategory, apps), in the order of their names."""
-    apps = sorted(
-        portal().apps_for(groups()).values(), key=lambda app: (*_place(app), app.manifest.name)
-    )
-    return [(*place, list(found)) for place, found in groupby(apps, key=_place)]
+    """The user's apps as (category, subcategory, apps), sorted by name."""
+    apps = portal().apps_for(groups()).values()
+    by_name = sorted(apps, key=lambda app: (*_category(app), app.manifest.name))
+    return [(*category, list(found)) for category, found in groupby(by_name, key=_category)]
 
 
 def file_shortcuts() -> dict[str, str]:
-    """The File Manager's shortcuts on the portal host, by path; none while it cannot be reached."""
+    """The File Manager's shortcuts on the portal host, by path; empty if it cannot be reached."""
     try:
         return file_access(PORTAL).menu()
     except PortalError:
@@ -37,11 +36,11 @@ def file_shortcuts() -> dict[str, str]:
 
 
 def recently_used(cards: list[Card]) -> list[AppDefinition]:
-    """The apps of the user's newest sessions that they may launch again."""
+    """The apps of the user's latest sessions, if the user may still launch them."""
     apps = portal().apps_for(groups())
     names = dict.fromkeys(card.record.app_name for card in cards)
-    return [apps[name] for name in names if name in apps][:RECENT]
+    return [apps[name] for name in names if name in apps][:MAX_RECENT]
 
 
-def _place(app: AppDefinition) -> tuple[str, str]:
+def _category(app: AppDefinition) -> tuple[str, str]:
     return app.manifest.category, app.manifest.subcategory

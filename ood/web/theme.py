@@ -1,4 +1,5 @@
-"""The looks of the portal: the site's colours, logo and announcements, and the user's theme."""
+"""Serving the site's colours, logo, announcements and message of the day (settings: appearance.py),
+and the theme that the user chose."""
 
 from __future__ import annotations
 
@@ -22,19 +23,13 @@ bp = Blueprint("theme", __name__, url_prefix="/look")
 THEMES = ("light", "dark")
 THEME_COOKIE = "ood_theme"
 THEME_SECONDS = 365 * 24 * 3600
-PICTURES = {
-    ".svg": "image/svg+xml",
-    ".png": "image/png",
-    ".webp": "image/webp",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-}
+PICTURES = {".svg": "svg+xml", ".png": "png", ".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg"}
 MAX_PICTURE = 256 * 1024  # bytes
 MAX_MOTD = 64 * 1024  # bytes
 
 
 def init_app(app: Flask) -> None:
-    """Raises `ConfigError` for a logo that cannot be shown."""
+    """Raises `ConfigError` if the logo is not a valid picture."""
     settings = app.extensions["portal"].settings
     app.extensions["logo"] = read_picture(settings.logo) if settings.logo is not None else None
     version = fingerprint(f"{settings.colours.style_sheet()}{app.extensions['logo']}")
@@ -47,12 +42,12 @@ def init_app(app: Flask) -> None:
 @bp.get("/colours.css")
 def colours() -> Response:
     sheet = portal().settings.colours.style_sheet()
-    return _kept(Response(sheet, content_type="text/css; charset=utf-8"))
+    return _cached(Response(sheet, content_type="text/css; charset=utf-8"))
 
 
 @bp.get("/logo")
 def logo() -> Response:
-    """The site's picture. An SVG is a document to some: nothing in it runs."""
+    """The site's logo. The headers keep scripts in an SVG from running."""
     found: tuple[bytes, str] | None = current_app.extensions["logo"]
     if found is None:
         raise NotFound("This site has no logo.")
@@ -60,12 +55,12 @@ def logo() -> Response:
     response.headers["Content-Security-Policy"] = (
         "default-src 'none'; style-src 'unsafe-inline'; sandbox"
     )
-    return _kept(response)
+    return _cached(response)
 
 
 @bp.post("/theme")
 def choose_theme() -> BaseResponse:
-    """Remember light, dark, or what the system wishes, in this browser."""
+    """Store the theme in a cookie, or delete the cookie for the system's theme."""
     chosen = request.form.get("theme", "")
     response = redirect(safe_next(request.args.get("next")), 303)
     if chosen in THEMES:
@@ -83,26 +78,26 @@ def choose_theme() -> BaseResponse:
 
 
 def theme() -> str:
-    """The theme that the user chose; empty for the system's."""
+    """The theme that the user chose; empty for the system's theme."""
     chosen = request.cookies.get(THEME_COOKIE, "")
     return chosen if chosen in THEMES else ""
 
 
 def announcements() -> list[Announcement]:
-    """Those to be shown now."""
+    """The announcements to show now."""
     now = datetime.now(UTC)
     return [each for each in portal().settings.announcements if each.is_on(now)]
 
 
 def message_of_the_day() -> Markup:
-    """HTML of the site's file, as it is now; empty when there is none."""
+    """The current content of the site's file as HTML; empty without one."""
     path = portal().settings.motd
     if path is None:
         return Markup("")
     try:
         with path.open("rb") as file:
             text = file.read(MAX_MOTD).decode("utf-8", "replace").strip()
-    except OSError:  # sites write it anew, or remove it
+    except OSError:  # the site may replace or remove the file at any time
         return Markup("")
     if path.suffix == ".md":
         return markdown(text)
@@ -110,20 +105,20 @@ def message_of_the_day() -> Markup:
 
 
 def read_picture(path: Path) -> tuple[bytes, str]:
-    """A picture and its type. Raises `ConfigError`."""
+    """A picture and its content type. Raises `ConfigError`."""
     kind = PICTURES.get(path.suffix.lower())
     if kind is None:
-        raise ConfigError(f"{path}: a logo's name ends in {', '.join(PICTURES)}")
+        raise ConfigError(f"{path}: the name of a logo must end in {', '.join(PICTURES)}")
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     if len(data) > MAX_PICTURE:
-        raise ConfigError(f"{path}: a logo has at most {MAX_PICTURE // 1024} KiB")
-    return data, kind
+        raise ConfigError(f"{path}: a logo may have at most {MAX_PICTURE // 1024} KiB")
+    return data, f"image/{kind}"
 
 
-def _kept(response: Response) -> Response:
-    """With an address that changes when it does."""
+def _cached(response: Response) -> Response:
+    """Let browsers cache the response, whose address changes with its content."""
     response.headers["Cache-Control"] = "public, max-age=31536000"
     return response

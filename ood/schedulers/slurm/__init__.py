@@ -1,1 +1,2 @@
-"""Slurm, by its command line: a module for each command and the parser of its answer."""
+"""Slurm, through its commands: `scheduler` runs them, a module for each command parses its output,
+and `reasons` and `refusals` explain its messages to users."""

@@ -1,7 +1,7 @@
-"""`sacct`: how jobs ended, where the cluster keeps accounts.
+"""Parsing the output of `sacct`: how jobs ended, on clusters with an accounting database.
 
-Formats after Slurm's src/sacct/print.c, 22.05 to 25.11. Up to 25.05, exit codes from 128 on have
-lost 128.
+The formats follow Slurm's src/sacct/print.c, versions 22.05 to 25.11. Up to 25.05, sacct subtracts
+128 from exit codes of 128 and more.
 """
 
 from __future__ import annotations
@@ -10,62 +10,38 @@ import re
 
 from ood.errors import SchedulerError
 from ood.schedulers.base import Canceller, Job, JobStatus, Outcome
-from ood.schedulers.slurm.squeue import TELLING, Marks, parse_exit_code
+from ood.schedulers.slurm.squeue import HAS_EXIT_CODE, Marks, parse_exit_code
 from ood.schedulers.slurm.states import status_of
 from ood.schedulers.slurm.values import parse_duration, parse_number, parse_time, parse_tres
 
 SACCT_FIELDS = (
-    "JobID",
-    "User",
-    "UID",
-    "Account",
-    "Partition",
-    "State",
-    "ExitCode",
-    "NNodes",
-    "NodeList",
-    "AllocTRES",
-    "ReqTRES",
-    "Timelimit",
-    "Elapsed",
-    "Submit",
-    "Start",
-    "End",
-    "WorkDir",
-    "Comment",
-    "JobName",
+    "JobID,User,UID,Account,Partition,State,ExitCode,NNodes,NodeList,AllocTRES,ReqTRES,Timelimit,"
+    "Elapsed,Submit,Start,End,WorkDir,Comment,JobName"
 )
 
 
-def sacct_options(marks: Marks, *filters: str) -> list[str]:
-    """The options of `sacct` for an answer that `parse_sacct` reads."""
-    fields = ",".join(SACCT_FIELDS)
-    options = ["--noheader", "--parsable", "--allocations", f"--delimiter={marks.unit}"]
-    return [*options, *filters, f"--format={fields}"]
-
-
 def parse_sacct(printed: str, marks: Marks) -> list[Job]:
-    """Parse the answer to `sacct` with `sacct_options`. Raises `SchedulerError` for anything else.
+    """Parse the SACCT_FIELDS of jobs. Raises `SchedulerError`.
 
-    Of a job that was requeued there is one for each of its lives, the last one last.
+    With `--duplicates`, a requeued job appears once for each run, the last run last.
     """
-    # Each field ends with the mark, and each record with a line end after it: the names and
-    # comments in between may have line ends of their own.
+    # A mark ends each field, and a mark with a line end each record. Names and comments may contain
+    # line ends themselves.
     *fields, rest = printed.split(marks.unit)
-    width = len(SACCT_FIELDS)
+    width = SACCT_FIELDS.count(",") + 1
     if rest.strip() or len(fields) % width:
         raise SchedulerError("The scheduler's accounting gave a garbled answer.", printed[:500])
     return [_job(fields[at : at + width]) for at in range(0, len(fields), width)]
 
 
 def _job(fields: list[str]) -> Job:
-    row = dict(zip(SACCT_FIELDS, fields, strict=True))
+    row = dict(zip(SACCT_FIELDS.split(","), fields, strict=True))
     row["JobID"] = row["JobID"].removeprefix("\n")
     if not row["JobID"][:1].isdigit():
         raise SchedulerError("The scheduler's accounting gave a garbled answer.", str(fields)[:500])
     state = row["State"]
     status, outcome = status_of(state)
-    code, signal = parse_exit_code(row["ExitCode"]) if outcome in TELLING else (None, None)
+    code, signal = parse_exit_code(row["ExitCode"]) if outcome in HAS_EXIT_CODE else (None, None)
     cores, memory, gpus = parse_tres(row["AllocTRES"] or row["ReqTRES"])
     used, limit = parse_duration(row["Elapsed"]), parse_duration(row["Timelimit"])
     return Job(
@@ -96,7 +72,7 @@ def _job(fields: list[str]) -> Job:
 
 
 def _canceller(state: str, owner: str) -> Canceller | None:
-    """Who is meant by `CANCELLED by 1000`; None when it does not say."""
+    """Who cancelled the job, by a state such as `CANCELLED by 1000`; None if it names nobody."""
     found = re.search(r" by ([0-9]+)", state)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""`sinfo` and `scontrol show partition`: what there is to run jobs on, and its limits."""
+"""Parsing the output of `sinfo` and `scontrol show`: partitions, their nodes and their limits."""
 
 from __future__ import annotations
 
@@ -6,32 +6,17 @@ import re
 
 from ood.errors import SchedulerError
 from ood.schedulers.base import Node, Partition
-from ood.schedulers.slurm.squeue import Marks, in_format, records_of
+from ood.schedulers.slurm.squeue import Marks, records_of
 from ood.schedulers.slurm.values import parse_duration, parse_gpus, parse_mib, parse_number
 
-SINFO_FIELDS = (
-    "Partition",
-    "NodeList",
-    "StateCompact",
-    "CPUsState",
-    "Memory",
-    "AllocMem",
-    "Gres",
-    "GresUsed",
-)
+SINFO_FIELDS = "Partition,NodeList,StateCompact,CPUsState,Memory,AllocMem,Gres,GresUsed"
 WORKING = re.compile(r"(idle|mix|alloc|comp|plnd)[^*$]?")
-"""States of nodes that start jobs: not those that do not answer, or are kept for maintenance."""
+"""States of nodes that start jobs. A `*` marks nodes that do not respond, a `$` maintenance."""
 PAIR = re.compile(r"(?:^| )([A-Za-z]+)=(\S*)")
 
 
-def sinfo_options(marks: Marks) -> list[str]:
-    """The options of `sinfo` for an answer that `parse_sinfo` reads: a record for each node of
-    each partition."""
-    return ["--noheader", "--all", "--Node", "--exact", "--Format", in_format(SINFO_FIELDS, marks)]
-
-
 def parse_sinfo(printed: str, marks: Marks) -> dict[str, tuple[Node, ...]]:
-    """The nodes of each partition, by its name."""
+    """Parse SINFO_FIELDS: the nodes of each partition, by its name. Raises `SchedulerError`."""
     found: dict[str, list[Node]] = {}
     for record in records_of(printed, SINFO_FIELDS, marks):
         cpus = record[3].split("/")
@@ -56,7 +41,8 @@ def parse_sinfo(printed: str, marks: Marks) -> dict[str, tuple[Node, ...]]:
 
 
 def parse_partitions(printed: str, nodes: dict[str, tuple[Node, ...]]) -> list[Partition]:
-    """Parse the answer to `scontrol --all --oneliner show partition`: one partition a line."""
+    """Parse `scontrol --oneliner show partition`, which prints one partition a line. Raises
+    `SchedulerError`."""
     found = []
     for line in printed.split("\n"):
         pairs = dict(PAIR.findall(line))
@@ -65,12 +51,11 @@ def parse_partitions(printed: str, nodes: dict[str, tuple[Node, ...]]) -> list[P
             if line.strip() and not line.startswith(("CLUSTER:", "No partitions")):
                 raise SchedulerError("The scheduler's answer was garbled.", line[:500])
             continue
-        # UNLIMITED is no number: there is no limit.
+        # UNLIMITED does not parse as a number, which gives None: no limit.
         found.append(
             Partition(
                 name=name,
                 is_default=pairs.get("Default") == "YES",
-                takes_jobs=pairs.get("State") == "UP",
                 max_time=parse_duration(pairs.get("MaxTime", "")),
                 max_cores=parse_number(pairs.get("MaxCPUsPerNode", "")),
                 max_memory_mib=parse_mib(pairs.get("MaxMemPerNode", "")),
@@ -81,6 +66,6 @@ def parse_partitions(printed: str, nodes: dict[str, tuple[Node, ...]]) -> list[P
 
 
 def others_are_hidden(printed: str) -> bool:
-    """Whether `scontrol show config` says that users may not see each other's jobs."""
+    """Whether users may not see each other's jobs, by `scontrol show config`."""
     found = re.search(r"^PrivateData\s*=\s*(\S+)", printed, re.MULTILINE)
     return found is None or "jobs" in found[1].split(",")

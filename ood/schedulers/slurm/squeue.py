@@ -1,14 +1,15 @@
-"""`squeue`: the jobs in the queue, and those that ended within the controller's MinJobAge.
+"""Parsing the output of `squeue`: queued jobs, running jobs, and those that ended within the
+controller's MinJobAge.
 
-Fields are asked for one by one, with marks between them that cannot be guessed, so that neither a
-user's SQUEUE_FORMAT nor any job name gets between the columns. Formats after Slurm's
-src/squeue/print.c, 22.05 to 25.11.
+The portal asks for each field by name and puts marks between them that nobody can guess. Neither a
+user's SQUEUE_FORMAT nor the name of a job can then shift the columns. The formats follow Slurm's
+src/squeue/print.c, versions 22.05 to 25.11.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from sys import intern
@@ -18,76 +19,42 @@ from ood.schedulers.base import Job, JobStatus, Outcome, Queue
 from ood.schedulers.slurm.states import status_of
 from ood.schedulers.slurm.values import parse_duration, parse_number, parse_time, parse_tres
 
+SQUEUE_FIELDS = (
+    "JobArrayID,Name,UserName,Account,Partition,State,Reason,NumNodes,NodeList,NumCPUs,tres-alloc,"
+    "TimeLimit,TimeUsed,TimeLeft,SubmitTime,StartTime,EndTime,WorkDir,exit_code,PriorityLong,"
+    "Comment"
+)
+QUEUE_FIELDS = "JobArrayID,Partition,PriorityLong,Reason"
+IN_THE_QUEUE = frozenset({"Priority", "Resources", "None", ""})
+"""Reasons of jobs that wait only for free resources."""
+HAS_EXIT_CODE = frozenset({Outcome.SUCCEEDED, Outcome.FAILED})
+"""Outcomes of jobs that ended by themselves, so that the exit code is that of the script."""
+
 
 @dataclass(frozen=True)
 class Marks:
-    """What ends a field and a record in one answer. Slurm takes any bytes as the name of a job, so
-    whoever can guess the marks can write rows into everybody's list."""
+    """The ends of a field and of a record in one answer. Slurm accepts any bytes as the name of a
+    job, so a user who could guess the marks could write rows into other users' lists."""
 
     unit: str
     record: str
 
     @classmethod
     def fresh(cls) -> Marks:
-        token = secrets.token_urlsafe(3)  # short: it is in every field
+        token = secrets.token_urlsafe(3)  # short, as it follows every field
         return cls(f"\x1f{token}", f"\x1e{token}")
 
-
-SQUEUE_FIELDS = (
-    "JobArrayID",
-    "Name",
-    "UserName",
-    "Account",
-    "Partition",
-    "State",
-    "Reason",
-    "NumNodes",
-    "NodeList",
-    "NumCPUs",
-    "tres-alloc",
-    "TimeLimit",
-    "TimeUsed",
-    "TimeLeft",
-    "SubmitTime",
-    "StartTime",
-    "EndTime",
-    "WorkDir",
-    "exit_code",
-    "PriorityLong",
-    "Comment",
-)
+    def format_of(self, fields: str) -> str:
+        """The value of `--Format` for squeue or sinfo, so that `records_of` can parse the output.
+        `fields` are names with commas in between."""
+        return f"{fields.replace(',', f':{self.unit},')}:{self.record}"
 
 
-QUEUE_FIELDS = ("JobArrayID", "Partition", "PriorityLong", "Reason")
-IN_THE_QUEUE = frozenset({"Priority", "Resources", "None", ""})
-"""Reasons of jobs that wait for nothing but their turn."""
+def records_of(printed: str, fields: str, marks: Marks) -> Iterator[list[str]]:
+    """The records that `--Format` printed with `marks.format_of(fields)`.
 
-
-TELLING = frozenset({Outcome.SUCCEEDED, Outcome.FAILED})
-"""Outcomes whose exit code is that of the work, and not of whatever was ended."""
-
-
-def in_format(fields: Sequence[str], marks: Marks) -> str:
-    """For `--Format` of squeue and sinfo: the fields, so that `records_of` can read them."""
-    first = [f"{name}:{marks.unit}" for name in fields[:-1]]
-    return ",".join([*first, f"{fields[-1]}:{marks.record}"])
-
-
-def squeue_options(marks: Marks, *filters: str) -> list[str]:
-    """The options of `squeue` for an answer that `parse_squeue` reads."""
-    return ["--noheader", "--all", *filters, "--Format", in_format(SQUEUE_FIELDS, marks)]
-
-
-def queue_options(marks: Marks) -> list[str]:
-    """The options of `squeue` for an answer that `parse_queue` reads."""
-    return ["--noheader", "--states=PENDING", "--Format", in_format(QUEUE_FIELDS, marks)]
-
-
-def records_of(printed: str, fields: Sequence[str], marks: Marks) -> Iterator[list[str]]:
-    """The records in the answer to `--Format` with `in_format(fields, marks)`.
-
-    Raises `SchedulerError` for anything but whole records: a garbled answer must not look like an
-    empty one.
+    Raises `SchedulerError` unless all records are complete: a garbled answer must not look like an
+    empty list.
     """
     *records, rest = printed.split(marks.record)
     if any(not line.startswith("CLUSTER:") for line in rest.split("\n") if line.strip()):
@@ -96,18 +63,18 @@ def records_of(printed: str, fields: Sequence[str], marks: Marks) -> Iterator[li
         found = record.lstrip("\n").split(marks.unit)
         if found[0].startswith("CLUSTER:"):
             found[0] = found[0].partition("\n")[2]
-        if len(found) != len(fields):
+        if len(found) != fields.count(",") + 1:
             raise SchedulerError("The scheduler's answer was garbled.", record[:500])
         yield found
 
 
 def parse_squeue(printed: str, marks: Marks) -> list[Job]:
-    """Parse the answer to `squeue` with `squeue_options`. Raises `SchedulerError`."""
+    """Parse the SQUEUE_FIELDS of jobs. Raises `SchedulerError`."""
     return [_job(record) for record in records_of(printed, SQUEUE_FIELDS, marks)]
 
 
 def parse_queue(printed: str, marks: Marks) -> Queue:
-    """Parse the answer to `squeue` with `queue_options`. Raises `SchedulerError`."""
+    """Parse the QUEUE_FIELDS of pending jobs. Raises `SchedulerError`."""
     return Queue(
         (id, partition, parse_number(priority) or 0)
         for id, partition, priority, reason in records_of(printed, QUEUE_FIELDS, marks)
@@ -121,12 +88,12 @@ def _job(fields: list[str]) -> Job:
     id, name, user, account, partition, state, reason, nodes, host, cpus, tres, *others = fields
     limit, used, left, submitted, started, ended, work_dir, exit_code, priority, comment = others
     status, outcome = status_of(state, reason)
-    code, signal = parse_exit_code(exit_code) if outcome in TELLING else (None, None)
+    code, signal = parse_exit_code(exit_code) if outcome in HAS_EXIT_CODE else (None, None)
     cores, memory, gpus = parse_tres(tres)
     return Job(
         id=id,
         name=name,
-        # Of these there are few, and of jobs many.
+        # Many jobs share few of these strings.
         user=intern(user),
         account=intern(account) if account != "(null)" else "",
         partition=intern(partition),
@@ -136,7 +103,7 @@ def _job(fields: list[str]) -> Job:
         exit_code=code,
         signal=signal,
         reason="" if reason == "None" else intern(reason),
-        nodes=parse_number(nodes.partition("-")[0]),  # "1-4" while it waits
+        nodes=parse_number(nodes.partition("-")[0]),  # "1-4" for a pending job
         host=host,
         cores=cores if cores is not None else parse_number(cpus.partition("-")[0]),
         memory_mib=memory,
@@ -146,7 +113,7 @@ def _job(fields: list[str]) -> Job:
         time_left=parse_duration(left),
         submitted_at=parse_time(submitted),
         started_at=parse_time(started),
-        # Of a job that has not ended, Slurm tells when its time will be over.
+        # For a job that has not ended, Slurm reports when its time limit will end it.
         ended_at=parse_time(ended) if status is JobStatus.COMPLETED else None,
         work_dir=work_dir if work_dir != "(null)" else "",
         priority=parse_number(priority),
@@ -156,8 +123,8 @@ def _job(fields: list[str]) -> Job:
 
 @lru_cache(1000)
 def parse_exit_code(text: str) -> tuple[int | None, int | None]:
-    """Exit code and signal of a wait(2) status, as squeue printed it up to 22.05, or of `1:0`: one
-    of the two is None."""
+    """Exit code and signal from a wait(2) status, as squeue printed up to 22.05, or from `1:0`. At
+    least one of the two is None."""
     code, colon, signal = text.partition(":")
     if not code.isdigit() or (colon and not signal.isdigit()):
         return None, None

@@ -1,4 +1,4 @@
-"""Slurm's words for the state of a job (its man pages: JOB STATE CODES, JOB REASON CODES)."""
+"""Slurm's job states (squeue(1), JOB STATE CODES) as the portal's statuses and outcomes."""
 
 from __future__ import annotations
 
@@ -12,45 +12,28 @@ HELD = re.compile(
     r"|.*requeued[ _]held|job requeued in (held|special).*"
 )
 STATUSES = {
-    "PENDING": JobStatus.QUEUED,
-    "CONFIGURING": JobStatus.QUEUED,
-    "REQUEUED": JobStatus.QUEUED,
-    "REQUEUE_FED": JobStatus.QUEUED,
-    "EXPEDITING": JobStatus.QUEUED,
-    "POWER_UP_NODE": JobStatus.QUEUED,
-    "REQUEUE_HOLD": JobStatus.HELD,
-    "RESV_DEL_HOLD": JobStatus.HELD,
-    "SPECIAL_EXIT": JobStatus.HELD,
-    "RUNNING": JobStatus.RUNNING,
-    "COMPLETING": JobStatus.RUNNING,
-    "RESIZING": JobStatus.RUNNING,
-    "SIGNALING": JobStatus.RUNNING,
-    "STAGE_OUT": JobStatus.RUNNING,
-    "SUSPENDED": JobStatus.SUSPENDED,
-    "STOPPED": JobStatus.SUSPENDED,
+    JobStatus.QUEUED: "PENDING CONFIGURING REQUEUED REQUEUE_FED EXPEDITING POWER_UP_NODE",
+    JobStatus.HELD: "REQUEUE_HOLD RESV_DEL_HOLD SPECIAL_EXIT",
+    JobStatus.RUNNING: "RUNNING COMPLETING RESIZING SIGNALING STAGE_OUT",
+    JobStatus.SUSPENDED: "SUSPENDED STOPPED",
 }
 OUTCOMES = {
-    "COMPLETED": Outcome.SUCCEEDED,
-    "FAILED": Outcome.FAILED,
-    "NODE_FAIL": Outcome.FAILED,
-    "BOOT_FAIL": Outcome.FAILED,
-    "LAUNCH_FAILED": Outcome.FAILED,
-    "RECONFIG_FAIL": Outcome.FAILED,
-    "CANCELLED": Outcome.CANCELLED,
-    "PREEMPTED": Outcome.CANCELLED,
-    "REVOKED": Outcome.CANCELLED,
-    "TIMEOUT": Outcome.TIMED_OUT,
-    "DEADLINE": Outcome.TIMED_OUT,
-    "OUT_OF_MEMORY": Outcome.OUT_OF_MEMORY,
+    Outcome.SUCCEEDED: "COMPLETED",
+    Outcome.FAILED: "FAILED NODE_FAIL BOOT_FAIL LAUNCH_FAILED RECONFIG_FAIL",
+    Outcome.CANCELLED: "CANCELLED PREEMPTED REVOKED",
+    Outcome.TIMED_OUT: "TIMEOUT DEADLINE",
+    Outcome.OUT_OF_MEMORY: "OUT_OF_MEMORY",
 }
+STATUS_OF = {state: status for status, states in STATUSES.items() for state in states.split()}
+OUTCOME_OF = {state: outcome for outcome, states in OUTCOMES.items() for state in states.split()}
 
 
 @lru_cache(10_000)
 def status_of(state: str, reason: str = "") -> tuple[JobStatus, Outcome | None]:
-    """What a state means for the user; Undetermined for one that this portal does not know."""
+    """The status and outcome for a state of Slurm; Undetermined for an unknown one."""
     word = state.split(" ")[0].rstrip("+")  # "CANCELLED by 1000", "CANCELLED+"
-    if word in OUTCOMES:
-        return JobStatus.COMPLETED, OUTCOMES[word]
+    if word in OUTCOME_OF:
+        return JobStatus.COMPLETED, OUTCOME_OF[word]
     if word == "PENDING" and HELD.fullmatch(reason):
         return JobStatus.HELD, None
-    return STATUSES.get(word, JobStatus.UNDETERMINED), None
+    return STATUS_OF.get(word, JobStatus.UNDETERMINED), None

@@ -1,4 +1,4 @@
-"""How Slurm's commands write times, durations, amounts and lists of resources."""
+"""Parsing times, durations, amounts and lists of resources in the output of Slurm's commands."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ GRES = re.compile(
 )
 
 ENVIRONMENT = {"TZ": "UTC", "SLURM_TIME_FORMAT": "standard", "SLURM_BITSTR_LEN": "0"}
-"""With which the commands are asked, so that times mean the same everywhere, and the tasks of an
-array are named in full."""
+"""Environment of queries: times are in UTC, and the tasks of arrays are listed in full."""
 
 
 @lru_cache(10_000)
 def parse_duration(text: str) -> int | None:
-    """Seconds of `[days-]hours:minutes:seconds` or `minutes:seconds`; None: there is no limit."""
+    """Seconds in `[days-]hours:minutes:seconds` or `minutes:seconds`; None for no limit."""
     found = DURATION.fullmatch(text)
     if not found:
         return None
@@ -31,7 +30,7 @@ def parse_duration(text: str) -> int | None:
 
 @lru_cache(10_000)
 def parse_time(text: str) -> int | None:
-    """Seconds since the epoch of `2026-11-23T12:00:00`; None for `N/A`, `Unknown` and the like."""
+    """Seconds since the epoch at `2026-11-23T12:00:00`; None for `N/A`, `Unknown` and the like."""
     found = TIME.fullmatch(text)
     return timegm(tuple(map(int, found.groups()))) if found else None
 
@@ -42,22 +41,22 @@ def parse_number(text: str) -> int | None:
 
 
 def parse_mib(text: str) -> int | None:
-    """MiB of `512M`, `1.50G` or, as scontrol writes it, `16000`; None: there is no limit."""
+    """MiB in `512M`, `1.50G` or, as scontrol prints it, `16000`; None for no limit."""
     found = AMOUNT.fullmatch(text)
     return round(float(found[1]) * MIB[found[2].upper()]) if found else None
 
 
 @lru_cache(10_000)
 def parse_tres(text: str) -> tuple[int | None, int | None, int]:
-    """Cores, MiB and GPUs of `cpu=4,mem=2G,node=1,gres/gpu=2,gres/gpu:a100=2`."""
+    """Cores, MiB and GPUs in `cpu=4,mem=2G,node=1,gres/gpu=2,gres/gpu:a100=2`."""
     found = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
     gpus = parse_number(found.get("gres/gpu", ""))
-    if gpus is None:  # some write only the kind
+    if gpus is None:  # some sites count GPUs by type only
         kinds = [value for name, value in found.items() if name.startswith("gres/gpu:")]
         gpus = sum(parse_number(value) or 0 for value in kinds)
     return parse_number(found.get("cpu", "")), parse_mib(found.get("mem", "")), gpus
 
 
 def parse_gpus(text: str) -> int:
-    """GPUs of `gpu:a100:2(S:0-1),gpu:1,shard:8`, `gpu:(null):2(IDX:0,2-3)` or `(null)`."""
+    """The GPUs in `gpu:a100:2(S:0-1),gpu:1,shard:8`, `gpu:(null):2(IDX:0,2-3)` or `(null)`."""
     return sum(int(count) for kind, count in GRES.findall(text) if kind == "gpu")
