@@ -210,7 +210,7 @@ def test_text_of_a_shared_project(alice: Changer, room: str, shell: Callable[...
     _, text = alice.looks(f"{room}/others", "?edit")
     status, text = alice.does("save", f"{room}/others", **form | {"text": "new"})
     assert status == 422
-    assert f"You have no permission to change {room}/others." in text
+    assert f"You do not have permission to change {room}/others." in text
     assert shell("cat others") == "old\n"
 
 

@@ -556,7 +556,7 @@ def test_names_that_are_taken_are_asked_about(far: Site, alices: Copier) -> None
     here, there = f"portal{far.source.directory}", far.target.directory
     status, page = alices.goes(here, "a", "b", to=there)
     assert status == 200
-    assert "These are there already, so nothing was done yet" in page
+    assert "These items already exist, so nothing has been copied or moved" in page
     assert far.left == "a\n"
     assert alices.goes(here, "a", "b", to=there, if_there="skip")[0] == 303
     alices.waits()

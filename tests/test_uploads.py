@@ -331,8 +331,8 @@ def test_what_the_host_does_not_permit(alices: Place, site: RunningPortal) -> No
         user = Uploader(web, shut)
         status, answer = user.uploads("f", b"x")
         assert status == 403
-        assert answer["error"]["message"].startswith("You have no permission to write to /tmp")
-        assert "no permission" in user.form({"f": b"x"})[1]
+        assert answer["error"]["message"].startswith("You do not have permission to write to /tmp")
+        assert "not have permission" in user.form({"f": b"x"})[1]
     assert alices.run(f"ls -A {shut} && rmdir {shut}") == ""
 
 

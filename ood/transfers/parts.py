@@ -107,7 +107,7 @@ class Upload:
             raise
         except FileRefused as error:
             raise FileRefused(
-                f"You have no permission to write to {shown(self.directory)}.", error.detail
+                f"You do not have permission to write to {shown(self.directory)}.", error.detail
             ) from error
         except FileFailed as error:
             self.cancel()

@@ -135,7 +135,7 @@ def _found(access: FileAccess, real: str, path: str, or_none: bool = False) -> F
         raise InvalidForm({"text": f"{shown(path)} is not a regular file, so it cannot be edited."})
     # Renaming needs permission for the directory only, and would replace a read-only file.
     if access.host.run(["test", "-w", real], check=False).exit_code != 0:
-        raise InvalidForm({"text": f"You have no permission to change {shown(path)}."})
+        raise InvalidForm({"text": f"You do not have permission to change {shown(path)}."})
     data = access.files.read(real, MAX_EDIT + 1)
     if mistake := mistake_in_text(data):
         raise InvalidForm({"text": mistake})
@@ -170,7 +170,7 @@ def _write(access: FileAccess, real: str, data: bytes, entry: FileEntry | None) 
             files.remove(aside)
         if isinstance(error, FileRefused):
             raise FileRefused(
-                f"You have no permission to write to {shown(directory)}, so the file cannot be "
+                f"You do not have permission to write to {shown(directory)}, so the file cannot be "
                 "saved.",
                 error.detail,
             ) from error
