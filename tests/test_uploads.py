@@ -237,7 +237,7 @@ def test_directories_are_made(place: Place) -> None:
     ]
     status, answer = place.user.uploads("a/b/c/d.txt/x", b"1")
     assert status == 409
-    assert "is no directory" in answer["error"]["message"]
+    assert "is not a directory" in answer["error"]["message"]
 
 
 def test_nothing_is_overwritten_unasked(place: Place) -> None:
