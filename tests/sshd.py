@@ -1,4 +1,4 @@
-"""A real sshd for a single test, on the devcluster's portal host."""
+"""A real sshd of one test, on the devcluster's portal host."""
 
 from __future__ import annotations
 
@@ -30,9 +30,15 @@ class PrivateSshd:
     def log(self) -> str:
         return self.devcluster.host("portal-host", "cat", f"{self.directory}/log")
 
-    def dies(self) -> None:
-        """Kill sshd and all its connections, as in a power cut."""
-        script = f"cd {self.directory} && pid=$(cat pid) && kill -9 $(pgrep -P $pid) $pid"
+    def dies_during_sign_in(self) -> None:
+        """Wait for a connection, and kill sshd before PAM answers, which takes 2 seconds for a
+        wrong password."""
+        script = f"""
+            cd {self.directory} && pid=$(cat pid)
+            until grep -q 'Connection from' log; do sleep 0.05; done
+            sleep 0.5
+            kill -9 $(pgrep -P $pid) $pid
+            """
         self.devcluster.host("portal-host", "sh", "-c", script)
 
     def known_hosts(self, path: Path, key: str = "") -> Path:
@@ -43,7 +49,7 @@ class PrivateSshd:
 
 @contextmanager
 def private_sshd(devcluster: Devcluster, *options: str) -> Iterator[PrivateSshd]:
-    """Start an sshd with these lines in its sshd_config. `DIR` in them stands for its directory."""
+    """Start one with these lines in its sshd_config; `DIR` in them is its directory."""
     sshd = PrivateSshd(
         devcluster, f"/run/sshd-{secrets.token_hex(4)}", random.randrange(20000, 30000)
     )

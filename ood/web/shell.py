@@ -168,9 +168,8 @@ def _connect(websocket: WebSocket, host: str, path: str) -> None:
 def _check_origin() -> None:
     """Raise `Forbidden` unless the request comes from a page of the portal. Browsers let any page
     open WebSockets, and send its origin."""
-    if request.headers.get("Origin") != request.host_url.rstrip("/"):
-        raise Forbidden("This request came from another site.")
-    if request.headers.get("Sec-Fetch-Site") not in (None, "same-origin"):
+    is_own = request.headers.get("Origin") == request.host_url.rstrip("/")
+    if not is_own or request.headers.get("Sec-Fetch-Site") not in (None, "same-origin"):
         raise Forbidden("This request came from another site.")
 
 
