@@ -50,7 +50,6 @@ ARGV = ("/bin/sh", "-c", WATCH)
 
 log = logging.getLogger(__name__)
 
-Start = Callable[[Service], Command]
 Key = tuple[str, str, str]
 """User, cluster and node."""
 
@@ -59,7 +58,7 @@ class Listeners:
     """Who listens on the nodes of all users' jobs. `start` starts `ARGV` on the node of a service,
     within its job; it raises `PortalError`."""
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, start: Callable[[Service], Command]) -> None:
         self._start = start
         self._lock = threading.Lock()  # guards _nodes; each node has a lock of its own
         self._nodes: dict[Key, _Node] = {}  # the one asked last is the last
@@ -72,8 +71,7 @@ class Listeners:
         """
         key = _key(service)
         with self._lock:
-            node = self._nodes.pop(key) if key in self._nodes else _Node()
-            self._nodes[key] = node
+            node = self._nodes[key] = self._nodes.pop(key, _Node(self._start_one))
         before = node.last_owner(service.port) or self._owner(node, service)
         for _ in range(2):  # the service may have started to listen in between
             stream = dial()
@@ -109,7 +107,7 @@ class Listeners:
     def _owner(self, node: _Node, service: Service) -> str:
         """The owner's sockets that listen on the port of a service: `own` and their inodes."""
         try:
-            found = node.ask(service, self._start_one)
+            found = node.ask(service)
         except PortalError as error:
             raise HostUnreachable(
                 f"The portal could not check that {service.title} on {service.node} is yours, so "
@@ -158,7 +156,8 @@ class _Node:
     """The command on one node. While it runs, a thread sends it all questions that wait, gives the
     answers to whoever asked, and goes on with the questions that have come meanwhile."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: Callable[[Service], Command]) -> None:
+        self._start = start
         self._lock = threading.Lock()  # guards all that follows, and the fields of the run
         self._changed = threading.Condition(self._lock)
         self._run: _Run | None = None
@@ -175,12 +174,12 @@ class _Node:
         with self._lock:
             return self._last.get(port)
 
-    def ask(self, service: Service, start: Start) -> str:
+    def ask(self, service: Service) -> str:
         """What listens on the port of a service now. Raises `PortalError`."""
         may_ask_again = True
         while True:
             with self._lock:
-                run = self._current_run(service, start)
+                run = self._current_run(service)
                 answered_before = run.answered
                 answer = run.waiting.setdefault(service.port, Future())
                 self._asked_at = time.monotonic()
@@ -217,7 +216,7 @@ class _Node:
         if run is not None:
             self._end(run, HostUnreachable("You are signed out."))
 
-    def _current_run(self, service: Service, start: Start) -> _Run:
+    def _current_run(self, service: Service) -> _Run:
         """The run of a command that has not ended; starts one if need be. Raises `HostUnreachable`.
 
         Requires: holding `_lock`.
@@ -233,15 +232,15 @@ class _Node:
             if time.monotonic() - run.ended_at < FAILED_SECONDS:
                 raise HostUnreachable("The portal tried a moment ago.")
         run = self._run = _Run(service.job_id)
-        work = (run, lambda: start(service))
+        work = (run, service)
         threading.Thread(target=self._work, args=work, name="listeners", daemon=True).start()
         return run
 
-    def _work(self, run: _Run, start: Callable[[], Command]) -> None:
+    def _work(self, run: _Run, service: Service) -> None:
         """What the thread of a run does."""
         why: PortalError = HostUnreachable("The command has ended.")
         try:
-            command = start()
+            command = self._start(service)
             with self._lock:
                 run.command = command
             while ports := self._next(run):
