@@ -171,7 +171,7 @@ def test_an_archive_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with trees.start(LocalHost(), archive.PACK, str(tmp_path), ["d"]) as command:
         found = zipfile.ZipFile(io.BytesIO(b"".join(archive.zipped(command))))
     assert len(found.namelist()) == 6
-    assert "All after the first 5 files and directories." in found.read(NOTES).decode()
+    assert "Everything after the first 5 files and directories." in found.read(NOTES).decode()
 
 
 def test_a_site_can_turn_it_off(start_site: Callable[..., RunningPortal], alices: Place) -> None:
