@@ -48,7 +48,7 @@ class JupyterLab:
 
     def starts(self, what: str) -> None:
         """Click a card of the launcher."""
-        self.page.locator(".jp-LauncherCard").filter(has_text=what).first.click()
+        self.page.locator(".jp-LauncherCard:visible").filter(has_text=what).first.click()
 
     @property
     def notebook(self) -> Locator:

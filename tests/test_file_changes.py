@@ -584,7 +584,7 @@ def test_a_file_that_went_meanwhile(eve: Changer, home: Path) -> None:
     path.unlink()
     answer = eve.sends(path, form)
     assert answer.status_code == 409
-    assert "no longer there" in words(answer)
+    assert "no longer exists" in words(answer)
     form = Page(answer.text).fields
     path.write_text("another one")
     answer = eve.sends(path, form)
