@@ -1,7 +1,5 @@
 """The WSGI application, put together. `gunicorn app:app` and `flask --app app run` start here."""
 
-from __future__ import annotations
-
 import logging
 import secrets
 

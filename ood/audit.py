@@ -4,8 +4,6 @@ Lines go to the site's `audit_log`, or else to the portal's own log. The file is
 line, so the site can rotate it at any time.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

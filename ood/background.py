@@ -5,8 +5,6 @@ pages want the answer. Nobody waits long: while a new answer is late, the last o
 is overdue. After that the answer is a problem to show.
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

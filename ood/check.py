@@ -4,8 +4,6 @@ Besides the mistakes that stop the portal or disable a cluster or an app, this f
 a launch would show, and warns of keys and files that the portal ignores but the site may rely on.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping

@@ -26,8 +26,6 @@
 The web layer renders each error as an HTMX fragment, a page or JSON.
 """
 
-from __future__ import annotations
-
 from ood.help_topics import HelpTopic
 
 

@@ -3,8 +3,6 @@
 Whoever writes a sentence for the user names its topic. Nothing works a topic out from a sentence.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 

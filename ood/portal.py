@@ -1,7 +1,5 @@
 """The portal as one object: settings, apps, hosts and job cards, wired up for the pages."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

@@ -4,8 +4,6 @@ A request that streams holds one of the portal's threads for as long as its brow
 of the few channels to the user's host.
 """
 
-from __future__ import annotations
-
 import threading
 from collections import Counter
 from collections.abc import Iterator

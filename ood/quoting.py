@@ -1,7 +1,5 @@
 """The only module that puts values into shell text."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Reading a site's YAML files, and naming the file, line and key of each mistake in them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path

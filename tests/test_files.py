@@ -693,7 +693,7 @@ def test_a_card_leads_to_its_files(ada: Visitor, home: Path) -> None:
     text = ada.opens("/sessions").text
     assert f'<a href="{there}">{ID}</a>' in text
     assert f'<dd class="path"><a href="{there}">{context(home)}</a>' in text
-    assert f'<a href="/sessions/{ID}">This card alone' in text
+    assert f'<a href="/sessions/{ID}">Open on its own page' in text
     assert ada.opens(there).status_code == 200
 
 

@@ -1,7 +1,5 @@
 """Reading `app_defs/<app>/`: manifest.yml, form.yml, submit.yml.j2 and the templates of the job."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

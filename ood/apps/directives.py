@@ -13,8 +13,6 @@ values that the browser sent, which is what counts.
 In the names and values of fields, `-` stands for every character but letters and digits.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ Each takes the text that was typed and returns the value for templates, or raise
 message for the user.
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Callable

@@ -1,8 +1,6 @@
 """The predefined fields of Open OnDemand, such as `bc_num_hours`. A form that lists one gets its
 attributes, and its value is passed to the job unless submit.yml sets it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

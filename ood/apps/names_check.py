@@ -4,8 +4,6 @@ This reads the template's syntax tree. Rendering it with example values would pr
 only the branches that those values take.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 

@@ -6,8 +6,6 @@ commands in subscripts. An app with a value in such a place is refused. The chec
 quoting as far as needed, but does not know here-documents.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

@@ -5,8 +5,6 @@ value cannot become code or structure. The filter `expands_on_the_back_end` mark
 must expand there.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

@@ -1,7 +1,5 @@
 """Limits failed sign-in attempts."""
 
-from __future__ import annotations
-
 import threading
 import time
 

@@ -4,8 +4,6 @@ The format is OpenSSH's (https://github.com/openssh/openssh-portable/blob/master
 The users' keys and certificates are only in memory.
 """
 
-from __future__ import annotations
-
 import io
 import logging
 import secrets

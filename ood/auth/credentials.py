@@ -3,8 +3,6 @@
 They are only in memory, from sign-in to sign-out.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Which accounts may sign in: those of people, not root or services."""
 
-from __future__ import annotations
-
 import pwd
 import re
 

@@ -4,8 +4,6 @@ The browser's cookie holds a random ID. Everything else is in memory here until 
 a restart of the portal.
 """
 
-from __future__ import annotations
-
 import hmac
 import secrets
 import threading

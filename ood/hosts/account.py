@@ -1,7 +1,5 @@
 """Who a user is on a host."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ood.errors import CommandFailed, SignInExpired

@@ -1,7 +1,5 @@
 """SSH channels: closing them safely, and collecting the output of a command."""
 
-from __future__ import annotations
-
 import selectors
 import threading
 import time

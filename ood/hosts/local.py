@@ -1,7 +1,5 @@
 """This machine, as the user the portal runs as: the embedded default."""
 
-from __future__ import annotations
-
 import os
 import pwd
 import selectors

@@ -1,7 +1,5 @@
 """The files of this machine, as the user the portal runs as."""
 
-from __future__ import annotations
-
 import errno
 import os
 import stat

@@ -1,7 +1,5 @@
 """All SSH hosts in use: one for each user and address, closed when idle and at sign-out."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

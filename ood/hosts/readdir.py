@@ -4,8 +4,6 @@ Paramiko waits for each hundred entries before it requests the next, and parses 
 With 65,000 entries that takes seconds.
 """
 
-from __future__ import annotations
-
 import stat
 import struct
 from collections import deque

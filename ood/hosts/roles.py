@@ -9,8 +9,6 @@
 | connections to services | the log-in host, or else the submit host |
 """
 
-from __future__ import annotations
-
 from ood.config import Cluster
 from ood.hosts.base import Host, Stream
 from ood.hosts.pool import HostPool

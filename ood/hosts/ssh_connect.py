@@ -4,8 +4,6 @@ Fabric opens and authenticates them. Each hazard handled here was met with Fabri
 and OpenSSH 9.2.
 """
 
-from __future__ import annotations
-
 import logging
 import socket
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Commands whose input and output are streams, on this machine and over SSH."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

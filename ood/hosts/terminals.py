@@ -1,7 +1,5 @@
 """Terminals, on this machine and over SSH."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os

@@ -5,8 +5,6 @@ Names reach the tools on standard input, each ended by NUL, because there may be
 command line. `./` before each keeps a name from being read as an option.
 """
 
-from __future__ import annotations
-
 import logging
 import posixpath
 import re

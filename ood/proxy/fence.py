@@ -6,8 +6,6 @@ a Content-Security-Policy with paths (https://www.w3.org/TR/CSP3/#match-paths) k
 frames and forms of a page below the path of its session.
 """
 
-from __future__ import annotations
-
 import re
 from urllib.parse import unquote, urljoin, urlsplit
 

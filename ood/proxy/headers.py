@@ -1,7 +1,5 @@
 """Which headers of requests and responses the proxy passes on, and how. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 

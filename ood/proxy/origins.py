@@ -1,7 +1,5 @@
 """The origins of services: one for each session, or one for all of them. Pure."""
 
-from __future__ import annotations
-
 import re
 
 TARGET = re.compile(r"/node/([0-9a-f-]{36})/[^\x00-\x20\x7f]*")

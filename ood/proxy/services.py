@@ -4,8 +4,6 @@ The owner's board knows where a service is. To ask it may take as long as the sc
 its answer is used for a while and renewed in the background.
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

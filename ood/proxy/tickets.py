@@ -14,8 +14,6 @@ as the code:
 A stolen or forwarded ticket is worthless: another browser has another nonce.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import secrets

@@ -5,8 +5,6 @@ codes pass unchanged. One thread serves all tunnels of a user: a slow SSH connec
 delays nobody else.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import selectors

@@ -1,7 +1,5 @@
 """What every scheduler can do, and the facts it reports about jobs, nodes and partitions."""
 
-from __future__ import annotations
-
 import re
 from abc import ABC, abstractmethod
 from bisect import bisect_left

@@ -1,7 +1,5 @@
 """From a cluster's settings to the scheduler that runs its jobs."""
 
-from __future__ import annotations
-
 from ood.config import Cluster
 from ood.errors import SchedulerError
 from ood.hosts.roles import HostRoles

@@ -1,7 +1,5 @@
 """The limits of one job on a back-end, from its scheduler and from the site's configuration."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 This class runs the commands of `local_job.py` on the host and parses what they print.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import sys

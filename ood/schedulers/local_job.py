@@ -10,8 +10,6 @@ A job is a directory `DIRECTORY/<id>` with `script.sh` and `job.json`, which hol
 both processes. The pair identifies a process until the next boot.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,8 +1,6 @@
 """One back-end's jobs, queue and limits as one user sees them, each queried once in a few seconds
 whatever the number of pages."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace

@@ -4,8 +4,6 @@ A background thread updates the cards, once in `CARDS_SECONDS` however many page
 page waits long for a slow home directory.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 import time

@@ -1,7 +1,5 @@
 """A job card: what a page shows of one session."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ood.apps.definition import AppDefinition

@@ -1,7 +1,5 @@
 """Why a job ended, in words for the user, from the scheduler’s answer and the end of the log."""
 
-from __future__ import annotations
-
 import re
 from signal import Signals
 

@@ -1,7 +1,5 @@
 """Reading JSON that users or their jobs can change: every value is checked."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -4,8 +4,6 @@ Users, and what runs in their jobs, can change everything in it. So every file i
 and only if it is a regular file.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any

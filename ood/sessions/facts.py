@@ -4,8 +4,6 @@ The job writes `started.json` and `outcome.json`, the portal writes `portal.json
 change all of them, so every key is checked.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, dataclass
 

@@ -3,8 +3,6 @@
 A file is read again only if it has changed.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace

@@ -3,8 +3,6 @@
 What is asked of a back-end is asked of all at once, so that a slow one holds up no other.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 

@@ -4,8 +4,6 @@ The record is written before the job is submitted, and the job's comment holds t
 portal that is killed at any moment leaves no job without a card.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import time

@@ -4,8 +4,6 @@ The job writes `connection.yml`, so the user can change it. It is read with limi
 it must be the one that the scheduler runs the job on.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated

@@ -1,7 +1,5 @@
 """What the portal remembers of one session while its record exists."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Works out the status of a session from `Evidence`, without looking anything up itself."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ood.help_topics import NO_REASON, HelpTopic, Reason

@@ -1,7 +1,5 @@
 """Session records and form values in the user's `ondemand` directory, in Open OnDemand's layout."""
 
-from __future__ import annotations
-
 import json
 import logging
 import threading

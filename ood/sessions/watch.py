@@ -4,8 +4,6 @@ A card rests on two things: what the scheduler says about the job, and what the 
 context directory. Reports on an unsynched back-end are read in the background.
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

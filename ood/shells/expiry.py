@@ -1,7 +1,5 @@
 """How long a shell stays open, and the messages before and after it ends."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum

@@ -3,8 +3,6 @@
 It is kept unchanged: the browser interprets it much faster than Python could.
 """
 
-from __future__ import annotations
-
 import re
 
 HISTORY_SIZE = 256 * 1024  # bytes at least; twice as much at most

@@ -3,8 +3,6 @@
 A slow connection of one user delays no other user, and no request waits for a shell.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import selectors

@@ -8,8 +8,6 @@ empty object shows that the portal is alive. From the browser: `columns` and `ro
 offset up to which output is on the screen).
 """
 
-from __future__ import annotations
-
 import json
 import time
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """All open shells of all users."""
 
-from __future__ import annotations
-
 import secrets
 import threading
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The server's end of a WebSocket, on a non-blocking connection."""
 
-from __future__ import annotations
-
 import json
 import logging
 import socket

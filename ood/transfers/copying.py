@@ -1,7 +1,5 @@
 """Copies a transfer's files into its staging directory, within one host or between two."""
 
-from __future__ import annotations
-
 import logging
 import posixpath
 import threading

@@ -1,7 +1,5 @@
 """Names of unfinished uploads and transfers, and names that are not taken yet."""
 
-from __future__ import annotations
-
 import hashlib
 import posixpath
 from collections.abc import Container

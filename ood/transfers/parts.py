@@ -4,8 +4,6 @@ Only the size of the part on the host says how far an upload has got, so it surv
 the portal and of the browser. The old file stays until the new one is complete.
 """
 
-from __future__ import annotations
-
 import posixpath
 import threading
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,5 @@
 """How far a transfer has got, and cancelling it."""
 
-from __future__ import annotations
-
 import threading
 from enum import StrEnum
 

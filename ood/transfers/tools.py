@@ -3,8 +3,6 @@
 Names reach them as `ood.hosts.trees` describes. Links are not followed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from ood.errors import FileFailed

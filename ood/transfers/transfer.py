@@ -5,8 +5,6 @@ a transfer that is cancelled or fails leaves nothing under a final name. A move 
 only if it existed when the move began, and only once both hosts agree on every name and byte.
 """
 
-from __future__ import annotations
-
 import posixpath
 
 from ood.errors import FileExists, FileFailed, HostError

@@ -4,8 +4,6 @@ They continue while their users visit other pages. They end at sign-out, which c
 connections they use.
 """
 
-from __future__ import annotations
-
 import logging
 import secrets
 import threading

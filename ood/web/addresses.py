@@ -3,8 +3,6 @@
 Names can hold any bytes except `/` and NUL.
 """
 
-from __future__ import annotations
-
 import posixpath
 from urllib.parse import quote, urlencode
 

@@ -1,7 +1,5 @@
 """The page of all apps, and the forms that launch them."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Mapping
 

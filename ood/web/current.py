@@ -1,7 +1,5 @@
 """The current request: the portal, the user, and the kind of response that is wanted."""
 
-from __future__ import annotations
-
 from typing import cast
 
 from flask import Response, current_app, redirect, request

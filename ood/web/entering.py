@@ -4,8 +4,6 @@ On the portal's origin, `/node/<session id>/` redirects the owner to the same pa
 origin. `ood/proxy/tickets.py` describes the steps between the two.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

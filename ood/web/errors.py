@@ -1,7 +1,5 @@
 """Renders errors: as a fragment for HTMX, as JSON or as a page."""
 
-from __future__ import annotations
-
 import logging
 from urllib.parse import quote
 

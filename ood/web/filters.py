@@ -1,7 +1,5 @@
 """Filters and global functions for templates: times, durations, sizes and addresses of assets."""
 
-from __future__ import annotations
-
 import hashlib
 import time
 from datetime import UTC, datetime

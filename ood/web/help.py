@@ -1,7 +1,5 @@
 """The pages Getting started and Troubleshooting, for the site's own apps and back-ends."""
 
-from __future__ import annotations
-
 import logging
 
 from flask import Blueprint, Flask, render_template

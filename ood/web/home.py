@@ -1,7 +1,5 @@
 """The home page, the events that open pages poll for, and the health check."""
 
-from __future__ import annotations
-
 import json
 import time
 

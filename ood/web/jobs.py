@@ -1,7 +1,5 @@
 """Active Jobs: all jobs of a user, over all back-ends, with or without sessions."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

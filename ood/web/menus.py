@@ -1,7 +1,5 @@
 """The entries of the menus and the home page: apps by category, recent apps, and directories."""
 
-from __future__ import annotations
-
 from itertools import groupby
 
 from flask import Flask

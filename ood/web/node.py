@@ -1,7 +1,5 @@
 """The reverse proxy: passes requests on to the service of a session, on the services' origin."""
 
-from __future__ import annotations
-
 import logging
 import socket
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Checks and headers for every request: sign-in, same origin, and the security headers."""
 
-from __future__ import annotations
-
 from flask import Flask, Response, g, redirect, request
 from flask_login import LoginManager, current_user
 from werkzeug.exceptions import Forbidden

@@ -1,7 +1,5 @@
 """My Interactive Sessions: the job cards and their actions."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, BinaryIO, cast

@@ -1,7 +1,5 @@
 """Shell Access: a terminal in the browser, on the portal host, a log-in host or a job's node."""
 
-from __future__ import annotations
-
 import logging
 import re
 import secrets

@@ -1,7 +1,5 @@
 """Tables of many rows: filters, sorting, pages, and the links that change one of these."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar

@@ -1,8 +1,6 @@
 """Serving the site's colours, logo, announcements and message of the day (settings: appearance.py),
 and the theme that the user chose."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Takes the connection of a request away from gunicorn, for protocols other than HTTP."""
 
-from __future__ import annotations
-
 import os
 import socket
 from typing import cast

@@ -2,8 +2,6 @@
 JOB REASON CODES.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """What `sbatch` prints when it fails, in words for the user."""
 
-from __future__ import annotations
-
 from ood.help_topics import HelpTopic, Reason
 
 LOST_ANSWERS = (

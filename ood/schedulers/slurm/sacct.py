@@ -4,8 +4,6 @@ The formats follow Slurm's src/sacct/print.c, versions 22.05 to 25.11. Up to 25.
 128 from exit codes of 128 and more.
 """
 
-from __future__ import annotations
-
 import re
 
 from ood.errors import SchedulerError

@@ -1,7 +1,5 @@
 """One cluster's Slurm, through its commands."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Parsing the output of `sinfo` and `scontrol show`: partitions, their nodes and their limits."""
 
-from __future__ import annotations
-
 import re
 
 from ood.errors import SchedulerError

@@ -1,7 +1,5 @@
 """Slurm's job states (squeue(1), JOB STATE CODES) as the portal's statuses and outcomes."""
 
-from __future__ import annotations
-
 import re
 from functools import lru_cache
 

@@ -1,7 +1,5 @@
 """Parsing times, durations, amounts and lists of resources in the output of Slurm's commands."""
 
-from __future__ import annotations
-
 import re
 from calendar import timegm
 from functools import lru_cache

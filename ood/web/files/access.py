@@ -5,8 +5,6 @@ Every page of the File Manager checks a path here before it touches it, and goes
 returned. With `roots`, that is the real path on the host, all links followed.
 """
 
-from __future__ import annotations
-
 import posixpath
 from collections.abc import Iterable
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Downloads of directories and selections, as zip archives."""
 
-from __future__ import annotations
-
 import posixpath
 
 from flask import Blueprint, Flask, Response, flash, redirect

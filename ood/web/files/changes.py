@@ -4,8 +4,6 @@ Each is a plain form, posted to the directory's address. A page asks before anyt
 a form that fails keeps what was typed.
 """
 
-from __future__ import annotations
-
 import posixpath
 from collections.abc import Callable, Mapping
 

@@ -1,7 +1,5 @@
 """Copying and moving: the form that asks for the target, and the list of transfers."""
 
-from __future__ import annotations
-
 import posixpath
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Sends files to browsers: streamed, with byte ranges, and so that browsers never run them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from unicodedata import category

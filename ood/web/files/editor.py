@@ -4,8 +4,6 @@ A browser changes line ends, and bytes that are not UTF-8. A file that it would 
 edited here. The text is saved to a new file, which then replaces the old one in one step.
 """
 
-from __future__ import annotations
-
 import hashlib
 import posixpath
 import secrets

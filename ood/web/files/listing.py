@@ -1,7 +1,5 @@
 """A directory's table in the File Manager: filters, columns and what each entry is."""
 
-from __future__ import annotations
-
 import posixpath
 import stat
 from collections.abc import Callable, Iterable

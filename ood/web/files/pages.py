@@ -1,7 +1,5 @@
 """The File Manager's pages: directories and files, as HTML, as JSON, or as bytes."""
 
-from __future__ import annotations
-
 import codecs
 import posixpath
 import stat

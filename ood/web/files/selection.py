@@ -1,7 +1,5 @@
 """Entries selected on a page, and names typed there."""
 
-from __future__ import annotations
-
 import hashlib
 import posixpath
 from collections.abc import Iterable

@@ -3,8 +3,6 @@
 Bytes go from the browser's socket to the user's host; the portal holds one piece at a time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from flask import request

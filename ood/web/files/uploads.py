@@ -3,8 +3,6 @@
 The web server's configuration has these addresses apart, because their bodies are streamed.
 """
 
-from __future__ import annotations
-
 import posixpath
 import secrets
 import time
