@@ -2,13 +2,14 @@
 
 from typing import cast
 
-from flask import Response, current_app, redirect, request
+from flask import Response, current_app, g, redirect, request
 from flask_login import current_user
 from werkzeug.wrappers import Response as BaseResponse
 
 from ood.auth.signins import SignIn
 from ood.portal import Portal
 from ood.sessions.board import Board
+from ood.sessions.card import Card
 
 
 def portal() -> Portal:
@@ -33,6 +34,13 @@ def note(event: str, user: str, **facts: str | int) -> None:
 def board() -> Board:
     """The signed-in user's job cards."""
     return portal().board(user())
+
+
+def cards() -> list[Card]:
+    """All job cards of the user, asked for once in a request: after its action, if it has one."""
+    if "cards" not in g:
+        g.cards = board().cards()
+    return cast(list[Card], g.cards)
 
 
 class ProxiedResponse(Response):

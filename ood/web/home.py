@@ -8,7 +8,7 @@ from flask import Blueprint, Flask, Response, make_response, render_template, re
 from ood.errors import PortalError, SignInExpired
 from ood.schedulers.base import JobStatus
 from ood.sessions.card import Card
-from ood.web.current import board, portal
+from ood.web.current import cards, portal
 from ood.web.menus import file_shortcuts, recently_used
 from ood.web.security import POLLS
 from ood.web.theme import message_of_the_day
@@ -60,7 +60,7 @@ def health() -> tuple[str, int, dict[str, str]]:
 def _cards() -> tuple[list[Card], str]:
     """The user's cards, or an error message: the home page must work without the home directory."""
     try:
-        return board().cards(), ""
+        return cards(), ""
     except SignInExpired:
         raise
     except PortalError as error:
@@ -84,13 +84,13 @@ def _add_session_event(response: Response) -> Response:
     if request.endpoint not in POLLS or response.status_code not in (200, 204):
         return response
     try:
-        cards = board().cards()
+        found = cards()
     except PortalError:  # the page's own answer has the message
         return response
     now = int(time.time())
     sessions = [
         (card.record.id, card.record.created_at, notice_status(card))
-        for card in cards
+        for card in found
         if now - (card.record.completed_at or now) < RECENTLY_ENDED
         and card.status is not JobStatus.UNDETERMINED
     ]

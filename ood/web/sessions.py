@@ -23,7 +23,7 @@ from ood.schedulers.base import JobStatus
 from ood.sessions.card import Card
 from ood.sessions.context_directory import Listing
 from ood.web.apps import find_app, start
-from ood.web.current import board, from_htmx, go_to, groups, note, portal, user, wants_json
+from ood.web.current import board, cards, from_htmx, go_to, groups, note, portal, user, wants_json
 from ood.web.filters import fingerprint
 
 bp = Blueprint("sessions", __name__, url_prefix="/sessions")
@@ -52,10 +52,10 @@ def init_app(app: Flask) -> None:
 @bp.get("")
 def index() -> str | Response:
     """All cards."""
-    cards = board().cards()
+    found = cards()
     if wants_json():
-        return jsonify(sessions=[as_json(card) for card in cards])
-    return render_template("sessions/index.html", cards=cards, poll=url_for("sessions.poll"))
+        return jsonify(sessions=[as_json(card) for card in found])
+    return render_template("sessions/index.html", cards=found, poll=url_for("sessions.poll"))
 
 
 @bp.post("")
@@ -64,7 +64,7 @@ def poll() -> Response:
 
     It is a POST because addresses are too short for the parts of many cards.
     """
-    return _changes(board().cards())
+    return _changes(cards())
 
 
 @bp.get("/<session_id>")
@@ -154,7 +154,7 @@ def _changes(cards: list[Card]) -> Response:
 def _back() -> BaseResponse:
     """After an action: the cards as they are now."""
     if from_htmx():
-        return _changes(board().cards())
+        return _changes(cards())
     return redirect(url_for("sessions.index"), 303)
 
 
