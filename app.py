@@ -29,7 +29,8 @@ from ood.web import (
     theme,
 )
 from ood.web.addresses import Rest
-from ood.web.files import archives, copies, pages, uploads
+from ood.web.files import archives, copies, uploads
+from ood.web.files import pages as files
 from ood.web.front_end import FrontEnd
 
 
@@ -64,26 +65,11 @@ def create_app(settings: PortalSettings | None = None) -> Flask:
     csrf.exempt(node.bp)  # services check the requests that the proxy passes on
     csrf.exempt(uploads.bp)  # uploads check the token before they read the body
     Htmx(app)
-    for room in (
-        errors,
-        filters,
-        theme,
-        menus,
-        signin,
-        home,
-        apps,
-        sessions,
-        jobs,
-        pages,
-        shell,
-        help,
-        uploads,
-        archives,
-        copies,
-        entering,
-        node,
-    ):
+    for room in (errors, filters, theme, menus, sessions):
         room.init_app(app)
+    pages = (theme, signin, home, apps, sessions, jobs, shell, help, entering, node)
+    for room in (*pages, files, uploads, archives, copies):
+        app.register_blueprint(room.bp)
     app.wsgi_app = FrontEnd(app.wsgi_app, settings)  # type: ignore[method-assign]
     return app
 

@@ -491,10 +491,10 @@ def fails(error: Exception) -> Any:
 @pytest.mark.parametrize(
     ("path", "method", "status", "code", "sentence"),
     [
-        ("/no/such/page", "GET", 404, "not-found", "There is no such page."),
+        ("/no/such/page", "GET", 404, "not-found", "Page not found."),
         ("/apps/nothing", "GET", 404, "not-found", "App not found."),
         (f"/sessions/{ID}", "GET", 404, "not-found", "Session not found."),
-        ("/static/nothing.js", "GET", 404, "not-found", "There is no such page."),
+        ("/static/nothing.js", "GET", 404, "not-found", "Page not found."),
         ("/logout", "GET", 405, "method-not-allowed", "does not allow that action"),
         ("/", "DELETE", 405, "method-not-allowed", "does not allow that action"),
         ("/logout", "POST", 400, "stale-form", "Reload it"),

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Mapping
 
-from flask import Blueprint, Flask, redirect, render_template, request, url_for
+from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from ood.apps.definition import CLUSTER_FIELD, AppDefinition
@@ -21,18 +21,12 @@ bp = Blueprint("apps", __name__, url_prefix="/apps")
 TYPE_AGAIN = "Type this again: it is never saved."
 
 
-def init_app(app: Flask) -> None:
-    app.register_blueprint(bp)
-
-
 @bp.get("")
 def index() -> str:
     clusters = portal().job_clusters(groups())
     limits = limits_of(clusters)
-    return render_template(
-        "apps/index.html",
-        clusters=[(cluster, limits[id]) for id, cluster in clusters.items()],
-    )
+    shown = [(cluster, limits[id]) for id, cluster in clusters.items()]
+    return render_template("apps/index.html", clusters=shown)
 
 
 @bp.get("/<name>")

@@ -7,17 +7,7 @@ origin. `ood/proxy/tickets.py` describes the steps between the two.
 import re
 from typing import Any
 
-from flask import (
-    Blueprint,
-    Flask,
-    Response,
-    g,
-    make_response,
-    redirect,
-    render_template,
-    request,
-    url_for,
-)
+from flask import Blueprint, Response, g, redirect, render_template, request, url_for
 from flask_login import current_user
 from werkzeug.exceptions import Forbidden
 from werkzeug.wrappers import Response as BaseResponse
@@ -36,10 +26,6 @@ bp = Blueprint("entering", __name__)
 
 NONCE_SECONDS = 600  # the user may have to sign in meanwhile
 STATE = re.compile(r"[0-9a-f]{64}")
-
-
-def init_app(app: Flask) -> None:
-    app.register_blueprint(bp)
 
 
 # ---- On the portal's origin
@@ -129,7 +115,7 @@ def _redirect(address: str) -> BaseResponse:
 def _signed_out(path: str) -> BaseResponse:
     """The page for a session that does not exist, with a link to sign in."""
     page = render_template("node/signed_out.html", signin=url_for("signin.login", next=path))
-    return make_response(page, 404)
+    return Response(page, 404)
 
 
 # ---- On the services' origin
@@ -142,7 +128,7 @@ def enter() -> BaseResponse:
     if "code" in request.args:
         return _admit(request.args["code"])
     path = request.args.get("to", "")
-    if not _serves(_session_of(path)):
+    if not _is_origin_of(_session_of(path)):
         raise NotFound("Page not found.")
     return ask_portal(path)
 
@@ -191,7 +177,7 @@ def _entry_cookies() -> list[str]:
     return request.cookies.getlist(_cookie_name(ENTRY_COOKIE))
 
 
-def _serves(session_id: str) -> bool:
+def _is_origin_of(session_id: str) -> bool:
     """Whether the request came to the origin of this session's service."""
     origins = portal().origins
     return origins is not None and origins.serve(request.host, session_id)
@@ -204,7 +190,7 @@ def grant_of_request(session_id: str, upgrading: bool = False) -> Grant | None:
     HTTP and WebSockets alike: the service cannot, since the portal adds the password to whatever it
     passes on (CVE-2024-28179 was the lack of this check).
     """
-    if not _serves(session_id):
+    if not _is_origin_of(session_id):
         raise no_entry()
     cookies = _entry_cookies()
     visit = "Sec-Fetch-Mode" in request.headers and is_visit()
@@ -249,7 +235,7 @@ def waiting(user: str, session_id: str, message: str) -> Response:
     if on_services_origin():
         sessions = f"{portal().settings.portal_origin}{sessions}"
     page = render_template("node/waiting.html", card=card, message=message, sessions=sessions)
-    response = make_response(page, 410 if ended else 503)
+    response = Response(page, 410 if ended else 503)
     if not ended:
         response.headers["Refresh"] = "3"
         response.headers["Retry-After"] = "3"

@@ -2,7 +2,7 @@
 
 import logging
 
-from flask import Blueprint, Flask, render_template
+from flask import Blueprint, render_template
 
 from ood.errors import HostError
 from ood.schedulers.limits import Limits
@@ -12,12 +12,7 @@ from ood.web.current import groups, portal
 log = logging.getLogger(__name__)
 bp = Blueprint("help", __name__, url_prefix="/help")
 
-EXAMPLE_IMAGE = "hello-tre"
-"""The image that Getting started runs."""
-
-
-def init_app(app: Flask) -> None:
-    app.register_blueprint(bp)
+EXAMPLE_IMAGE = "hello-tre"  # the image that Getting started runs
 
 
 @bp.get("")

@@ -1,9 +1,9 @@
-"""The home page, the events that open pages poll for, and the health check."""
+"""The home page, the event that open pages poll for, and the health check."""
 
 import json
 import time
 
-from flask import Blueprint, Flask, Response, make_response, render_template, request
+from flask import Blueprint, Response, render_template, request
 
 from ood.errors import PortalError, SignInExpired
 from ood.schedulers.base import JobStatus
@@ -21,14 +21,9 @@ RECENTLY_ENDED = 600  # seconds
 ENDING_SOON = 600  # seconds
 
 
-def init_app(app: Flask) -> None:
-    app.register_blueprint(bp)
-    app.after_request(_add_session_event)
-
-
 @bp.get("/")
 def index() -> str:
-    file_shortcuts()  # start the query, whose answer the menus need
+    file_shortcuts()  # starts the query whose answer the menus need
     cards, problem = _cards()
     return render_template(
         "home/index.html",
@@ -40,18 +35,18 @@ def index() -> str:
 
 @bp.get("/changes")
 def changes() -> Response:
-    """Polled by all pages for the event below. The home page also gets its list of sessions, unless
-    `have` says that it shows the same already."""
+    """All pages poll this for the event below. The home page also gets its list of sessions, unless
+    that has not changed since `have`."""
     if "have" not in request.args:
-        return make_response("", 204)
+        return Response(status=204)
     cards, problem = _cards()
     now = render_template("home/_now.html", **_at_a_glance(cards, problem))
-    return make_response(now, 200 if now.strip() else 204)
+    return Response(now, 200 if now.strip() else 204)
 
 
 @bp.get("/healthz")
 def health() -> tuple[str, int, dict[str, str]]:
-    """For the site's monitoring. The answer is 503 while the audit log cannot be written."""
+    """For the site's monitoring: 503 while the audit log cannot be written, otherwise 200."""
     if portal().audit.broken:
         return "the audit log cannot be written\n", 503, {"Content-Type": "text/plain"}
     return "ok\n", 200, {"Content-Type": "text/plain"}
@@ -78,6 +73,7 @@ def _at_a_glance(cards: list[Card], problem: str) -> dict[str, object]:
     }
 
 
+@bp.after_app_request
 def _add_session_event(response: Response) -> Response:
     """Add an event for notices.js to every answer that a page polls for. It has `[id, created at,
     status]` for each session that has not ended or ended recently."""

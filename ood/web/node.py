@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
-from flask import Blueprint, Flask, Response, request
+from flask import Blueprint, Response, request
 from werkzeug.datastructures import Headers as ResponseHeaders
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wrappers import Response as BaseResponse
@@ -38,10 +38,6 @@ PATIENCE = 300.0  # some compute for minutes
 PAGE_PATIENCE = 6.0  # for a page in an empty window; then the portal probes the service
 SILENT_PATIENCE = 2.0  # for a service that did not answer the last time
 UPGRADE_PATIENCE = 20.0  # JupyterLab first waits for its kernel
-
-
-def init_app(app: Flask) -> None:
-    app.register_blueprint(bp)
 
 
 @bp.route("/node/<session_id>/", defaults={"path": ""}, methods=METHODS, merge_slashes=False)

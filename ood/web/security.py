@@ -26,14 +26,9 @@ CONTENT_SECURITY_POLICY = "; ".join(
 )
 
 
-def policy_with_styles(nonce: str) -> str:
-    """The policy for a page whose scripts create style elements with this nonce."""
-    return CONTENT_SECURITY_POLICY.replace("style-src 'self'", f"style-src 'self' 'nonce-{nonce}'")
-
-
-def policy_with_form_to(origin: str) -> str:
-    """The policy for a page whose form redirects to another origin in the end."""
-    return CONTENT_SECURITY_POLICY.replace("form-action 'self'", f"form-action 'self' {origin}")
+def policy_with(directive: str, source: str) -> str:
+    """The policy for a page that needs one more source in a directive."""
+    return CONTENT_SECURITY_POLICY.replace(f"{directive} 'self'", f"{directive} 'self' {source}")
 
 
 PERMISSIONS_POLICY = "camera=(), display-capture=(), geolocation=(), microphone=(), usb=()"

@@ -4,17 +4,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, BinaryIO, cast
 
-from flask import (
-    Blueprint,
-    Flask,
-    Response,
-    jsonify,
-    make_response,
-    redirect,
-    render_template,
-    request,
-    url_for,
-)
+from flask import Blueprint, Flask, Response, jsonify, redirect, render_template, request, url_for
 from markupsafe import Markup
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -34,8 +24,6 @@ RENDERED_CARDS = 2000  # of all users, some KiB each
 
 
 def init_app(app: Flask) -> None:
-    app.register_blueprint(bp)
-
     @lru_cache(maxsize=RENDERED_CARDS)
     def rendered(card: Card, _groups: frozenset[str]) -> Markup:
         module: Any = app.jinja_env.get_template("sessions/_card.html").module
@@ -51,7 +39,6 @@ def init_app(app: Flask) -> None:
 
 @bp.get("")
 def index() -> str | Response:
-    """All cards."""
     cards = board().cards()
     if wants_json():
         return jsonify(sessions=[as_json(card) for card in cards])
@@ -143,12 +130,10 @@ def _changes(cards: list[Card]) -> Response:
     have = set(request.form.getlist("have"))
     order = fingerprint(" ".join(card.record.id for card in cards))
     if order not in have:
-        response = make_response(render_template("sessions/_cards.html", cards=cards))
-        response.headers["HX-Retarget"] = "#cards"
-        response.headers["HX-Reswap"] = "outerHTML"
-        return response
+        all_cards = render_template("sessions/_cards.html", cards=cards)
+        return Response(all_cards, headers={"HX-Retarget": "#cards", "HX-Reswap": "outerHTML"})
     parts = render_template("sessions/_changes.html", cards=cards, have=have).strip()
-    return make_response(parts, 200 if parts else 204)
+    return Response(parts, 200 if parts else 204)
 
 
 def _back() -> BaseResponse:

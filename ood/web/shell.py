@@ -6,12 +6,10 @@ import secrets
 
 from flask import (
     Blueprint,
-    Flask,
     Response,
     copy_current_request_context,
     flash,
     jsonify,
-    make_response,
     redirect,
     render_template,
     request,
@@ -29,7 +27,7 @@ from ood.shells.shell import MAX_SIZE, Shell, Where
 from ood.shells.websocket import NoWebSocket, WebSocket
 from ood.web.addresses import asked_path, is_possible, shell_address
 from ood.web.current import board, groups, note, portal, user, wants_json
-from ood.web.security import policy_with_styles
+from ood.web.security import policy_with
 from ood.web.upgrades import connection_of_request, take_over
 
 log = logging.getLogger(__name__)
@@ -38,12 +36,10 @@ bp = Blueprint("shell", __name__, url_prefix="/shell")
 JOB_ID = re.compile(r"[0-9][0-9_+]{0,39}")
 
 
-def init_app(app: Flask) -> None:
-    app.register_blueprint(bp)
-    app.jinja_env.globals.update(shell_address=shell_address, shell_hosts=shell_hosts)
-    app.jinja_env.filters["shell_page"] = address_of
+bp.add_app_template_global(shell_address)
 
 
+@bp.app_template_global()
 def shell_hosts() -> dict[str, str]:
     """The titles of the hosts on which the user may open a shell, by their IDs in addresses. Empty
     where the site has disabled shells."""
@@ -104,9 +100,8 @@ def _page(host: str, path: str) -> Response:
         job=request.args.get("job", ""),
         nonce=nonce,
     )
-    response = make_response(page)
-    response.headers["Content-Security-Policy"] = policy_with_styles(nonce)
-    return response
+    policy = policy_with("style-src", f"'nonce-{nonce}'")  # for the terminal's style elements
+    return Response(page, headers={"Content-Security-Policy": policy})
 
 
 def _facts(shell: Shell) -> dict[str, object]:
@@ -119,6 +114,7 @@ def _facts(shell: Shell) -> dict[str, object]:
     }
 
 
+@bp.app_template_filter("shell_page")
 def address_of(shell: Shell) -> str:
     """The address of the page that shows a shell."""
     address = shell_address(shell.where.host, shell.where.path)

@@ -3,18 +3,7 @@
 import math
 import time
 
-from flask import (
-    Blueprint,
-    Flask,
-    Response,
-    g,
-    make_response,
-    redirect,
-    render_template,
-    request,
-    session,
-    url_for,
-)
+from flask import Blueprint, Response, g, redirect, render_template, request, session, url_for
 from flask_login import current_user, login_user, logout_user
 from pydantic import SecretStr
 from werkzeug.wrappers import Response as BaseResponse
@@ -25,7 +14,7 @@ from ood.hosts.account import account_of
 from ood.proxy.origins import session_of
 from ood.web.current import note, portal
 from ood.web.front_end import USER
-from ood.web.security import policy_with_form_to
+from ood.web.security import policy_with
 
 bp = Blueprint("signin", __name__)
 
@@ -34,10 +23,6 @@ NOT_KNOWN = "Your account cannot use this portal. Ask your administrator for acc
 NOBODY = "no-such-account"
 """Replaces names that the portal refuses itself, so that those take as long as others."""
 REFUSAL_SECONDS = 2.0  # at least, as with PAM: sshd refuses some names at once
-
-
-def init_app(app: Flask) -> None:
-    app.register_blueprint(bp)
 
 
 @bp.get("/login")
@@ -52,17 +37,17 @@ def login() -> BaseResponse:
         return _password_page(target)
     if settings.auth == "header":
         if "signed_out" in request.args:
-            return make_response(render_template("signin/header.html", next=target))
+            return Response(render_template("signin/header.html", next=target))
         return _sign_in_by_header(target)
     given = request.args.get("token")
-    if given is not None and portal().token.use(given):
+    if given is None:
+        return Response(render_template("signin/token.html", used=False))
+    if portal().token.use(given):
         host = portal().pool.portal_host("")
         _sign_in(host.user, account_of(host).groups)
         return redirect(target)
-    if given is not None:
-        _note_failure("", "unknown token")
-    page = render_template("signin/token.html", used=given is not None)
-    return make_response(page, 401 if given is not None else 200)
+    _note_failure("", "unknown token")
+    return Response(render_template("signin/token.html", used=True), 401)
 
 
 @bp.post("/login")
@@ -72,24 +57,23 @@ def check_password() -> BaseResponse:
         return redirect(url_for("signin.login"))
     name = request.form.get("username", "").strip()
     password = SecretStr(request.form.get("password", ""))
-    known = is_for_a_person(name)
-    counted = name[:64]
-    address = request.remote_addr or ""
+    # Other names are not logged: somebody may have typed a password into the wrong field.
+    known = name if is_for_a_person(name) else ""
+    counted, address = name[:64], request.remote_addr or ""
     wait = portal().attempts.begin(counted, address)
     if wait:
-        _note_failure(name if known else "", "too many attempts")
+        _note_failure(known, "too many attempts")
         return _too_many(name, wait)
     begun = time.monotonic()
     try:
-        account = portal().pool.sign_in(name if known else NOBODY, password)
+        account = portal().pool.sign_in(known or NOBODY, password)
     except SignInExpired as error:
-        # If it is not a user name, it may be a password typed into the wrong field.
-        _note_failure(name if known else "", error.detail or error.message)
+        _note_failure(known, error.detail or error.message)
         time.sleep(max(0.0, REFUSAL_SECONDS - (time.monotonic() - begun)))
         return _again(name, WRONG, 401)
     except HostError as error:
         portal().attempts.did_not_fail(counted, address, forgiven=False)
-        _note_failure(name if known else "", f"{error.message} {error.detail}")
+        _note_failure(known, f"{error.message} {error.detail}")
         return _again(name, error.message, error.http_status)
     portal().attempts.did_not_fail(counted, address, forgiven=True)
     _sign_in(name, account.groups)
@@ -124,12 +108,10 @@ def safe_next(given: str | None) -> str:
 
     Browsers take `//host` and `/\\host` for an address of another host, and drop tabs and newlines.
     """
-    home = url_for("home.index")
-    if not given or not given.startswith("/") or given.startswith(("//", "/\\")):
-        return home
-    if any(ord(character) < 0x20 for character in given):
-        return home
-    return given
+    given = given or ""
+    if given.startswith("/") and not given.startswith(("//", "/\\")) and min(given) >= " ":
+        return given
+    return url_for("home.index")
 
 
 def _sign_in_by_header(target: str) -> BaseResponse:
@@ -146,7 +128,7 @@ def _sign_in_by_header(target: str) -> BaseResponse:
         problem, status, reason = error.message, error.http_status, error.detail
     _note_failure(name, reason)
     page = render_template("signin/header.html", next=target, problem=problem)
-    return make_response(page, status)
+    return Response(page, status)
 
 
 def _note_failure(name: str, reason: str) -> None:
@@ -171,10 +153,10 @@ def _again(name: str, problem: str, status: int) -> Response:
 def _password_page(target: str, status: int = 200, **given: str) -> Response:
     """The sign-in page. Its policy also holds for the redirects after the form is sent, which go on
     to a service if the user came from there."""
-    response = make_response(render_template("signin/password.html", next=target, **given), status)
+    response = Response(render_template("signin/password.html", next=target, **given), status)
     session_id, origins = session_of(target), portal().origins
     if session_id is not None and origins is not None:
-        policy = policy_with_form_to(origins.of(session_id))
+        policy = policy_with("form-action", origins.of(session_id))
         response.headers["Content-Security-Policy"] = policy
     return response
 

@@ -31,7 +31,6 @@ def init_app(app: Flask) -> None:
     settings = app.extensions["portal"].settings
     app.extensions["logo"] = read_picture(settings.logo) if settings.logo is not None else None
     version = fingerprint(f"{settings.colours.style_sheet()}{app.extensions['logo']}")
-    app.register_blueprint(bp)
     app.jinja_env.globals.update(
         theme=theme, announcements=announcements, look_version=version, this_page=this_page
     )

@@ -2,7 +2,7 @@
 
 import posixpath
 
-from flask import Blueprint, Flask, Response, flash, redirect
+from flask import Blueprint, Response, flash, redirect
 from werkzeug.wrappers import Response as BaseResponse
 
 from ood.errors import InvalidForm
@@ -16,10 +16,6 @@ from ood.web.files.downloads import NEVER_RUN, disposition
 from ood.web.files.selection import selected
 
 bp = Blueprint("archives", __name__, url_prefix="/archives")
-
-
-def init_app(app: Flask) -> None:
-    app.register_blueprint(bp)
 
 
 @bp.post("/<host>/<rest:path>", merge_slashes=False)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Flask, flash, redirect, render_template, request, url_for
+from flask import Blueprint, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from ood.errors import FileExists, FileFailed, FileMissing, InvalidForm
@@ -33,16 +33,17 @@ MAX_OFFERED = 200  # directories to choose from
 REFUSE, SKIP, BOTH = "refuse", "skip", "both"
 
 
-def init_app(app: Flask) -> None:
-    app.register_blueprint(bp)
-    app.jinja_env.globals.update(
-        transfers=lambda: portal().transfers.of(user()),
-        transfer_ends=ends,
-        address_of=address_of,
-        unfinished_name=unfinished,
-    )
+bp.add_app_template_global(address_of)
+bp.add_app_template_global(unfinished, "unfinished_name")
 
 
+@bp.app_template_global()
+def transfers() -> list[Transfer]:
+    """The user's transfers, the newest first."""
+    return portal().transfers.of(user())
+
+
+@bp.app_template_global("transfer_ends")
 def ends(transfer: Transfer) -> dict[str, str]:
     """What a transfer copies, its source and target in words, and the target's address."""
     order = transfer.order

@@ -5,7 +5,7 @@ import posixpath
 import stat
 from typing import Any
 
-from flask import Blueprint, Flask, Response, jsonify, redirect, render_template, request
+from flask import Blueprint, Response, jsonify, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from ood.errors import FileRefused, InvalidForm, NotFound
@@ -21,6 +21,7 @@ from ood.web.files.downloads import MAGIC, OCTETS, PDF, send, shown_type
 from ood.web.files.editor import edit, mistake_in_text, save
 from ood.web.files.listing import Kind, kind_of, when
 from ood.web.files.selection import as_value
+from ood.web.files.uploads import MAX_FORM
 from ood.web.tables import page_of
 
 bp = Blueprint("files", __name__, url_prefix="/files")
@@ -29,11 +30,11 @@ VIEW_BYTES = 1024 * 1024
 ACTIONS = {**CHANGES, "save": save}
 """What forms do, by the value of their button `action`."""
 
-
-def init_app(app: Flask) -> None:
-    app.register_blueprint(bp)
-    app.jinja_env.filters.update(shown=shown, as_utf8=as_utf8, as_value=as_value)
-    app.jinja_env.globals.update(files_address=files_address, files_on=files_host_id)
+bp.add_app_template_filter(shown)
+bp.add_app_template_filter(as_utf8)
+bp.add_app_template_filter(as_value)
+bp.add_app_template_global(files_address)
+bp.add_app_template_global(files_host_id, "files_on")
 
 
 @bp.get("")
@@ -105,6 +106,7 @@ def _directory(access: FileAccess, path: str, mistakes: dict[str, str] | None = 
         kept=query.link(text=""),
         mistakes=mistakes or {},
         typed=request.form,
+        max_form=MAX_FORM,
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Annotated, Any
 
-from flask import Blueprint, Flask, Response, flash, jsonify, redirect, request
+from flask import Blueprint, Response, flash, jsonify, redirect, request
 from flask_wtf.csrf import CSRFError
 from pydantic import BaseModel, Field
 from pydantic import ValidationError as NotValid
@@ -56,11 +56,6 @@ class Plan(BaseModel):
 
     files: Annotated[list[ChosenFile], Field(max_length=1000)]
     directories: Annotated[list[str], Field(max_length=1000)] = []
-
-
-def init_app(app: Flask) -> None:
-    app.register_blueprint(bp)
-    app.jinja_env.globals["max_form"] = MAX_FORM
 
 
 @bp.post("/<host>/<rest:path>", merge_slashes=False)
