@@ -1,4 +1,4 @@
-"""Renders errors: as a fragment for HTMX, as JSON or as a page."""
+"""Renders errors as a page, as a fragment for HTMX or as JSON."""
 
 import logging
 from urllib.parse import quote
@@ -71,7 +71,7 @@ def _unexpected(_error: Exception) -> Response:
 
 
 def answer(message: str, code: str, status: int, topic: HelpTopic | None = None) -> Response:
-    """Render a message in the format that the request asks for."""
+    """Render an error message in the format that the request asks for."""
     g.said = message
     if wants_json():
         response = jsonify(error={"code": code, "message": message})
@@ -99,5 +99,5 @@ def sign_in_again(message: str) -> BaseResponse:
 
 
 def this_page() -> str:
-    """The path and query of this request. File names in it may hold any bytes, `?` and `%`."""
+    """The path and query of this request. Names in the path may contain any bytes, `?` and `%`."""
     return quote(request.environ["PATH_INFO"].encode("latin-1")) + same_query()

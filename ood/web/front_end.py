@@ -9,7 +9,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from ood.config import PortalSettings
 
 USER = "ood.user"
-"""Key of a request's environment: the user named by the front end. Only with `auth: header`."""
+"""Key in a request's environment: the user that the front end names. Only with `auth: header`."""
 
 
 class FrontEnd:
@@ -30,7 +30,7 @@ class FrontEnd:
         if peer in self._peers:
             if self._by_header:
                 environ[USER] = user
-            if addresses:  # each hop adds its peer at the end
+            if addresses:  # each hop appends the address of its peer
                 environ["REMOTE_ADDR"] = addresses.rpartition(",")[2].strip()
             if scheme in ("http", "https"):
                 environ["wsgi.url_scheme"] = scheme

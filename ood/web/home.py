@@ -16,7 +16,7 @@ from ood.web.theme import message_of_the_day
 bp = Blueprint("home", __name__)
 
 SHOWN = 5  # sessions on the home page
-MAX_IN_EVENT = 30  # sessions, as web servers limit headers to a few KiB
+MAX_IN_EVENT = 30  # sessions: web servers limit headers to a few KiB
 RECENTLY_ENDED = 600  # seconds
 ENDING_SOON = 600  # seconds
 
@@ -53,7 +53,7 @@ def health() -> tuple[str, int, dict[str, str]]:
 
 
 def _cards() -> tuple[list[Card], str]:
-    """The user's cards, or an error message: the home page must work without the home directory."""
+    """The user's cards, or an error message: the home page must work without a home directory."""
     try:
         return board().cards(), ""
     except SignInExpired:
@@ -75,13 +75,13 @@ def _at_a_glance(cards: list[Card], problem: str) -> dict[str, object]:
 
 @bp.after_app_request
 def _add_session_event(response: Response) -> Response:
-    """Add an event for notices.js to every answer that a page polls for. It has `[id, created at,
-    status]` for each session that has not ended or ended recently."""
+    """Add an event for notices.js to every response that a page polls for. It lists `[id, created
+    at, status]` for each session that has not ended, or ended recently."""
     if request.endpoint not in POLLS or response.status_code not in (200, 204):
         return response
     try:
         cards = board().cards()
-    except PortalError:  # the page's own answer has the message
+    except PortalError:  # the page itself shows the message
         return response
     now = int(time.time())
     sessions = [
@@ -96,7 +96,7 @@ def _add_session_event(response: Response) -> Response:
 
 
 def notice_status(card: Card) -> str:
-    """The status that notices.js reports: `queued`, `running`, `ending` or an outcome."""
+    """A session's status in the event: `queued`, `running`, `ending` or an outcome."""
     if card.outcome is not None:
         return card.outcome
     if card.status is not JobStatus.RUNNING:

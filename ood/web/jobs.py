@@ -73,7 +73,7 @@ def cancel(cluster: str, job_id: str) -> BaseResponse:
         monitor.scheduler().cancel(row.job.id)
         monitor.outdate()
     note("cancel", user(), host=cluster, object=row.job.id)
-    flash(f"Job {row.job.id} is being cancelled. This can take some seconds.", "done")
+    flash(f"Job {row.job.id} is being cancelled. This can take a few seconds.", "done")
     return redirect(url_for("jobs.index"), 303)
 
 

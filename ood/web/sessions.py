@@ -30,8 +30,8 @@ def init_app(app: Flask) -> None:
         return cast(Markup, module.card_body(card))
 
     def card_html(card: Card) -> Markup:
-        """HTML of a card for the user's groups. Every poll wants it, and it changes only with the
-        card."""
+        """HTML of a card, which depends on the user's groups. It is cached, because every poll
+        needs it and it changes only with the card."""
         return rendered(card, groups())
 
     app.jinja_env.filters.update(card_notes=card_notes, card_html=card_html)
@@ -47,10 +47,8 @@ def index() -> str | Response:
 
 @bp.post("")
 def poll() -> Response:
-    """A page says in `have` which parts it shows, and gets those that are new.
-
-    It is a POST because addresses are too short for the parts of many cards.
-    """
+    """Send the parts that are new. `have`, the parts that the page shows, is too long for an
+    address if there are many cards, hence POST."""
     return _changes(board().cards())
 
 
@@ -84,7 +82,7 @@ def delete(session_id: str) -> BaseResponse:
 
 @bp.post("/<session_id>/relaunch")
 def relaunch(session_id: str) -> BaseResponse:
-    """Launch again with the same values, or show the form if secrets have to be typed."""
+    """Launch again with the same values, or show the form if the user must type secrets again."""
     app = find_app(board().find(session_id).record.app_name)
     form = f"{url_for('apps.form', name=app.name)}?from={session_id}"
     files = board().files(session_id)
@@ -92,14 +90,14 @@ def relaunch(session_id: str) -> BaseResponse:
         return go_to(form)
     try:
         start(app, files.typed)
-    except InvalidForm:  # the site has changed since: the form shows what is wrong
+    except InvalidForm:  # the app has changed since; the form shows what is wrong
         return go_to(form)
     return _back()
 
 
 @bp.get("/<session_id>/log")
 def log(session_id: str) -> str | Response:
-    """The whole log as text if the request accepts text only, else a page with its last part."""
+    """The complete log as plain text if the request prefers that, else a page with its end."""
     card = board().find(session_id)
     directory = board().job_directory(card.record)
     listing = Listing(directory)
@@ -126,7 +124,7 @@ def _as_text(file: BinaryIO) -> Response:
 
 
 def _changes(cards: list[Card]) -> Response:
-    """The parts of these cards that a page does not have yet; 204 if it has all."""
+    """The parts of these cards that a page does not show yet; 204 if it shows all."""
     have = set(request.form.getlist("have"))
     order = fingerprint(" ".join(card.record.id for card in cards))
     if order not in have:
@@ -137,14 +135,14 @@ def _changes(cards: list[Card]) -> Response:
 
 
 def _back() -> BaseResponse:
-    """After an action: the cards as they are now."""
+    """The response to an action: the current cards."""
     if from_htmx():
         return _changes(board().cards())
     return redirect(url_for("sessions.index"), 303)
 
 
 def card_notes(card: Card) -> str:
-    """The app's own notes about a card, as markdown; empty if the app no longer exists."""
+    """The app's own notes about a card, as Markdown; empty if the app no longer exists."""
     app = portal().apps.get(card.record.app_name)
     if app is None:
         return ""
@@ -153,7 +151,7 @@ def card_notes(card: Card) -> str:
 
 
 def as_json(card: Card) -> dict[str, Any]:
-    """The facts of a card, with the keys of DESIGN.md. Times are in seconds."""
+    """The facts of a card. Times are in seconds."""
     record = card.record
     return {
         "id": record.id,

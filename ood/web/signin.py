@@ -13,6 +13,7 @@ from ood.errors import HostError, HostRefused, SignInExpired
 from ood.hosts.account import account_of
 from ood.proxy.origins import session_of
 from ood.web.current import note, portal
+from ood.web.filters import duration
 from ood.web.front_end import USER
 from ood.web.security import policy_with
 
@@ -21,14 +22,14 @@ bp = Blueprint("signin", __name__)
 WRONG = "The user name or password is wrong. Try again."
 NOT_KNOWN = "Your account cannot use this portal. Ask your administrator for access."
 NOBODY = "no-such-account"
-"""Replaces names that the portal refuses itself, so that those take as long as others."""
-REFUSAL_SECONDS = 2.0  # at least, as with PAM: sshd refuses some names at once
+"""Replaces names that the portal itself refuses, so that refusing them takes as long as others."""
+REFUSAL_SECONDS = 2.0  # at least, as with PAM, because sshd refuses some names at once
 
 
 @bp.get("/login")
 def login() -> BaseResponse:
-    """The sign-in page. With `auth: token`, this is the address that is printed in the terminal;
-    with `auth: header`, a user whom the front end names is signed in at once."""
+    """The sign-in page. With `auth: token`, the terminal shows this address with a token. With
+    `auth: header`, a user whom the front end names is signed in at once."""
     target = safe_next(request.args.get("next"))
     if current_user.is_authenticated:
         return redirect(target)
@@ -94,7 +95,7 @@ def logout() -> BaseResponse:
         portal().sign_ins.remove(current_user.id, "signed out")
         logout_user()
     session.clear()
-    by_header = portal().settings.auth == "header"  # else signed in again at once
+    by_header = portal().settings.auth == "header"  # which would sign the user in again at once
     return redirect(url_for("signin.login", signed_out="1" if by_header else None), 303)
 
 
@@ -104,10 +105,8 @@ def print_address(base: str) -> None:
 
 
 def safe_next(given: str | None) -> str:
-    """`given` if it is a path of this portal, otherwise the home page.
-
-    Browsers take `//host` and `/\\host` for an address of another host, and drop tabs and newlines.
-    """
+    """`given` if it is a path on this portal, otherwise the home page. To browsers, `//host` and
+    `/\\host` are addresses of another host, and they drop tabs and newlines."""
     given = given or ""
     if given.startswith("/") and not given.startswith(("//", "/\\")) and min(given) >= " ":
         return given
@@ -137,9 +136,8 @@ def _note_failure(name: str, reason: str) -> None:
 
 
 def _too_many(name: str, wait: float) -> Response:
-    minutes = math.ceil(wait / 60)
-    unit = "minute" if minutes == 1 else "minutes"
-    response = _again(name, f"Too many failed attempts. Wait {minutes} {unit} and try again.", 429)
+    delay = duration(math.ceil(wait))
+    response = _again(name, f"Too many failed attempts. Wait {delay} and try again.", 429)
     response.headers["Retry-After"] = str(math.ceil(wait))
     return response
 
@@ -151,7 +149,7 @@ def _again(name: str, problem: str, status: int) -> Response:
 
 
 def _password_page(target: str, status: int = 200, **given: str) -> Response:
-    """The sign-in page. Its policy also holds for the redirects after the form is sent, which go on
+    """The sign-in page. Its policy also applies to the redirects after the form is sent, which go
     to a service if the user came from there."""
     response = Response(render_template("signin/password.html", next=target, **given), status)
     session_id, origins = session_of(target), portal().origins
@@ -162,7 +160,7 @@ def _password_page(target: str, status: int = 200, **given: str) -> Response:
 
 
 def _sign_in(user: str, groups: frozenset[str]) -> None:
-    """Sign in. An earlier sign-in of this browser ends, for services too."""
+    """Sign in, and end an earlier sign-in of this browser, for services too."""
     earlier = current_user.id if current_user.is_authenticated else None
     session.clear()
     login_user(portal().sign_ins.add(user, groups, request.remote_addr or ""))

@@ -1,4 +1,4 @@
-"""Downloads of directories and selections, as zip archives."""
+"""Downloads of directories and selections as zip archives."""
 
 import posixpath
 
@@ -20,7 +20,7 @@ bp = Blueprint("archives", __name__, url_prefix="/archives")
 
 @bp.post("/<host>/<rest:path>", merge_slashes=False)
 def send(host: str, path: str) -> BaseResponse:  # noqa: ARG001 - see asked_path
-    """The selected entries of a directory. Their archive has no Content-Length."""
+    """An archive of the selected entries, without Content-Length."""
     access, directory = from_address(host)
     real = access.resolved(directory, Operation.DOWNLOAD)
     try:
@@ -37,7 +37,7 @@ def send(host: str, path: str) -> BaseResponse:  # noqa: ARG001 - see asked_path
         quota.give_back(who)
         raise
     response = Response(zipped(command), content_type="application/zip")
-    # These also run when the browser disconnects, even before the first piece.
+    # These run even if the browser disconnects before the first piece.
     response.call_on_close(lambda: quota.give_back(who))
     response.call_on_close(command.close)
     response.headers["Content-Disposition"] = disposition("attachment", f"{title}.zip")
