@@ -29,8 +29,7 @@ from ood.web import (
     theme,
 )
 from ood.web.addresses import Rest
-from ood.web.files import archives, copies, uploads
-from ood.web.files import pages as files
+from ood.web.files import archives, copies, pages, uploads
 from ood.web.front_end import FrontEnd
 
 
@@ -67,8 +66,9 @@ def create_app(settings: PortalSettings | None = None) -> Flask:
     Htmx(app)
     for room in (errors, filters, theme, menus, sessions):
         room.init_app(app)
-    pages = (theme, signin, home, apps, sessions, jobs, shell, help, entering, node)
-    for room in (*pages, files, uploads, archives, copies):
+    file_manager = (pages, uploads, archives, copies)
+    others = (theme, signin, home, apps, sessions, jobs, shell, help, entering, node)
+    for room in (*file_manager, *others):
         app.register_blueprint(room.bp)
     app.wsgi_app = FrontEnd(app.wsgi_app, settings)  # type: ignore[method-assign]
     return app

@@ -1,5 +1,5 @@
-"""Uploads on the host. Data goes to a hidden file beside the target, the part. When it is complete,
-it is renamed and replaces an existing file, which stays unchanged until then.
+"""Uploads on the host. Data goes to a hidden file beside the target, the part. It is renamed when
+it is complete. A file that it replaces stays unchanged until then.
 
 Progress is read from the size of the part, so an upload can continue after a restart of the portal
 or the browser.

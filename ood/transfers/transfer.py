@@ -2,7 +2,8 @@
 
 Everything is copied to a hidden directory inside the target first, and renamed into place at the
 end. A transfer that fails or is cancelled therefore leaves nothing under a final name. A move
-deletes originals only when every name and byte is the same on both hosts.
+deletes originals only if they have not changed since it began, and only when every name and byte is
+the same on both hosts.
 """
 
 import posixpath

@@ -69,9 +69,8 @@ def canonical(path: str) -> str:
 def is_possible(path: str) -> bool:
     """Whether a file can have this path. (For others, the errors of hosts are unhelpful.)"""
     data = as_bytes(path)
-    return (
-        b"\0" not in data and len(data) <= MAX_PATH and max(map(len, data.split(b"/"))) <= MAX_NAME
-    )
+    longest_name = max(map(len, data.split(b"/")))
+    return b"\0" not in data and len(data) <= MAX_PATH and longest_name <= MAX_NAME
 
 
 def for_audit(path: str) -> str:

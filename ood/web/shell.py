@@ -168,9 +168,9 @@ def _check_origin() -> None:
 
 def _code_and_message(error: Exception) -> tuple[str, str]:
     if isinstance(error, PortalError):
-        log.warning("shell: %s %s", error.message, error.detail)
+        log.warning("could not open a shell: %s %s", error.message, error.detail)
         return error.code, error.message
-    log.error("shell", exc_info=error)
+    log.error("could not open a shell", exc_info=error)
     return "internal", "Something went wrong in the portal. Open another shell."
 
 

@@ -199,8 +199,8 @@ def project_names(groups: Iterable[str]) -> list[str]:
 
 
 def file_access(host_id: str) -> FileAccess:
-    """The files of the portal host or of a cluster. Raises `NotFound` for other hosts, and for
-    those that are not for this user."""
+    """The files of the portal host or of a cluster. Raises `NotFound` for a host that does
+    not exist or that the user may not use."""
     settings = portal().settings.files
     if host_id == PORTAL:
         return FileAccess(PORTAL, portal().pool.portal_host(user()), settings, groups())

@@ -156,12 +156,12 @@ def _send(access: FileAccess, path: str, entry: FileEntry) -> Response:
 def _as_json(access: FileAccess, path: str, entry: FileEntry) -> Response:
     """The facts of a file, or the unsorted entries of a directory. If a name is not UTF-8, only
     `address` has all its bytes."""
+    facts = _facts(access, path, entry) if not entry.is_directory else {}
     if entry.is_directory:
-        entries = access.files.list(access.resolved(path))
-        join = posixpath.join
-        facts = {"entries": [_facts(access, join(path, each.name), each) for each in entries]}
-    else:
-        facts = _facts(access, path, entry)
+        facts["entries"] = [
+            _facts(access, posixpath.join(path, each.name), each)
+            for each in access.files.list(access.resolved(path))
+        ]
     return jsonify({**facts, "host": access.host_id, "path": as_utf8(path)})
 
 
