@@ -64,26 +64,12 @@ def create_app(settings: PortalSettings | None = None) -> Flask:
     csrf.exempt(node.bp)  # services check the requests that the proxy passes on
     csrf.exempt(uploads.bp)  # uploads check the token before they read the body
     Htmx(app)
-    for room in (
-        errors,
-        filters,
-        theme,
-        menus,
-        signin,
-        home,
-        apps,
-        sessions,
-        jobs,
-        pages,
-        shell,
-        help,
-        uploads,
-        archives,
-        copies,
-        entering,
-        node,
-    ):
+    for room in (errors, filters, theme, menus, sessions):
         room.init_app(app)
+    file_manager = (pages, uploads, archives, copies)
+    others = (theme, signin, home, apps, sessions, jobs, shell, help, entering, node)
+    for room in (*file_manager, *others):
+        app.register_blueprint(room.bp)
     app.wsgi_app = FrontEnd(app.wsgi_app, settings)  # type: ignore[method-assign]
     return app
 

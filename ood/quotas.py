@@ -1,8 +1,5 @@
-"""How much may run at the same time.
-
-A request that streams holds one of the portal's threads for as long as its browser is slow, and one
-of the few channels to the user's host.
-"""
+"""Limits on what runs at the same time. A streaming request holds one of the portal's threads, and
+one of the few channels to the user's host, for as long as its browser takes."""
 
 import threading
 from collections import Counter
@@ -15,7 +12,7 @@ TOO_MANY = "Too many transfers are running. Try again in a minute."
 
 
 class Quota:
-    """At most `each` slots for one key, such as a user, and `total` slots for all keys."""
+    """`each` slots for one key, such as a user, and `total` slots for all keys together."""
 
     def __init__(self, each: int, total: int) -> None:
         self._each = each
@@ -25,8 +22,8 @@ class Quota:
         self._taken: Counter[str] = Counter()
 
     def take(self, key: str, patience: float = 0.0, problem: Busy | None = None) -> None:
-        """Take a slot, which the caller gives back. Waits for at most `patience` seconds, then
-        raises `problem` or another `Busy`."""
+        """Take a slot, which the caller must give back. Raises `problem`, or a general `Busy`, if
+        none is free within `patience` seconds."""
         with self._changed:
             if not self._changed.wait_for(
                 lambda: self._taken[key] < self._each and self._taken.total() < self._total,
@@ -43,7 +40,7 @@ class Quota:
 
     @contextmanager
     def hold(self, key: str, patience: float = 0.0, problem: Busy | None = None) -> Iterator[None]:
-        """Hold a slot for the length of a `with` block. Raises `Busy` as `take` does."""
+        """Hold a slot during a `with` block. Raises `Busy` as `take` does."""
         self.take(key, patience, problem)
         try:
             yield

@@ -101,8 +101,8 @@ def test_every_name_survives_a_form(name: bytes) -> None:
     ("name", "words"),
     [
         ("", "Type a name"),
-        (".", "a directory itself"),
-        ("..", "a directory itself"),
+        (".", "is reserved"),
+        ("..", "is reserved"),
         ("a/b", "cannot contain “/”"),
         ("/", "cannot contain “/”"),
         ("a\0b", "NUL"),

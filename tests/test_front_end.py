@@ -209,7 +209,7 @@ def test_files_are_compressed_and_pages_are_not(front: Front) -> None:
 
 
 def test_websockets_reach_the_portal(front: Front) -> None:
-    for host, said in ((APPS, "This session does not exist"), (PORTAL, "Page not found")):
+    for host, said in ((APPS, "Session not found"), (PORTAL, "Page not found")):
         answer, page = front.ask(host, f"/node/{ID}/", UPGRADE)
         assert answer.status == 404
         assert said in page

@@ -261,7 +261,7 @@ def test_a_move_keeps_what_came_meanwhile(far: Site, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(tools, "delete", late)
     transfer = far.runs("d", move=True)
     assert transfer.state is State.INCOMPLETE
-    assert "d: something in it was added or changed during the move" in transfer.problems[0]
+    assert "d was not deleted, because something in it was added or changed" in transfer.problems[0]
     assert far.at_source("cat d/*") == "2\n"
     assert far.at_target("cat d/*") == "1\n"
 
@@ -279,7 +279,7 @@ def test_a_move_deletes_nothing_that_changed_meanwhile(
     monkeypatch.setattr(copying, "copy_between", late)
     transfer = far.runs("d", move=True)
     assert transfer.state is State.INCOMPLETE
-    assert "were changed during the copy" in transfer.problems[0]
+    assert "changed during the copy" in transfer.problems[0]
     assert far.at_source("cat d/1") == "2\n"
     assert far.at_target("cat d/1") == "1\n"
 
@@ -362,7 +362,7 @@ def test_a_full_disk_is_said_and_nothing_is_left(far: Site, devcluster: Devclust
             transfer = far.runs("d", move=move)
             assert transfer.state is State.FAILED
             assert transfer.message == (
-                f"The disk of {BETA} is full, or your quota is used up. Nothing was copied."
+                f"The disk on {BETA} is full, or your quota is used up. Nothing was copied."
             )
             assert far.left == ""
     finally:
@@ -576,7 +576,7 @@ def test_what_makes_no_sense(far: Site, alices: Copier) -> None:
         status, page = alices.goes(f"portal{top}", "d", to=to, **here)
         assert (status, "“d” cannot be put inside itself." in page) == (200, True), to
     status, page = alices.goes(f"portal{top}", "f", to=f"{top}/link/..", action="move", **here)
-    assert "The files are already in this directory." in page
+    assert "The items are already in this directory." in page
     status, page = alices.goes(f"portal{top}", "f", to=f"{top}/f", **here)
     assert status == 200
     assert alices.asks(f"portal{top}", "gone")[0] == 404
@@ -683,10 +683,10 @@ def test_in_a_browser(
         chooses()
         page.get_by_label("Move").check()
         page.get_by_role("button", name="Copy/Move to this directory").click()
-        expect(page.get_by_text("Copied, but not all of it:")).to_be_visible()
+        expect(page.get_by_text("Copied, but with problems:")).to_be_visible()
         expect(page.get_by_text("many/pipe: a pipe, left out")).to_be_visible()
         accessible(page, "transfers-incomplete")
         assert far.at_target("ls deep/many | wc -l").strip() == "400"
         page.get_by_role("button", name="Dismiss").click()
-        expect(page.get_by_text("Copied, but not all of it:")).to_have_count(0)
+        expect(page.get_by_text("Copied, but with problems:")).to_have_count(0)
         assert alice.complaints == []

@@ -298,7 +298,7 @@ def test_a_part_that_somebody_else_put_there(place: Place) -> None:
         for offset in (0, 5):
             status, answer = place.user.sends(name, 100, offset, b"x" * 50)
             assert status == 403, make
-            assert "another file has the name" in answer["error"]["message"]
+            assert "is in the way. Delete that file" in answer["error"]["message"]
     assert place.run("cat secret") == "mine\n"
 
 

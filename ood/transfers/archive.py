@@ -4,8 +4,6 @@
 open, and holds only one piece at a time. Links are not followed.
 """
 
-from __future__ import annotations
-
 import posixpath
 import tarfile
 import time
@@ -21,7 +19,7 @@ from ood.transfers.names import free_name
 
 PACK = ["tar", "--create", "--hard-dereference", "--null", "--files-from=-", "--file=-"]
 PIECE = 256 * 1024
-MAX_ENTRIES = 100_000  # zip lists all entries at its end, so the list is held until then
+MAX_ENTRIES = 100_000  # the portal holds a list of all entries, which zip puts at the end
 MAX_NOTES = 10_000
 NOTES = "NOT IN THIS ARCHIVE.txt"
 NOT_ON_WINDOWS = frozenset('<>:"\\|?*')
@@ -29,16 +27,39 @@ FIRST_SECOND, LAST_SECOND = 315_532_800, 4_354_819_199  # 1980 to 2107, as zip a
 KINDS = {tarfile.SYMTYPE: "link", tarfile.FIFOTYPE: "pipe"}
 
 
+class _Sink:
+    """A file for zipfile that keeps its data until `take`. It has no `seek`, so that zipfile writes
+    sizes after the data."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def write(self, data: bytes) -> int:
+        self._data += data
+        return len(data)
+
+    def flush(self) -> None: ...
+
+    def take(self) -> bytes:
+        data = bytes(self._data)
+        self._data.clear()
+        return data
+
+
 def zipped(command: Command) -> Iterator[bytes]:
-    """Turn the output of `PACK` into a zip archive, piece by piece. Its last file lists what is
-    missing from it, and why. Raises `HostError` when tar fails, which leaves the archive broken."""
+    """Turn the output of `PACK` into a zip archive, piece by piece. If anything is missing from the
+    archive, its last file says what and why. Raises `HostError`, with the archive cut short, if tar
+    fails."""
     sink = _Sink()
     notes: list[str] = []
     with zipfile.ZipFile(cast(IO[bytes], sink), "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made:
         try:
             with tarfile.open(fileobj=cast(IO[bytes], command), mode="r|", bufsize=PIECE) as found:
                 for number, entry in enumerate(found):
-                    cast(Any, found).members = []  # tarfile would keep them all
+                    cast(Any, found).members = []  # tarfile would keep them all in memory
                     if number >= MAX_ENTRIES:
                         notes.append(
                             f"Everything after the first {MAX_ENTRIES:,} files and directories."
@@ -59,7 +80,7 @@ def zipped(command: Command) -> Iterator[bytes]:
 
 
 def _end(command: Command, notes: list[str]) -> None:
-    """Check that tar ended by itself: the output of one that was killed may look complete."""
+    """Check that tar ended by itself. The output may look complete when tar was killed."""
     while command.read(PIECE):
         pass
     code, said = command.wait(), command.stderr
@@ -103,8 +124,8 @@ def _entry(
 
 
 def _portable(path: str, made: zipfile.ZipFile) -> str:
-    """A path that every desktop accepts and no other entry has. Windows does not allow some
-    characters in names, and reads `\\` as the start of another directory."""
+    """A path that every desktop accepts and that is not in the archive yet. Windows does not allow
+    some characters in names, and reads `\\` as the start of another directory."""
     parts = [
         "".join(
             "_" if each in NOT_ON_WINDOWS or category(each) in NOT_SEEN else each
@@ -114,36 +135,12 @@ def _portable(path: str, made: zipfile.ZipFile) -> str:
         if part not in ("", ".")
     ]
     parts = [part[:-1] + "_" if part.endswith((".", " ")) else part for part in parts]
-    name = "/".join(parts)
-    if name in made.NameToInfo:
-        *above, last = parts
+    if "/".join(parts) in made.NameToInfo:
         taken = {each.rpartition("/")[2] for each in made.NameToInfo}
-        name = "/".join([*above, free_name(last, taken)])
-    return name
+        parts[-1] = free_name(parts[-1], taken)
+    return "/".join(parts)
 
 
 def _date(mtime: float) -> tuple[int, int, int, int, int, int]:
     when = time.localtime(min(max(mtime, FIRST_SECOND + 86400), LAST_SECOND - 86400))
     return when[:6]
-
-
-class _Sink:
-    """A file for zipfile that keeps its data until they are taken. Without `seek`, zipfile writes
-    sizes after the data."""
-
-    def __init__(self) -> None:
-        self._data = bytearray()
-
-    def __len__(self) -> int:
-        return len(self._data)
-
-    def write(self, data: bytes) -> int:
-        self._data += data
-        return len(data)
-
-    def flush(self) -> None: ...
-
-    def take(self) -> bytes:
-        data = bytes(self._data)
-        self._data.clear()
-        return data

@@ -1,4 +1,4 @@
-"""Copies a transfer's files into its staging directory, within one host or between two."""
+"""Copies the files of a transfer into its staging directory, within one host or between two."""
 
 import logging
 import posixpath
@@ -13,7 +13,7 @@ from ood.transfers import tools
 from ood.transfers.progress import Progress
 
 DISK_FULL = ("No space left", "quota exceeded", "Wrote only")
-CANNOT_WRITE = (*DISK_FULL, "error writing", "cannot create")  # what cp says of its target
+CANNOT_WRITE = (*DISK_FULL, "error writing", "cannot create")  # in the errors of cp
 MAX_REASON = 200  # characters of what a tool wrote
 
 log = logging.getLogger(__name__)
@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a transfer reads or writes: the real path of a directory, on a host. `host_id` is the
-    host in addresses."""
+    """The directory that a transfer reads or writes, by its real path. `host_id` is the host's ID
+    in addresses."""
 
     host_id: str
     host: Host
@@ -68,16 +68,12 @@ def copy_within(order: Order, names: Sequence[str], stage: str, progress: Progre
 
 
 def copy_between(order: Order, names: Sequence[str], tree: str, progress: Progress) -> None:
-    """Copy entries into the directory `tree` with `tar` on both hosts. The portal passes its output
-    on, a piece at a time."""
+    """Copy entries into the directory `tree` with `tar` on both hosts. The portal passes the data
+    on piece by piece."""
     source, target = order.source, order.target
     with (
         start(
-            source.host,
-            ["sh", "-c", tools.PACK],
-            source.directory,
-            names,
-            progress.started,
+            source.host, ["sh", "-c", tools.PACK], source.directory, names, progress.started
         ) as packing,
         target.host.start(tools.UNPACK, env={"LC_ALL": "C"}, cwd=tree) as unpacking,
     ):
@@ -111,16 +107,16 @@ def _count_lines(command: Command, progress: Progress) -> None:
         while data := command.read(PIECE):
             progress.files += data.count(b"\n")
     except HostError:
-        pass  # the thread that writes to the command reports it
+        pass  # the thread that writes to the command reports the error
     except Exception:
-        log.exception("counting the files of a transfer")
+        log.exception("could not count the files of a transfer")
 
 
 def _failure(host: Host, directory: str, said: str, detail: str = "") -> FileFailed:
     """The error for files that could not be written."""
     lines = complaints(said)
     if any(word in line for line in lines for word in DISK_FULL):
-        sentence = f"The disk of {host.name} is full, or your quota is used up."
+        sentence = f"The disk on {host.name} is full, or your quota is used up."
     else:
         why = (lines or ["no reason given"])[0][:MAX_REASON]
         sentence = f"Could not write to {shown(directory)} on {host.name}: {why}."

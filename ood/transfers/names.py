@@ -11,16 +11,16 @@ STAGE = ".ood-transfer-"
 
 
 def part_name(name: str, size: int, modified: int) -> str:
-    """The name of an upload until it is complete. An upload is continued by this name alone, when
-    the same file is chosen again."""
+    """The name of an upload until it is complete. By this name alone, an upload continues when the
+    user chooses the same file again."""
     identity = f"{name}\0{size}\0{modified}".encode("utf-8", "surrogateescape")
     tail = f".{hashlib.blake2b(identity, digest_size=8).hexdigest()}{PART}"
     return f".{_cut(name, MAX_NAME - len(tail) - 1)}{tail}"
 
 
 def unfinished(name: str) -> str:
-    """The final name, or a description, of an unfinished upload or transfer; empty for any other
-    name. The names of uploads may be shortened."""
+    """The final name of an unfinished upload, which may be shortened, or a description of an
+    unfinished transfer; empty for any other name."""
     if name.startswith(".") and name.endswith(PART):
         return name[1 : -len(PART)].rpartition(".")[0]
     return "copied files" if name.startswith(STAGE) else ""

@@ -1,7 +1,8 @@
-"""Uploads, on the host: a hidden part file beside the target, renamed when it is complete.
+"""Uploads on the host. Data goes to a hidden file beside the target, the part. It is renamed when
+it is complete. A file that it replaces stays unchanged until then.
 
-Only the size of the part on the host says how far an upload has got, so it survives a restart of
-the portal and of the browser. The old file stays until the new one is complete.
+Progress is read from the size of the part, so an upload can continue after a restart of the portal
+or the browser.
 """
 
 import posixpath
@@ -42,8 +43,8 @@ class IfThere(StrEnum):
 
 @dataclass(frozen=True)
 class Upload:
-    """The upload of a file into a directory, given by its real path. The file's name, its size in
-    bytes and its time of change in ms identify it when it is continued."""
+    """The upload of a file into a directory, given by its real path. Name, `size` in bytes and
+    `modified` in ms since 1970 identify the file when an upload continues."""
 
     host: Host
     directory: str
@@ -68,17 +69,15 @@ class Upload:
         # In a shared directory, somebody else may have created a link or a file of this name.
         if not found.is_file or found.mode & 0o777 != PRIVATE:
             raise FileRefused(
-                f"Could not upload {shown(self.name)}: another file has the name of its part, "
-                f"{shown(self.part)}. Delete that file and try again."
+                f"Could not upload {shown(self.name)} because {shown(self.part)} is in the way. "
+                "Delete that file and try again."
             )
         return found.size
 
     def write(self, offset: int, data: Iterable[bytes]) -> int:
-        """Append `data` to the part, whose size must be `offset`; return its new size.
-
-        Raises `UploadElsewhere` when the part has another size. Raises `FileFailed`, and removes
-        the part, when the host refuses the data. Keeps what has arrived when `data` raises.
-        """
+        """Append `data` to the part, and return the part's new size. Raises `UploadElsewhere` if
+        its size is not `offset`. Raises `FileFailed`, and removes the part, if the host refuses the
+        data. If `data` raises an exception, what has arrived stays."""
         if offset == 0:
             with self._errors(), suppress(FileExists):
                 self.host.files.write(self.part, b"", PRIVATE)
@@ -98,7 +97,7 @@ class Upload:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Report errors with the file's own name, and remove the part."""
+        """Report errors with the file's final name. Remove the part if writing to it failed."""
         try:
             yield
         except FileExists:
@@ -118,11 +117,8 @@ class Upload:
             ) from error
 
     def finish(self, if_there: IfThere) -> str:
-        """Rename the complete part to its final name, and return that.
-
-        Raises `FileExists`, and keeps the part, when the name is taken and may not be replaced.
-        Directories never are.
-        """
+        """Rename the complete part, and return its final name. Raises `FileExists`, and keeps the
+        part, if the name is taken by a directory or by a file that must not be replaced."""
         files, name = self.host.files, self.name
         mode = _new_file_mode(self.host)
         if if_there is IfThere.REPLACE:
@@ -147,7 +143,6 @@ class Upload:
         raise FileExists(f"{shown(self.name)} already exists.")
 
     def cancel(self) -> None:
-        """Remove the part."""
         with suppress(FileFailed):
             self.host.files.remove(self.part)
 

@@ -1,4 +1,4 @@
-"""How far a transfer has got, and cancelling it."""
+"""The progress of a transfer, and its cancellation."""
 
 import threading
 from enum import StrEnum
@@ -27,8 +27,8 @@ class Cancelled(Exception):
 
 
 class Progress:
-    """Written by the thread of the transfer; any thread may read it, or cancel the transfer. Sizes
-    are in bytes, and `files` counts directories too."""
+    """Only the transfer's own thread writes; any thread may read or cancel. Sizes are in bytes, and
+    `files` counts directories too."""
 
     def __init__(self) -> None:
         self.state = State.WAITING
@@ -41,7 +41,7 @@ class Progress:
         self._commands: list[Command] = []
 
     def cancel(self) -> None:
-        """Make the transfer end soon, unless everything has been copied already."""
+        """Make the transfer end soon, unless it is finishing."""
         with self._lock:
             if self.state is State.FINISHING or self.state.ended:
                 return
@@ -72,6 +72,6 @@ class Progress:
         if self.cancelled:
             with self._lock:
                 commands = list(self._commands)
-            for command in commands:  # one may have started since `cancel`
+            for command in commands:  # some may have started since `cancel`
                 command.close()
             raise Cancelled

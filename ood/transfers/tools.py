@@ -17,8 +17,8 @@ tar --create --sparse --no-recursion --null --files-from=- --file=-
 """
 UNPACK = ["tar", "--extract", "--preserve-permissions", "--no-same-owner", "--verbose", "--file=-"]
 
-# Within one host. It ends when the portal closes its standard input. It prints the bytes copied so
-# far each second, and a line for each file.
+# Copies within one host, until the portal closes its standard input. It prints a line for each file
+# and, each second, the bytes copied so far.
 COPY = """
 stage=$1
 exec 3<&0
@@ -31,8 +31,8 @@ code=$?
 kill $hand $look 2>/dev/null
 exit $code
 """
-# Equal on both hosts if the copy is complete: SHAPE covers every name, kind, mode and link, CONTENT
-# every byte of every file.
+# The outputs are equal on both hosts if the copy is complete. SHAPE covers every name, kind, mode
+# and link; CONTENT covers every byte of every file.
 SHAPE = r"""
 xargs -0r sh -c 'exec find "$@" -type f -printf "f %m %s %p\\0" -o -printf "%y %m %l %p\\0"' sh |
 LC_ALL=C sort -z | sha256sum
@@ -41,8 +41,8 @@ CONTENT = """
 xargs -0r sh -c 'exec find "$@" -type f -print0' sh | LC_ALL=C sort -z |
 xargs -0r sha256sum -b -- | sha256sum
 """
-# Deletes only what existed when the transfer began: what was added or changed since has not been
-# copied. All files are listed before the first is deleted, as that changes the time of hard links.
+# Deletes only what has not changed since the transfer began: the rest was not copied. Lists all
+# files before it deletes the first, because deleting a hard link changes the time of the others.
 DELETE = r"""
 names=$(mktemp) && trap 'rm -f "$names"' EXIT && cat >"$names" || exit
 xargs -0r -a "$names" sh -c 'began=$0; exec find "$@" ! -type d ! -newerct "@$began" -print0' "$1" |
@@ -68,8 +68,8 @@ def fingerprint(
 def delete(
     host: Host, directory: str, names: Sequence[str], began: str, started: trees.Started
 ) -> str:
-    """Delete the originals of a move. `began` is when it began, by the host's clock. Return why
-    some may be left, empty if none are."""
+    """Delete the originals of a move that began at `began`, by the host's clock. Return why some
+    may be left; empty if none are."""
     script = ["sh", "-c", DELETE, "sh", began]
     with trees.start(host, script, directory, names, started) as command:
         _output(command)

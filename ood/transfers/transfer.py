@@ -1,8 +1,9 @@
 """One copy or move of entries into another directory, on the same host or another.
 
-Everything is staged in a hidden directory inside the target and renamed into place at the end, so
-a transfer that is cancelled or fails leaves nothing under a final name. A move deletes an original
-only if it existed when the move began, and only once both hosts agree on every name and byte.
+Everything is copied to a hidden directory inside the target first, and renamed into place at the
+end. A transfer that fails or is cancelled therefore leaves nothing under a final name. A move
+deletes originals only if they have not changed since it began, and only when every name and byte is
+the same on both hosts.
 """
 
 import posixpath
@@ -19,7 +20,7 @@ MAX_PROBLEMS = 200  # kept to be shown
 
 
 class Transfer(Progress):
-    """An order and how it is carried out. `message` is its result, in a sentence."""
+    """Carries out an order. `message` is the result, in a sentence."""
 
     def __init__(self, id: str, order: Order) -> None:
         super().__init__()
@@ -33,16 +34,15 @@ class Transfer(Progress):
 
     def run(self) -> None:
         """Carry out the order. Sets the state and the message, whatever happens."""
-        state, message = State.FAILED, "The portal made a mistake. Tell your administrator."
+        state = State.FAILED
+        message = "Something went wrong in the portal. Tell your administrator."
         try:
             state, message = self._run()
-        except Cancelled:
-            state, message = State.CANCELLED, self._done_so_far()
-        except HostError as error:
-            if self.cancelled:
-                state, message = State.CANCELLED, self._done_so_far()
-            else:
+        except (Cancelled, HostError) as error:
+            if isinstance(error, HostError) and not self.cancelled:
                 message = error.message
+            else:
+                state, message = State.CANCELLED, self._done_so_far()
         finally:
             if self._staged:
                 message += self._unstage()
@@ -73,13 +73,12 @@ class Transfer(Progress):
         verified = order.move and not self.problems and self._is_verified()
         self.enter(State.FINISHING)
         placed = self._put_in_place()
-        if not order.move:
-            return self._outcome("Copied")
         if not verified:
-            self.problems.append(
-                "The copy could not be verified, so nothing was deleted from "
-                f"{shown(source.directory)} on {source.host.name}."
-            )
+            if order.move:
+                self.problems.append(
+                    "The copy could not be verified, so nothing was deleted from "
+                    f"{shown(source.directory)} on {source.host.name}."
+                )
             return self._outcome("Copied")
         left = tools.delete(source.host, source.directory, placed, counted.began, self.started)
         if left:
@@ -89,20 +88,21 @@ class Transfer(Progress):
         return self._outcome("Moved")
 
     def _done_so_far(self) -> str:
-        moved = len(self.order.names) - len(self._names)
+        in_all = len(self.order.names)
+        moved = in_all - len(self._names)
         if not moved:
             return "Nothing was copied."
-        return f"{moved} of {len(self.order.names)} items were moved before that."
+        return f"{moved} of {in_all} items had already been moved."
 
     def _outcome(self, verb: str) -> tuple[State, str]:
         del self.problems[MAX_PROBLEMS:]
         if self.problems:
-            return State.INCOMPLETE, f"{verb}, but not all of it:"
+            return State.INCOMPLETE, f"{verb}, but with problems:"
         self.files, self.size = self.files_in_all, self.size_in_all
         return State.DONE, f"{verb}."
 
     def _rename(self) -> None:
-        """Move by renaming, which works within a file system. The others are left in `_names`."""
+        """Move by renaming, which works within a file system. `_names` keeps the others."""
         source, target = self.order.source, self.order.target
         for name in list(self._names):
             old = posixpath.join(source.directory, name)
@@ -124,14 +124,11 @@ class Transfer(Progress):
         for script in (tools.SHAPE, tools.CONTENT):
             fingerprints = {
                 tools.fingerprint(host, script, directory, self._names, self.started)
-                for host, directory in (
-                    (source.host, source.directory),
-                    (target.host, self._tree),
-                )
+                for host, directory in ((source.host, source.directory), (target.host, self._tree))
             }
             self.check()
             if len(fingerprints) > 1:
-                self.problems.append("Some files were changed during the copy.")
+                self.problems.append("Some files changed during the copy.")
                 return False
         return True
 
@@ -162,19 +159,19 @@ class Transfer(Progress):
         source = self.order.source
         left = {entry.name for entry in source.host.files.list(source.directory)} & {*names}
         self.problems += [
-            f"{shown(name)}: something in it was added or changed during the move. It is still "
-            "there."
+            f"{shown(name)} was not deleted, because something in it was added or changed during "
+            "the move."
             for name in sorted(left)
         ]
 
     def _unstage(self) -> str:
-        """Remove the staging directory; return a sentence if it is left."""
+        """Remove the staging directory; return a sentence if that fails, otherwise nothing."""
         host = self.order.target.host
         try:
             tools.remove(host, self._stage)
             return ""
         except HostError:
             return (
-                f" Partial copies are left in {shown(self._stage)}. Delete it when {host.name} "
-                "can be reached again."
+                f" Partial copies are left in {shown(self._stage)}. Delete that directory when "
+                f"{host.name} can be reached again."
             )

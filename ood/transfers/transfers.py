@@ -1,7 +1,7 @@
-"""All transfers that are running or waiting, and those that ended but were not dismissed yet.
+"""All transfers that run or wait, and those that have ended but were not dismissed.
 
-They continue while their users visit other pages. They end at sign-out, which closes the
-connections they use.
+They continue while their users visit other pages, and end at sign-out, which closes the connections
+that they use.
 """
 
 import logging
@@ -35,7 +35,7 @@ class Transfers:
         with self._changed:
             theirs = self._by_user.setdefault(user, {})
             if len(theirs) >= MAX_LISTED:
-                raise Busy("You have too many transfers. Dismiss those that have ended first.")
+                raise Busy("You have too many transfers. Dismiss some that have ended.")
             theirs[transfer.id] = transfer
         threading.Thread(
             target=self._run, args=(user, transfer), name="transfer", daemon=True
@@ -82,7 +82,7 @@ class Transfers:
                     continue
             transfer.run()  # which ends at once
         except Exception:
-            log.exception("a transfer of %s", user)
+            log.exception("a transfer of %s failed", user)
         finally:
             with self._changed:
                 self._changed.notify_all()

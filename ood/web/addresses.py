@@ -1,7 +1,5 @@
-"""Addresses of pages for paths on hosts, and paths from addresses.
-
-Names can hold any bytes except `/` and NUL.
-"""
+"""Addresses of pages for paths on hosts, and paths from addresses. Names can contain any bytes
+except `/` and NUL."""
 
 import posixpath
 from urllib.parse import quote, urlencode
@@ -16,7 +14,7 @@ MAX_PATH = 4095
 
 
 class Rest(PathConverter):
-    """The rest of an address, `<rest:...>` in rules, with any characters: `//`, newlines."""
+    """The rest of an address, `<rest:...>` in rules. It may contain `//` and newlines."""
 
     regex = r"[\s\S]+?"
     part_isolating = False
@@ -27,20 +25,16 @@ def as_bytes(path: str) -> bytes:
 
 
 def files_address(host: str, path: str) -> str:
-    """The address of a path in the File Manager; of the home directory if it is not absolute.
-
-    An empty `host` is the portal host.
-    """
+    """The address of a path in the File Manager; of the home directory if it is not absolute. An
+    empty `host` is the portal host."""
     home = url_for("files.home", host=host or PORTAL)
     return home + quote(as_bytes(path)) if path.startswith("/") else home
 
 
 def shell_address(host: str, path: str = "", job: str = "") -> str:
-    """The address of a shell in a directory; in the home directory if it is not absolute.
-
-    An empty `host` is the portal host. For a cluster the shell is on its log-in host or, with the
-    ID of a running job of the user, on the host that the job runs on.
-    """
+    """The address of a shell in a directory; in the home directory if that is not absolute. An
+    empty `host` is the portal host. On a cluster, the shell is on the log-in host or, with the ID
+    of a running job, on that job's host."""
     address = url_for("shell.home", host=host or PORTAL)
     if path.startswith("/"):
         address += quote(as_bytes(path))
@@ -48,7 +42,7 @@ def shell_address(host: str, path: str = "", job: str = "") -> str:
 
 
 def address_of(family: str, host: str, path: str) -> str:
-    """The address of a directory in another family of pages than `files`."""
+    """The address of a directory in a family of pages other than `files`."""
     return f"/{family}/{quote(host)}{quote(as_bytes(path))}"
 
 
@@ -67,17 +61,16 @@ def asked_path() -> str:
 
 
 def canonical(path: str) -> str:
-    """An absolute path without `//`, `.`, `..` and a slash at its end.
-
-    `..` removes the name before it, as in a shell, even if that is a link.
-    """
+    """An absolute path without `//`, `.`, `..` and a slash at its end. `..` removes the name before
+    it, even if that is a link, as in a shell."""
     return "/" + posixpath.normpath("/" + path).lstrip("/")
 
 
 def is_possible(path: str) -> bool:
-    """Whether a file can have this path. (Hosts give unhelpful errors for others.)"""
-    names = as_bytes(path).split(b"/")
-    return "\0" not in path and len(as_bytes(path)) <= MAX_PATH and max(map(len, names)) <= MAX_NAME
+    """Whether a file can have this path. (For others, the errors of hosts are unhelpful.)"""
+    data = as_bytes(path)
+    longest_name = max(map(len, data.split(b"/")))
+    return b"\0" not in data and len(data) <= MAX_PATH and longest_name <= MAX_NAME
 
 
 def for_audit(path: str) -> str:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Mapping
 
-from flask import Blueprint, Flask, redirect, render_template, request, url_for
+from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from ood.apps.definition import CLUSTER_FIELD, AppDefinition
@@ -18,21 +18,15 @@ from ood.web.current import board, groups, note, portal, user
 log = logging.getLogger(__name__)
 bp = Blueprint("apps", __name__, url_prefix="/apps")
 
-TYPE_AGAIN = "Type this again: it is never saved."
-
-
-def init_app(app: Flask) -> None:
-    app.register_blueprint(bp)
+TYPE_AGAIN = "Type this again. It is never saved."
 
 
 @bp.get("")
 def index() -> str:
     clusters = portal().job_clusters(groups())
     limits = limits_of(clusters)
-    return render_template(
-        "apps/index.html",
-        clusters=[(cluster, limits[id]) for id, cluster in clusters.items()],
-    )
+    shown = [(cluster, limits[id]) for id, cluster in clusters.items()]
+    return render_template("apps/index.html", clusters=shown)
 
 
 @bp.get("/<name>")
@@ -52,10 +46,9 @@ def form(name: str) -> str:
 
 @bp.post("/<name>")
 def launch_app(name: str) -> Response | tuple[str, int]:
-    """Launch the app. If that fails, show the form with everything that was typed but secrets."""
+    """Launch the app. If that fails, show the form with all that was typed except secrets."""
     app = find_app(name)
     typed = read_typed(app, request.form)
-    mistakes: dict[str, str] = {}
     try:
         start(app, typed)
         remember_form(board(), app, typed)
@@ -63,17 +56,16 @@ def launch_app(name: str) -> Response | tuple[str, int]:
     except SignInExpired:
         raise
     except PortalError as error:
-        log.warning("launch of %s: %s %s", name, error.message, error.detail)
-        problem = error
+        log.warning("launch of %s failed: %s %s", name, error.message, error.detail)
+        secrets = (field.name for field in app.fields if field.is_secret and typed.get(field.name))
+        mistakes = dict.fromkeys(secrets, TYPE_AGAIN)
         if isinstance(error, InvalidForm):
-            mistakes = error.fields
-    secrets = (field.name for field in app.fields if field.is_secret and typed.get(field.name))
-    mistakes = {**dict.fromkeys(secrets, TYPE_AGAIN), **mistakes}
-    return _page(app, typed, mistakes, problem), problem.http_status
+            mistakes |= error.fields
+        return _page(app, typed, mistakes, error), error.http_status
 
 
 def find_app(name: str) -> AppDefinition:
-    """An app that the user may launch. Raises `NotFound`, also for apps that they may not."""
+    """An app that the user may launch. Raises `NotFound` for all others."""
     try:
         return portal().apps_for(groups())[name]
     except KeyError:
@@ -81,7 +73,7 @@ def find_app(name: str) -> AppDefinition:
 
 
 def clusters_for(app: AppDefinition) -> dict[str, Cluster]:
-    """The clusters on which the user may launch the app."""
+    """The clusters on which the user may launch an app."""
     found = portal().job_clusters(groups())
     return {id: cluster for id, cluster in found.items() if app.runs_on(id)}
 
@@ -102,7 +94,7 @@ def limits_of(clusters: Iterable[str]) -> dict[str, Limits]:
 
 
 def read_typed(app: AppDefinition, given: Mapping[str, str]) -> dict[str, str]:
-    """The values that were typed, for the app's fields only."""
+    """The values that were typed into the app's own fields."""
     names = [CLUSTER_FIELD, *(field.name for field in app.fields)]
     # Browsers send line ends in text areas as CR LF.
     typed = {name: given.get(name, "").replace("\r\n", "\n") for name in names}

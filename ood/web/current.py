@@ -1,4 +1,4 @@
-"""The current request: the portal, the user, and the kind of response that is wanted."""
+"""The current request: the portal, the user, and the kind of response that it asks for."""
 
 from typing import cast
 
@@ -22,7 +22,6 @@ def user() -> str:
 
 
 def groups() -> frozenset[str]:
-    """The groups of the signed-in user."""
     return cast(SignIn, current_user).groups
 
 
@@ -54,9 +53,8 @@ def on_services_origin() -> bool:
 
 
 def wants_json() -> bool:
-    return request.accept_mimetypes.best_match(["text/html", "application/json"]) == (
-        "application/json"
-    )
+    best = request.accept_mimetypes.best_match(["text/html", "application/json"])
+    return best == "application/json"
 
 
 def from_htmx() -> bool:

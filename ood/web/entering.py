@@ -1,4 +1,4 @@
-"""How a browser comes to a service: whose session it is, tickets, and the entry cookie.
+"""How a browser gets to a service: tickets and the entry cookie.
 
 On the portal's origin, `/node/<session id>/` redirects the owner to the same path on the services'
 origin. `ood/proxy/tickets.py` describes the steps between the two.
@@ -7,17 +7,7 @@ origin. `ood/proxy/tickets.py` describes the steps between the two.
 import re
 from typing import Any
 
-from flask import (
-    Blueprint,
-    Flask,
-    Response,
-    g,
-    make_response,
-    redirect,
-    render_template,
-    request,
-    url_for,
-)
+from flask import Blueprint, Response, g, redirect, render_template, request, url_for
 from flask_login import current_user
 from werkzeug.exceptions import Forbidden
 from werkzeug.wrappers import Response as BaseResponse
@@ -36,10 +26,6 @@ bp = Blueprint("entering", __name__)
 
 NONCE_SECONDS = 600  # the user may have to sign in meanwhile
 STATE = re.compile(r"[0-9a-f]{64}")
-
-
-def init_app(app: Flask) -> None:
-    app.register_blueprint(bp)
 
 
 # ---- On the portal's origin
@@ -68,8 +54,8 @@ def connect() -> BaseResponse:
 
 
 def _check(session_id: str) -> BaseResponse | None:
-    """Raise an error unless the session is the signed-in user's and this is a visit in a window.
-    Return the page to show if the service is not running, otherwise None."""
+    """The page to show if the service is not running, otherwise None. Raises an error unless the
+    session is the signed-in user's and the request is a visit."""
     if request.method not in ("GET", "HEAD"):
         raise NotFound("Page not found.")
     _demand_visit()
@@ -81,7 +67,7 @@ def _check(session_id: str) -> BaseResponse | None:
 
 
 def is_visit() -> bool:
-    """Whether the browser goes to this address in a window. Nothing else may enter. (Without TLS,
+    """Whether the browser opens this address in a window. Only visits may enter. (Without TLS,
     browsers do not send these headers.)"""
     return (
         request.method in ("GET", "HEAD")
@@ -108,9 +94,8 @@ def origin_of(session_id: str) -> str:
 
 
 def _session_of(path: str) -> str:
-    """The session of the service with this path. Raises `NotFound`."""
-    session_id = session_of(path)
-    if session_id is None:
+    """The ID of the session whose service has this path. Raises `NotFound`."""
+    if (session_id := session_of(path)) is None:
         raise NotFound("Page not found.")
     return session_id
 
@@ -127,9 +112,9 @@ def _redirect(address: str) -> BaseResponse:
 
 
 def _signed_out(path: str) -> BaseResponse:
-    """The page for a session that does not exist, with a link to sign in."""
+    """The page for a session that does not exist, with a link to the sign-in page."""
     page = render_template("node/signed_out.html", signin=url_for("signin.login", next=path))
-    return make_response(page, 404)
+    return Response(page, 404)
 
 
 # ---- On the services' origin
@@ -137,12 +122,12 @@ def _signed_out(path: str) -> BaseResponse:
 
 @bp.get("/enter")
 def enter() -> BaseResponse:
-    """Redirect the browser to the portal; admit it when it comes back with a ticket."""
+    """Redirect the browser to the portal, and admit it when it comes back with a ticket."""
     _demand_visit()
     if "code" in request.args:
         return _admit(request.args["code"])
     path = request.args.get("to", "")
-    if not _serves(_session_of(path)):
+    if not _is_origin_of(_session_of(path)):
         raise NotFound("Page not found.")
     return ask_portal(path)
 
@@ -164,15 +149,15 @@ def _admit(ticket: str) -> BaseResponse:
     note("connect", admission.grant.user, object=admission.grant.session_id)
     response = _redirect(admission.path)
     _set_cookie(response, _cookie_name(ENTRY_COOKIE), admission.cookie)
-    _set_cookie(response, prefix + admission.state[:8], "", 0)  # other tabs still need theirs
+    _set_cookie(response, prefix + admission.state[:8], "", 0)  # other tabs keep theirs
     if admission.new_user:
         response.headers["Clear-Site-Data"] = CLEAR
     return response
 
 
 def _cookie_name(name: str) -> str:
-    """Browsers accept a cookie with this prefix only from this host, for all paths and with Secure,
-    and never from a script (RFC 6265bis, 4.1.3), so no service can set one."""
+    """The full name of a cookie. Browsers accept the prefix only from this host, for all paths and
+    with Secure, and never from a script (RFC 6265bis, 4.1.3), so no service can set the cookie."""
     return f"__Host-Http-{name}" if _secure() else name
 
 
@@ -191,20 +176,20 @@ def _entry_cookies() -> list[str]:
     return request.cookies.getlist(_cookie_name(ENTRY_COOKIE))
 
 
-def _serves(session_id: str) -> bool:
+def _is_origin_of(session_id: str) -> bool:
     """Whether the request came to the origin of this session's service."""
     origins = portal().origins
     return origins is not None and origins.serve(request.host, session_id)
 
 
 def grant_of_request(session_id: str, upgrading: bool = False) -> Grant | None:
-    """The right to this session's service that the cookies of the request give, if any.
+    """The right to this session's service that the request's cookies grant, if any.
 
-    Raises `NotFound`, and `Forbidden` for requests from pages of other sites or sessions. It checks
-    HTTP and WebSockets alike: the service cannot, since the portal adds the password to whatever it
-    passes on (CVE-2024-28179 was the lack of this check).
+    Raises `NotFound`, and `Forbidden` for requests from pages of other sites or sessions. The
+    service cannot check this, because the portal adds the password to everything that it passes on
+    (without such a check: CVE-2024-28179).
     """
-    if not _serves(session_id):
+    if not _is_origin_of(session_id):
         raise no_entry()
     cookies = _entry_cookies()
     visit = "Sec-Fetch-Mode" in request.headers and is_visit()
@@ -233,26 +218,24 @@ def address_of(session_id: str) -> str:
 
 
 def no_entry() -> NotFound:
-    return NotFound(
-        "This session does not exist, or you are signed out. Press Connect in the portal again."
-    )
+    return NotFound("Session not found, or you are signed out. Press Connect in the portal again.")
 
 
 # ---- On both origins
 
 
 def waiting(user: str, session_id: str, message: str) -> Response:
-    """The page of a service that does not run. Unless the session has ended, the page reloads."""
+    """The page for a service that is not running. It reloads until the session has ended."""
     card = portal().board(user).find(session_id)
     ended = card.status is JobStatus.COMPLETED
     sessions = url_for("sessions.index")
     if on_services_origin():
         sessions = f"{portal().settings.portal_origin}{sessions}"
     page = render_template("node/waiting.html", card=card, message=message, sessions=sessions)
-    response = make_response(page, 410 if ended else 503)
+    response = Response(page, 410 if ended else 503)
     if not ended:
         response.headers["Refresh"] = "3"
         response.headers["Retry-After"] = "3"
-    elif on_services_origin():  # the data that the service left in the browser is of no more use
+    elif on_services_origin():  # removes what the service stored in the browser
         response.headers["Clear-Site-Data"] = CLEAR
     return response

@@ -1,20 +1,9 @@
-"""Renders errors: as a fragment for HTMX, as JSON or as a page."""
+"""Renders errors as a page, as a fragment for HTMX or as JSON."""
 
 import logging
 from urllib.parse import quote
 
-from flask import (
-    Flask,
-    Response,
-    flash,
-    g,
-    jsonify,
-    make_response,
-    redirect,
-    render_template,
-    request,
-    url_for,
-)
+from flask import Flask, Response, flash, g, jsonify, redirect, render_template, request, url_for
 from flask_login import current_user, logout_user
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException, InternalServerError
@@ -22,6 +11,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from ood.errors import PortalError, SignInExpired
 from ood.help_topics import HelpTopic
+from ood.web.addresses import same_query
 from ood.web.current import from_htmx, on_services_origin, portal, wants_json
 
 log = logging.getLogger(__name__)
@@ -29,7 +19,7 @@ log = logging.getLogger(__name__)
 WORDS = {
     400: "The portal did not understand this request. Go back and try again.",
     403: "This request came from another site, so the portal did nothing.",
-    404: "There is no such page.",
+    404: "Page not found.",
     405: "This page does not allow that action. Go back and try again.",
     413: "This is more than the portal accepts at once. Shorten it and try again.",
 }
@@ -81,36 +71,33 @@ def _unexpected(_error: Exception) -> Response:
 
 
 def answer(message: str, code: str, status: int, topic: HelpTopic | None = None) -> Response:
-    """Render a message in the format that the request asks for."""
+    """Render an error message in the format that the request asks for."""
     g.said = message
-    shown = {"message": message, "topic": topic}
     if wants_json():
-        return make_response(jsonify(error={"code": code, "message": message}), status)
-    if on_services_origin():  # the portal's own links do not work there
-        return make_response(render_template("node/message.html", message=message), status)
-    if from_htmx():
-        response = make_response(render_template("_problem.html", **shown), status)
-        response.headers["HX-Retarget"] = "#problem"
-        response.headers["HX-Reswap"] = "innerHTML"
+        response = jsonify(error={"code": code, "message": message})
+        response.status_code = status
         return response
-    return make_response(render_template("problem.html", **shown), status)
+    if on_services_origin():  # the portal's own links do not work there
+        return Response(render_template("node/message.html", message=message), status)
+    if from_htmx():
+        problem = render_template("_problem.html", message=message, topic=topic)
+        retarget = {"HX-Retarget": "#problem", "HX-Reswap": "innerHTML"}
+        return Response(problem, status, retarget)
+    return Response(render_template("problem.html", message=message, topic=topic), status)
 
 
 def sign_in_again(message: str) -> BaseResponse:
-    """Redirect to the sign-in page, which leads back to this page."""
+    """Redirect to the sign-in page, which then returns to this page."""
     if wants_json():
         return answer(message, "sign-in-expired", 401)
     here = this_page() if request.method == "GET" else url_for("sessions.index")
     if from_htmx():
         here = request.headers.get("HX-Current-URL", "").partition(request.host)[2]
-        response = make_response("", 401)
-        response.headers["HX-Redirect"] = url_for("signin.login", next=here or None)
-        return response
+        address = url_for("signin.login", next=here or None)
+        return Response(status=401, headers={"HX-Redirect": address})
     return redirect(url_for("signin.login", next=here))
 
 
 def this_page() -> str:
-    """The path and query of this request. File names in it may hold any bytes, `?` and `%`."""
-    path = quote(request.environ["PATH_INFO"].encode("latin-1"))
-    query = request.query_string.decode("latin-1")
-    return f"{path}?{query}" if query else path
+    """The path and query of this request. Names in the path may contain any bytes, `?` and `%`."""
+    return quote(request.environ["PATH_INFO"].encode("latin-1")) + same_query()

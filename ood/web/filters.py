@@ -61,9 +61,9 @@ def plain_time(epoch: int) -> str:
     return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def fingerprint(text: str) -> str:
-    """A short hash of the text."""
-    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=6).hexdigest()
+def fingerprint(content: str | bytes) -> str:
+    data = content.encode("utf-8", "replace") if isinstance(content, str) else content
+    return hashlib.blake2b(data, digest_size=6).hexdigest()
 
 
 FILTERS = (duration, clock, mib, size, number, iso_time, plain_time, fingerprint, markdown)
@@ -76,8 +76,7 @@ def init_app(app: Flask) -> None:
     def asset(name: str) -> str:
         """The address of a static file. It changes with the content, so browsers can cache it."""
         if name not in versions:
-            data = Path(app.static_folder or "", name).read_bytes()
-            versions[name] = hashlib.blake2b(data, digest_size=6).hexdigest()
+            versions[name] = fingerprint(Path(app.static_folder or "", name).read_bytes())
         return url_for("static", filename=name, v=versions[name])
 
     app.jinja_env.globals.update(asset=asset, now=lambda: int(time.time()))

@@ -1,20 +1,15 @@
-"""The front end: the web server before the portal, which terminates TLS and may know the user.
+"""The front end: the web server in front of the portal. It terminates TLS and may name the user.
 
 The portal trusts its headers only when they come from a peer that portal.yml lists.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from ood.config import PortalSettings
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
 USER = "ood.user"
-"""Key of a request's environment: the user named by the front end. Only with `auth: header`."""
+"""Key in a request's environment: the user that the front end names. Only with `auth: header`."""
 
 
 class FrontEnd:
@@ -35,7 +30,7 @@ class FrontEnd:
         if peer in self._peers:
             if self._by_header:
                 environ[USER] = user
-            if addresses:  # each hop adds its peer at the end
+            if addresses:  # each hop appends the address of its peer
                 environ["REMOTE_ADDR"] = addresses.rpartition(",")[2].strip()
             if scheme in ("http", "https"):
                 environ["wsgi.url_scheme"] = scheme

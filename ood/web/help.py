@@ -1,8 +1,8 @@
-"""The pages Getting started and Troubleshooting, for the site's own apps and back-ends."""
+"""The pages Getting started and Troubleshooting."""
 
 import logging
 
-from flask import Blueprint, Flask, render_template
+from flask import Blueprint, render_template
 
 from ood.errors import HostError
 from ood.schedulers.limits import Limits
@@ -12,12 +12,7 @@ from ood.web.current import groups, portal
 log = logging.getLogger(__name__)
 bp = Blueprint("help", __name__, url_prefix="/help")
 
-EXAMPLE_IMAGE = "hello-tre"
-"""The image that Getting started runs."""
-
-
-def init_app(app: Flask) -> None:
-    app.register_blueprint(bp)
+EXAMPLE_IMAGE = "hello-tre"  # the image that Getting started runs
 
 
 @bp.get("")
@@ -27,11 +22,11 @@ def index() -> str:
     limits = dict.fromkeys(clusters, Limits())
     try:
         limits = limits_of(clusters)
-    except HostError as error:  # the page must work when the hosts do not
-        log.warning("limits for the help page: %s %s", error.message, error.detail)
+    except HostError as error:  # this page must work even when hosts fail
+        log.warning("no limits for the help page: %s %s", error.message, error.detail)
     apps = portal().apps_for(groups())
-    container_app = apps.get("container_app")
-    fields = {field.name: field.value for field in (container_app.fields if container_app else ())}
+    fields = apps["container_app"].fields if "container_app" in apps else ()
+    images = [field.value for field in fields if field.name == "container_url"]
     roots = portal().settings.files.roots
     return render_template(
         "help/index.html",
@@ -39,7 +34,7 @@ def index() -> str:
         clusters=[(cluster, limits[id]) for id, cluster in clusters.items()],
         elsewhere=[cluster for cluster in clusters.values() if cluster.home == "unsynched"],
         shows_home=not roots or "~" in roots,
-        example=EXAMPLE_IMAGE in fields.get("container_url", ""),
+        example=any(EXAMPLE_IMAGE in image for image in images),
     )
 
 

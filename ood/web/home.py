@@ -1,9 +1,9 @@
-"""The home page, the events that open pages poll for, and the health check."""
+"""The home page, the event that open pages poll for, and the health check."""
 
 import json
 import time
 
-from flask import Blueprint, Flask, Response, make_response, render_template, request
+from flask import Blueprint, Response, render_template, request
 
 from ood.errors import PortalError, SignInExpired
 from ood.schedulers.base import JobStatus
@@ -16,19 +16,14 @@ from ood.web.theme import message_of_the_day
 bp = Blueprint("home", __name__)
 
 SHOWN = 5  # sessions on the home page
-MAX_IN_EVENT = 30  # sessions, as web servers limit headers to a few KiB
+MAX_IN_EVENT = 30  # sessions: web servers limit headers to a few KiB
 RECENTLY_ENDED = 600  # seconds
 ENDING_SOON = 600  # seconds
 
 
-def init_app(app: Flask) -> None:
-    app.register_blueprint(bp)
-    app.after_request(_add_session_event)
-
-
 @bp.get("/")
 def index() -> str:
-    file_shortcuts()  # start the query, whose answer the menus need
+    file_shortcuts()  # starts the query whose answer the menus need
     cards, problem = _cards()
     return render_template(
         "home/index.html",
@@ -40,25 +35,25 @@ def index() -> str:
 
 @bp.get("/changes")
 def changes() -> Response:
-    """Polled by all pages for the event below. The home page also gets its list of sessions, unless
-    `have` says that it shows the same already."""
+    """All pages poll this for the event below. The home page also gets its list of sessions, unless
+    that has not changed since `have`."""
     if "have" not in request.args:
-        return make_response("", 204)
+        return Response(status=204)
     cards, problem = _cards()
     now = render_template("home/_now.html", **_at_a_glance(cards, problem))
-    return make_response(now, 200 if now.strip() else 204)
+    return Response(now, 200 if now.strip() else 204)
 
 
 @bp.get("/healthz")
 def health() -> tuple[str, int, dict[str, str]]:
-    """For the site's monitoring. The answer is 503 while the audit log cannot be written."""
+    """For the site's monitoring: 503 while the audit log cannot be written, otherwise 200."""
     if portal().audit.broken:
         return "the audit log cannot be written\n", 503, {"Content-Type": "text/plain"}
     return "ok\n", 200, {"Content-Type": "text/plain"}
 
 
 def _cards() -> tuple[list[Card], str]:
-    """The user's cards, or an error message: the home page must work without the home directory."""
+    """The user's cards, or an error message: the home page must work without a home directory."""
     try:
         return cards(), ""
     except SignInExpired:
@@ -78,9 +73,10 @@ def _at_a_glance(cards: list[Card], problem: str) -> dict[str, object]:
     }
 
 
+@bp.after_app_request
 def _add_session_event(response: Response) -> Response:
-    """Add an event for notices.js to every answer that a page polls for. It has `[id, created at,
-    status]` for each session that has not ended or ended recently."""
+    """Add an event for notices.js to every response that a page polls for. It lists `[id, created
+    at, status]` for each session that has not ended, or ended recently."""
     if request.endpoint not in POLLS or response.status_code not in (200, 204):
         return response
     try:
@@ -100,7 +96,7 @@ def _add_session_event(response: Response) -> Response:
 
 
 def notice_status(card: Card) -> str:
-    """The status that notices.js reports: `queued`, `running`, `ending` or an outcome."""
+    """A session's status in the event: `queued`, `running`, `ending` or an outcome."""
     if card.outcome is not None:
         return card.outcome
     if card.status is not JobStatus.RUNNING:

@@ -1,20 +1,9 @@
-"""Active Jobs: all jobs of a user, over all back-ends, with or without sessions."""
+"""Active Jobs: all jobs of a user on all back-ends, with or without sessions."""
 
 from collections.abc import Iterable
 from typing import Any
 
-from flask import (
-    Blueprint,
-    Flask,
-    Response,
-    flash,
-    jsonify,
-    make_response,
-    redirect,
-    render_template,
-    request,
-    url_for,
-)
+from flask import Blueprint, Response, flash, jsonify, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from ood.config import Cluster
@@ -50,14 +39,8 @@ COLUMNS: Columns[JobRow] = {
 }
 
 
-def init_app(app: Flask) -> None:
-    app.register_blueprint(bp)
-    app.jinja_env.filters["why"] = why
-
-
 @bp.get("")
 def index() -> str | Response:
-    """The table."""
     if not wants_json():
         return _table("jobs/index.html")
     query, clusters = _query(), portal().job_clusters(groups())
@@ -67,9 +50,9 @@ def index() -> str | Response:
 
 @bp.get("/changes")
 def changes() -> str | Response:
-    """The table for a page that says in `have` what it shows; 204 when that is all there is."""
+    """The table, unless it has not changed since `have`: then 204."""
     table = _table("jobs/_changed.html")
-    return table if table.strip() else make_response("", 204)
+    return table if table.strip() else Response(status=204)
 
 
 @bp.get("/<cluster>/<job_id>")
@@ -90,7 +73,7 @@ def cancel(cluster: str, job_id: str) -> BaseResponse:
         monitor.scheduler().cancel(row.job.id)
         monitor.outdate()
     note("cancel", user(), host=cluster, object=row.job.id)
-    flash(f"Job {row.job.id} is being cancelled. This can take some seconds.", "done")
+    flash(f"Job {row.job.id} is being cancelled. This can take a few seconds.", "done")
     return redirect(url_for("jobs.index"), 303)
 
 
@@ -114,7 +97,7 @@ def _table(template: str) -> str:
 
 
 def _find(cluster_id: str, job_id: str) -> JobRow:
-    """One job. Raises `NotFound`, and the cluster's own problem when it does not answer."""
+    """One job. Raises `NotFound`, and the cluster's own error if it does not answer."""
     cluster = portal().job_clusters(groups()).get(cluster_id)
     for everyones in (False, True) if cluster is not None else ():
         assert cluster is not None
@@ -124,7 +107,7 @@ def _find(cluster_id: str, job_id: str) -> JobRow:
                 return row
         for problem in jobs.problems.values():
             raise problem
-    raise NotFound("There is no such job. It may have ended some time ago, and been forgotten.")
+    raise NotFound("Job not found. It may have ended too long ago to be listed.")
 
 
 def _query() -> TableQuery:
@@ -147,7 +130,6 @@ def _page(rows: Iterable[JobRow], query: TableQuery) -> TablePage[JobRow]:
     the newest at the top."""
     cluster, status = query.filters["cluster"], query.filters["status"]
     text = query.text.lower()
-    ended = JobStatus.COMPLETED
     found = [
         row
         for row in rows
@@ -155,7 +137,7 @@ def _page(rows: Iterable[JobRow], query: TableQuery) -> TablePage[JobRow]:
         and status in ("", row.status)
         and (not text or text in _text(row.job))
     ]
-    found.sort(key=lambda row: (row.status is ended, -(row.job.submitted_at or 0)))
+    found.sort(key=lambda row: (row.status is JobStatus.COMPLETED, -(row.job.submitted_at or 0)))
     return page_of(found, query, COLUMNS, PAGE_SIZE)
 
 
@@ -164,12 +146,14 @@ def _text(job: Job) -> str:
 
 
 def _number(id: str) -> tuple[int, str]:
+    """The sort key of a job's ID, by its number."""
     number = parent_id(id)
     return (int(number) if number.isdigit() else 0, id)
 
 
+@bp.app_template_filter()
 def why(row: JobRow, *, wait: bool = False) -> Reason:
-    """Why a job waits, how it ended, or why nothing is known of it; `NO_REASON` if unknown."""
+    """Why a job waits, how it ended, or why its status is unknown; `NO_REASON` if none is known."""
     if row.own_card is not None and row.own_card.reason:
         known = row.own_card
         return Reason(known.reason, known.topic) if " " in known.reason else NO_REASON

@@ -1,4 +1,4 @@
-"""The entries of the menus and the home page: apps by category, recent apps, and directories."""
+"""What the menus and the home page list: apps by category, recent apps, and directories."""
 
 from itertools import groupby
 

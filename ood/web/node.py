@@ -1,11 +1,11 @@
-"""The reverse proxy: passes requests on to the service of a session, on the services' origin."""
+"""The reverse proxy on the services' origin: passes requests on to the service of a session."""
 
 import logging
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
-from flask import Blueprint, Flask, Response, request
+from flask import Blueprint, Response, request
 from werkzeug.datastructures import Headers as ResponseHeaders
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wrappers import Response as BaseResponse
@@ -33,20 +33,16 @@ log = logging.getLogger(__name__)
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 READ = 256 * 1024  # bytes of a request's body at a time
-# Seconds until a service has to start its response.
+# Seconds within which a service must start its response.
 PATIENCE = 300.0  # some compute for minutes
 PAGE_PATIENCE = 6.0  # for a page in an empty window; then the portal probes the service
 SILENT_PATIENCE = 2.0  # for a service that did not answer the last time
 UPGRADE_PATIENCE = 20.0  # JupyterLab first waits for its kernel
 
 
-def init_app(app: Flask) -> None:
-    app.register_blueprint(bp)
-
-
 @bp.route("/node/<session_id>/", defaults={"path": ""}, methods=METHODS, merge_slashes=False)
 @bp.route("/node/<session_id>/<rest:path>", methods=METHODS, merge_slashes=False)
-def http(session_id: str, path: str) -> BaseResponse:  # noqa: ARG001 - `_target` has it unchanged
+def http(session_id: str, path: str) -> BaseResponse:  # noqa: ARG001 - see `_target`
     if not on_services_origin():
         return entering.go_to_service(session_id, _target(session_id))
     try:
@@ -59,7 +55,7 @@ def http(session_id: str, path: str) -> BaseResponse:  # noqa: ARG001 - `_target
     except NotFound as error:
         if request.headers.get("Sec-Fetch-Site") == "same-origin" and not entering.is_visit():
             # A script of this origin would take 404 for the service's response. JupyterLab then
-            # asks for its top directory again at once, and never stops.
+            # requests its top directory again at once, without end.
             error.http_status = 403
         raise
 
@@ -67,7 +63,7 @@ def http(session_id: str, path: str) -> BaseResponse:  # noqa: ARG001 - `_target
 @bp.route("/node/<session_id>/", defaults={"path": ""}, websocket=True, merge_slashes=False)
 @bp.route("/node/<session_id>/<rest:path>", websocket=True, merge_slashes=False)
 def websocket(session_id: str, path: str) -> BaseResponse:  # noqa: ARG001
-    """Join the browser's connection to a connection to the service, if the service agrees."""
+    """Join the browser's connection to a connection to the service, if the service accepts."""
     grant = entering.grant_of_request(session_id, upgrading=True)
     if grant is None:
         raise entering.no_entry()
@@ -82,8 +78,8 @@ def websocket(session_id: str, path: str) -> BaseResponse:  # noqa: ARG001
     browser = take_over(connection)
     browser.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     passed = to_browser(upgraded.headers, known.service.prefix)
-    lines = [f"{name}: {value}" for name, value in passed]
-    head = ["HTTP/1.1 101 Switching Protocols", "Connection: Upgrade", "Upgrade: websocket", *lines]
+    head = ["HTTP/1.1 101 Switching Protocols", "Connection: Upgrade", "Upgrade: websocket"]
+    head += [f"{name}: {value}" for name, value in passed]
     browser.sendall("\r\n".join([*head, "", ""]).encode("latin-1") + upgraded.first)
     sign_ins = portal().sign_ins
     portal().tunnels.join(
@@ -92,7 +88,7 @@ def websocket(session_id: str, path: str) -> BaseResponse:  # noqa: ARG001
         upgraded.stream,
         lambda: sign_ins.find(grant.sign_in.id, sign_of_life=False) is not None,
     )
-    return Response()  # goes nowhere: the tunnel has the connection
+    return Response()  # is not sent: the tunnel has the connection
 
 
 def _target(session_id: str) -> str:
@@ -162,7 +158,7 @@ def _ask(known: ServiceInUse, target: str) -> UpstreamResponse:
 
 
 def _body() -> Iterator[bytes] | None:
-    """The body of the request, part by part; None when there is none."""
+    """The body of the request, part by part; None if it has none."""
     chunked = "chunked" in request.environ.get("HTTP_TRANSFER_ENCODING", "").lower()
     length = request.environ.get("CONTENT_LENGTH", "0")
     if not chunked and length in ("", "0"):
@@ -171,8 +167,8 @@ def _body() -> Iterator[bytes] | None:
 
 
 def _parts(read: Callable[[int], bytes], left: int) -> Iterator[bytes]:
-    """Raises `ClientDisconnected` when the browser breaks off. The portal then hangs up on the
-    service, which neither takes a part for the whole nor waits for the rest."""
+    """Raises `ClientDisconnected` when the browser disconnects. The portal then disconnects from
+    the service too, which would otherwise wait for the rest or take the part as complete."""
     try:
         while data := read(READ):
             left -= len(data)

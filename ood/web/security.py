@@ -26,14 +26,9 @@ CONTENT_SECURITY_POLICY = "; ".join(
 )
 
 
-def policy_with_styles(nonce: str) -> str:
-    """The policy for a page whose scripts create style elements with this nonce."""
-    return CONTENT_SECURITY_POLICY.replace("style-src 'self'", f"style-src 'self' 'nonce-{nonce}'")
-
-
-def policy_with_form_to(origin: str) -> str:
-    """The policy for a page whose form redirects to another origin in the end."""
-    return CONTENT_SECURITY_POLICY.replace("form-action 'self'", f"form-action 'self' {origin}")
+def policy_with(directive: str, source: str) -> str:
+    """The policy for a page that needs one more source in a directive."""
+    return CONTENT_SECURITY_POLICY.replace(f"{directive} 'self'", f"{directive} 'self' {source}")
 
 
 PERMISSIONS_POLICY = "camera=(), display-capture=(), geolocation=(), microphone=(), usb=()"
@@ -43,18 +38,18 @@ PUBLIC_PAGES = frozenset(
     | {"node.http", "entering.connect"}  # which say that the session does not exist
     | {"signin.login", "signin.check_password", "signin.new_address", "signin.logout"}
 )
-"""The pages for users who are signed out. All other addresses redirect to sign-in."""
+"""The pages that do not require sign-in. All others redirect to the sign-in page."""
 SERVICE_PAGES = frozenset(
     {"node.http", "node.websocket", "entering.enter", "static", "home.health", "theme.colours"}
 )
-"""All pages of the services' origin, where the code of services runs in browsers. None is a page of
-the portal. They have a cookie of their own (`ood.web.entering`)."""
+"""All pages of the services' origin, where the code of services runs in browsers. They have a
+cookie of their own (`ood.web.entering`)."""
 POLLS = frozenset(
     {"home.changes", "sessions.poll", "sessions.poll_one", "jobs.changes", "transfers.changes"}
 )
-"""What open pages request by themselves. The responses also carry the state of the user's sessions
+"""What open pages request by themselves. The responses also report the user's sessions
 (`ood.web.home`)."""
-AUTOMATIC = POLLS | {"shell.socket"}  # typing in a shell is a sign of life, but opening it is not
+AUTOMATIC = POLLS | {"shell.socket"}  # typing in a shell prolongs it, but connecting does not
 """Requests without any action of the user, which do not prolong the sign-in."""
 REFUSALS = frozenset({400, 401, 403, 404, 405, 429})
 ONLY_ON_SERVICES_ORIGIN = frozenset({"node.websocket", "entering.enter"})
@@ -62,8 +57,7 @@ ONLY_ON_SERVICES_ORIGIN = frozenset({"node.websocket", "entering.enter"})
 
 def init_app(app: Flask) -> None:
     manager = LoginManager(app)
-    manager.session_protection = None  # addresses of a remote desktop change; the id is enough
-
+    manager.session_protection = None  # it would sign out users whose address changes
     manager.user_loader(_sign_in)
     app.before_request(_keep_origins_apart)
     app.before_request(_demand_same_origin)
@@ -86,7 +80,7 @@ def _keep_origins_apart() -> BaseResponse | None:
     g.on_services_origin = on_services_origin()
     if g.on_services_origin and request.endpoint in SERVICE_PAGES:
         if "Service-Worker" in request.headers and request.endpoint != "node.http":
-            # The scope of the worker could cover more than one session's service.
+            # The worker's scope could cover the services of several sessions.
             raise Forbidden("A service worker must stay within its session.")
         return None
     name, _, port = request.host.partition(":")
@@ -102,9 +96,7 @@ def _keep_origins_apart() -> BaseResponse | None:
 
 
 def _demand_sign_in() -> BaseResponse | None:
-    if g.on_services_origin:
-        return None
-    if request.endpoint in PUBLIC_PAGES or current_user.is_authenticated:
+    if g.on_services_origin or request.endpoint in PUBLIC_PAGES or current_user.is_authenticated:
         return None
     return sign_in_again("You are signed out. Sign in again.")
 
@@ -125,7 +117,7 @@ def _demand_same_origin() -> None:
 
 
 def _note_refusal(response: Response) -> Response:
-    """Log refusals. A failed sign-in has its own entry, and services keep logs of their own."""
+    """Log refusals, except those by services and failed sign-ins, which are logged elsewhere."""
     logged = isinstance(response, ProxiedResponse) or g.get("sign_in_failed", False)
     if response.status_code in REFUSALS and not logged:
         who = current_user.user if current_user.is_authenticated else g.get("entered_as", "")

@@ -4,17 +4,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, BinaryIO, cast
 
-from flask import (
-    Blueprint,
-    Flask,
-    Response,
-    jsonify,
-    make_response,
-    redirect,
-    render_template,
-    request,
-    url_for,
-)
+from flask import Blueprint, Flask, Response, jsonify, redirect, render_template, request, url_for
 from markupsafe import Markup
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -34,16 +24,14 @@ RENDERED_CARDS = 2000  # of all users, some KiB each
 
 
 def init_app(app: Flask) -> None:
-    app.register_blueprint(bp)
-
     @lru_cache(maxsize=RENDERED_CARDS)
     def rendered(card: Card, _groups: frozenset[str]) -> Markup:
         module: Any = app.jinja_env.get_template("sessions/_card.html").module
         return cast(Markup, module.card_body(card))
 
     def card_html(card: Card) -> Markup:
-        """HTML of a card for the user's groups. Every poll wants it, and it changes only with the
-        card."""
+        """HTML of a card, which depends on the user's groups. It is cached, because every poll
+        needs it and it changes only with the card."""
         return rendered(card, groups())
 
     app.jinja_env.filters.update(card_notes=card_notes, card_html=card_html)
@@ -51,7 +39,6 @@ def init_app(app: Flask) -> None:
 
 @bp.get("")
 def index() -> str | Response:
-    """All cards."""
     found = cards()
     if wants_json():
         return jsonify(sessions=[as_json(card) for card in found])
@@ -60,10 +47,8 @@ def index() -> str | Response:
 
 @bp.post("")
 def poll() -> Response:
-    """A page says in `have` which parts it shows, and gets those that are new.
-
-    It is a POST because addresses are too short for the parts of many cards.
-    """
+    """Send the parts that are new. `have`, the parts that the page shows, is too long for an
+    address if there are many cards, hence POST."""
     return _changes(cards())
 
 
@@ -97,7 +82,7 @@ def delete(session_id: str) -> BaseResponse:
 
 @bp.post("/<session_id>/relaunch")
 def relaunch(session_id: str) -> BaseResponse:
-    """Launch again with the same values, or show the form if secrets have to be typed."""
+    """Launch again with the same values, or show the form if the user must type secrets again."""
     app = find_app(board().find(session_id).record.app_name)
     form = f"{url_for('apps.form', name=app.name)}?from={session_id}"
     files = board().files(session_id)
@@ -105,14 +90,14 @@ def relaunch(session_id: str) -> BaseResponse:
         return go_to(form)
     try:
         start(app, files.typed)
-    except InvalidForm:  # the site has changed since: the form shows what is wrong
+    except InvalidForm:  # the app has changed since; the form shows what is wrong
         return go_to(form)
     return _back()
 
 
 @bp.get("/<session_id>/log")
 def log(session_id: str) -> str | Response:
-    """The whole log as text if the request accepts text only, else a page with its last part."""
+    """The complete log as plain text if the request prefers that, else a page with its end."""
     card = board().find(session_id)
     directory = board().job_directory(card.record)
     listing = Listing(directory)
@@ -139,27 +124,25 @@ def _as_text(file: BinaryIO) -> Response:
 
 
 def _changes(cards: list[Card]) -> Response:
-    """The parts of these cards that a page does not have yet; 204 if it has all."""
+    """The parts of these cards that a page does not show yet; 204 if it shows all."""
     have = set(request.form.getlist("have"))
     order = fingerprint(" ".join(card.record.id for card in cards))
     if order not in have:
-        response = make_response(render_template("sessions/_cards.html", cards=cards))
-        response.headers["HX-Retarget"] = "#cards"
-        response.headers["HX-Reswap"] = "outerHTML"
-        return response
+        all_cards = render_template("sessions/_cards.html", cards=cards)
+        return Response(all_cards, headers={"HX-Retarget": "#cards", "HX-Reswap": "outerHTML"})
     parts = render_template("sessions/_changes.html", cards=cards, have=have).strip()
-    return make_response(parts, 200 if parts else 204)
+    return Response(parts, 200 if parts else 204)
 
 
 def _back() -> BaseResponse:
-    """After an action: the cards as they are now."""
+    """The response to an action: the current cards."""
     if from_htmx():
         return _changes(cards())
     return redirect(url_for("sessions.index"), 303)
 
 
 def card_notes(card: Card) -> str:
-    """The app's own notes about a card, as markdown; empty if the app no longer exists."""
+    """The app's own notes about a card, as Markdown; empty if the app no longer exists."""
     app = portal().apps.get(card.record.app_name)
     if app is None:
         return ""
@@ -168,7 +151,7 @@ def card_notes(card: Card) -> str:
 
 
 def as_json(card: Card) -> dict[str, Any]:
-    """The facts of a card, with the keys of DESIGN.md. Times are in seconds."""
+    """The facts of a card. Times are in seconds."""
     record = card.record
     return {
         "id": record.id,

@@ -6,12 +6,10 @@ import secrets
 
 from flask import (
     Blueprint,
-    Flask,
     Response,
     copy_current_request_context,
     flash,
     jsonify,
-    make_response,
     redirect,
     render_template,
     request,
@@ -29,7 +27,7 @@ from ood.shells.shell import MAX_SIZE, Shell, Where
 from ood.shells.websocket import NoWebSocket, WebSocket
 from ood.web.addresses import asked_path, is_possible, shell_address
 from ood.web.current import board, groups, note, portal, user, wants_json
-from ood.web.security import policy_with_styles
+from ood.web.security import policy_with
 from ood.web.upgrades import connection_of_request, take_over
 
 log = logging.getLogger(__name__)
@@ -38,15 +36,13 @@ bp = Blueprint("shell", __name__, url_prefix="/shell")
 JOB_ID = re.compile(r"[0-9][0-9_+]{0,39}")
 
 
-def init_app(app: Flask) -> None:
-    app.register_blueprint(bp)
-    app.jinja_env.globals.update(shell_address=shell_address, shell_hosts=shell_hosts)
-    app.jinja_env.filters["shell_page"] = address_of
+bp.add_app_template_global(shell_address)
 
 
+@bp.app_template_global()
 def shell_hosts() -> dict[str, str]:
     """The titles of the hosts on which the user may open a shell, by their IDs in addresses. Empty
-    where the site has disabled shells."""
+    if the site has turned shells off."""
     if not portal().settings.shell.enabled:
         return {}
     clusters = portal().clusters_for(groups()).values()
@@ -57,7 +53,7 @@ def shell_hosts() -> dict[str, str]:
 @bp.before_request
 def _check_enabled() -> None:
     if not portal().settings.shell.enabled:
-        raise NotFound("Shells are disabled on this portal.")
+        raise NotFound("Shells are turned off on this portal.")
 
 
 @bp.get("")
@@ -72,7 +68,6 @@ def index() -> str | Response:
 
 @bp.post("")
 def close() -> BaseResponse:
-    """Close one of the user's shells."""
     portal().shells.close(portal().shells.find(user(), request.form.get("shell", "")))
     flash("The shell is closing.", "done")
     return redirect(url_for("shell.index"), 303)
@@ -93,7 +88,7 @@ def _page(host: str, path: str) -> Response:
     hosts = shell_hosts()
     if host not in hosts or not is_possible(path):
         raise NotFound("Host or directory not found.")
-    if wants_json():  # a page whose connection dropped asks whether its shell still exists
+    if wants_json():  # from a page whose connection dropped: does its shell still exist?
         return jsonify(_facts(portal().shells.find(user(), request.args.get("shell", ""))))
     nonce = secrets.token_urlsafe(16)
     page = render_template(
@@ -104,9 +99,8 @@ def _page(host: str, path: str) -> Response:
         job=request.args.get("job", ""),
         nonce=nonce,
     )
-    response = make_response(page)
-    response.headers["Content-Security-Policy"] = policy_with_styles(nonce)
-    return response
+    policy = policy_with("style-src", f"'nonce-{nonce}'")  # for the terminal's style elements
+    return Response(page, headers={"Content-Security-Policy": policy})
 
 
 def _facts(shell: Shell) -> dict[str, object]:
@@ -119,6 +113,7 @@ def _facts(shell: Shell) -> dict[str, object]:
     }
 
 
+@bp.app_template_filter("shell_page")
 def address_of(shell: Shell) -> str:
     """The address of the page that shows a shell."""
     address = shell_address(shell.where.host, shell.where.path)
@@ -140,15 +135,15 @@ def socket(host: str, path: str | None = None) -> Response:
     except NoWebSocket:
         raise BadRequest from None
     websocket.take(take_over(connection))
-    # From here on, only the WebSocket reaches the browser.
+    # From here on, only the WebSocket can reach the browser.
     path = asked_path() if path is not None else ""
     connect = copy_current_request_context(_connect)
     portal().shells.openers.submit(connect, websocket, host, path)
-    return Response()  # gunicorn sends it nowhere
+    return Response()  # is not sent
 
 
 def _connect(websocket: WebSocket, host: str, path: str) -> None:
-    """As `socket`, in a thread that may wait for a host."""
+    """The rest of `socket`, in a thread that may wait for a host."""
     sign_in: SignIn = current_user._get_current_object()
     try:
         given = request.args
@@ -164,8 +159,8 @@ def _connect(websocket: WebSocket, host: str, path: str) -> None:
 
 
 def _check_origin() -> None:
-    """Raise `Forbidden` unless the request comes from a page of the portal. Browsers let any page
-    open WebSockets, and send its origin."""
+    """Raise `Forbidden` unless the request comes from a page of the portal. Browsers let pages of
+    any site open WebSockets, but send the site's origin."""
     is_own = request.headers.get("Origin") == request.host_url.rstrip("/")
     if not is_own or request.headers.get("Sec-Fetch-Site") not in (None, "same-origin"):
         raise Forbidden("This request came from another site.")
@@ -173,9 +168,9 @@ def _check_origin() -> None:
 
 def _code_and_message(error: Exception) -> tuple[str, str]:
     if isinstance(error, PortalError):
-        log.warning("shell: %s %s", error.message, error.detail)
+        log.warning("could not open a shell: %s %s", error.message, error.detail)
         return error.code, error.message
-    log.error("shell", exc_info=error)
+    log.error("could not open a shell", exc_info=error)
     return "internal", "Something went wrong in the portal. Open another shell."
 
 
@@ -196,10 +191,8 @@ def _open(sign_in: SignIn, host: str, path: str) -> Shell:
 
 
 def _machine(id: str, job: str) -> tuple[Host, str, str]:
-    """The host that an address names, its title, and a message for the user, if any.
-
-    Raises `NotFound`, and `SchedulerError` when the scheduler does not report the job's node.
-    """
+    """The host that an address names, its title, and a message for the user, if any. Raises
+    `NotFound`, and `SchedulerError` when the scheduler does not report the job's node."""
     hosts, roles = shell_hosts(), portal().hosts
     if id not in hosts:
         raise NotFound("Host not found.")

@@ -3,18 +3,7 @@
 import math
 import time
 
-from flask import (
-    Blueprint,
-    Flask,
-    Response,
-    g,
-    make_response,
-    redirect,
-    render_template,
-    request,
-    session,
-    url_for,
-)
+from flask import Blueprint, Response, g, redirect, render_template, request, session, url_for
 from flask_login import current_user, login_user, logout_user
 from pydantic import SecretStr
 from werkzeug.wrappers import Response as BaseResponse
@@ -24,26 +13,23 @@ from ood.errors import HostError, HostRefused, SignInExpired
 from ood.hosts.account import account_of
 from ood.proxy.origins import session_of
 from ood.web.current import note, portal
+from ood.web.filters import duration
 from ood.web.front_end import USER
-from ood.web.security import policy_with_form_to
+from ood.web.security import policy_with
 
 bp = Blueprint("signin", __name__)
 
 WRONG = "The user name or password is wrong. Try again."
 NOT_KNOWN = "Your account cannot use this portal. Ask your administrator for access."
 NOBODY = "no-such-account"
-"""Replaces names that the portal refuses itself, so that those take as long as others."""
-REFUSAL_SECONDS = 2.0  # at least, as with PAM: sshd refuses some names at once
-
-
-def init_app(app: Flask) -> None:
-    app.register_blueprint(bp)
+"""Replaces names that the portal itself refuses, so that refusing them takes as long as others."""
+REFUSAL_SECONDS = 2.0  # at least, as with PAM, because sshd refuses some names at once
 
 
 @bp.get("/login")
 def login() -> BaseResponse:
-    """The sign-in page. With `auth: token`, this is the address that is printed in the terminal;
-    with `auth: header`, a user whom the front end names is signed in at once."""
+    """The sign-in page. With `auth: token`, the terminal shows this address with a token. With
+    `auth: header`, a user whom the front end names is signed in at once."""
     target = safe_next(request.args.get("next"))
     if current_user.is_authenticated:
         return redirect(target)
@@ -52,17 +38,17 @@ def login() -> BaseResponse:
         return _password_page(target)
     if settings.auth == "header":
         if "signed_out" in request.args:
-            return make_response(render_template("signin/header.html", next=target))
+            return Response(render_template("signin/header.html", next=target))
         return _sign_in_by_header(target)
     given = request.args.get("token")
-    if given is not None and portal().token.use(given):
+    if given is None:
+        return Response(render_template("signin/token.html", used=False))
+    if portal().token.use(given):
         host = portal().pool.portal_host("")
         _sign_in(host.user, account_of(host).groups)
         return redirect(target)
-    if given is not None:
-        _note_failure("", "unknown token")
-    page = render_template("signin/token.html", used=given is not None)
-    return make_response(page, 401 if given is not None else 200)
+    _note_failure("", "unknown token")
+    return Response(render_template("signin/token.html", used=True), 401)
 
 
 @bp.post("/login")
@@ -72,24 +58,23 @@ def check_password() -> BaseResponse:
         return redirect(url_for("signin.login"))
     name = request.form.get("username", "").strip()
     password = SecretStr(request.form.get("password", ""))
-    known = is_for_a_person(name)
-    counted = name[:64]
-    address = request.remote_addr or ""
+    # Other names are not logged: somebody may have typed a password into the wrong field.
+    known = name if is_for_a_person(name) else ""
+    counted, address = name[:64], request.remote_addr or ""
     wait = portal().attempts.begin(counted, address)
     if wait:
-        _note_failure(name if known else "", "too many attempts")
+        _note_failure(known, "too many attempts")
         return _too_many(name, wait)
     begun = time.monotonic()
     try:
-        account = portal().pool.sign_in(name if known else NOBODY, password)
+        account = portal().pool.sign_in(known or NOBODY, password)
     except SignInExpired as error:
-        # If it is not a user name, it may be a password typed into the wrong field.
-        _note_failure(name if known else "", error.detail or error.message)
+        _note_failure(known, error.detail or error.message)
         time.sleep(max(0.0, REFUSAL_SECONDS - (time.monotonic() - begun)))
         return _again(name, WRONG, 401)
     except HostError as error:
         portal().attempts.did_not_fail(counted, address, forgiven=False)
-        _note_failure(name if known else "", f"{error.message} {error.detail}")
+        _note_failure(known, f"{error.message} {error.detail}")
         return _again(name, error.message, error.http_status)
     portal().attempts.did_not_fail(counted, address, forgiven=True)
     _sign_in(name, account.groups)
@@ -110,7 +95,7 @@ def logout() -> BaseResponse:
         portal().sign_ins.remove(current_user.id, "signed out")
         logout_user()
     session.clear()
-    by_header = portal().settings.auth == "header"  # else signed in again at once
+    by_header = portal().settings.auth == "header"  # which would sign the user in again at once
     return redirect(url_for("signin.login", signed_out="1" if by_header else None), 303)
 
 
@@ -120,16 +105,12 @@ def print_address(base: str) -> None:
 
 
 def safe_next(given: str | None) -> str:
-    """`given` if it is a path of this portal, otherwise the home page.
-
-    Browsers take `//host` and `/\\host` for an address of another host, and drop tabs and newlines.
-    """
-    home = url_for("home.index")
-    if not given or not given.startswith("/") or given.startswith(("//", "/\\")):
-        return home
-    if any(ord(character) < 0x20 for character in given):
-        return home
-    return given
+    """`given` if it is a path on this portal, otherwise the home page. To browsers, `//host` and
+    `/\\host` are addresses of another host, and they drop tabs and newlines."""
+    given = given or ""
+    if given.startswith("/") and not given.startswith(("//", "/\\")) and min(given) >= " ":
+        return given
+    return url_for("home.index")
 
 
 def _sign_in_by_header(target: str) -> BaseResponse:
@@ -146,7 +127,7 @@ def _sign_in_by_header(target: str) -> BaseResponse:
         problem, status, reason = error.message, error.http_status, error.detail
     _note_failure(name, reason)
     page = render_template("signin/header.html", next=target, problem=problem)
-    return make_response(page, status)
+    return Response(page, status)
 
 
 def _note_failure(name: str, reason: str) -> None:
@@ -155,9 +136,8 @@ def _note_failure(name: str, reason: str) -> None:
 
 
 def _too_many(name: str, wait: float) -> Response:
-    minutes = math.ceil(wait / 60)
-    unit = "minute" if minutes == 1 else "minutes"
-    response = _again(name, f"Too many failed attempts. Wait {minutes} {unit} and try again.", 429)
+    delay = duration(math.ceil(wait))
+    response = _again(name, f"Too many failed attempts. Wait {delay} and try again.", 429)
     response.headers["Retry-After"] = str(math.ceil(wait))
     return response
 
@@ -169,18 +149,18 @@ def _again(name: str, problem: str, status: int) -> Response:
 
 
 def _password_page(target: str, status: int = 200, **given: str) -> Response:
-    """The sign-in page. Its policy also holds for the redirects after the form is sent, which go on
+    """The sign-in page. Its policy also applies to the redirects after the form is sent, which go
     to a service if the user came from there."""
-    response = make_response(render_template("signin/password.html", next=target, **given), status)
+    response = Response(render_template("signin/password.html", next=target, **given), status)
     session_id, origins = session_of(target), portal().origins
     if session_id is not None and origins is not None:
-        policy = policy_with_form_to(origins.of(session_id))
+        policy = policy_with("form-action", origins.of(session_id))
         response.headers["Content-Security-Policy"] = policy
     return response
 
 
 def _sign_in(user: str, groups: frozenset[str]) -> None:
-    """Sign in. An earlier sign-in of this browser ends, for services too."""
+    """Sign in, and end an earlier sign-in of this browser, for services too."""
     earlier = current_user.id if current_user.is_authenticated else None
     session.clear()
     login_user(portal().sign_ins.add(user, groups, request.remote_addr or ""))

@@ -1,4 +1,4 @@
-"""Tables of many rows: filters, sorting, pages, and the links that change one of these."""
+"""Long tables: filters, sorting, pages, and the links that change these."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ MAX_TEXT = 200  # characters of the filter
 
 @dataclass(frozen=True)
 class TableQuery:
-    """How a table is to be shown. `filters` are parameters of this table alone, `text` is what to
-    look for, and `sort` is a column's name, with `-` in front for descending order."""
+    """How to show a table. `filters` are parameters of this table only, `text` is the filter,
+    and `sort` is the name of a column, with `-` in front for descending order."""
 
     filters: Mapping[str, str]
     text: str
@@ -25,7 +25,7 @@ class TableQuery:
     page: int
 
     def link(self, **changes: str | int) -> str:
-        """The query string with some parameters changed. It begins at page 1."""
+        """The query string with some parameters changed. Without `page`, it asks for page 1."""
         query = {**self.filters, "text": self.text, "sort": self.sort, **changes}
         query = {name: value for name, value in query.items() if value not in ("", 1)}
         return f"?{urlencode(query)}" if query else ""
@@ -33,7 +33,7 @@ class TableQuery:
 
 @dataclass(frozen=True)
 class TablePage(Generic[Row]):
-    """The rows on page `number` of `pages`; `total` rows are on all pages together."""
+    """The rows on page `number` of `pages`. All pages together have `total` rows."""
 
     rows: list[Row]
     total: int
@@ -42,7 +42,7 @@ class TablePage(Generic[Row]):
 
 
 def table_query(filters: Mapping[str, str]) -> TableQuery:
-    """How this request asks for a table. A page number that makes no sense counts as 1."""
+    """What the current request asks for. An invalid page number counts as 1."""
     page = request.args.get("page", "1")
     return TableQuery(
         filters,
@@ -55,8 +55,8 @@ def table_query(filters: Mapping[str, str]) -> TableQuery:
 def page_of(
     rows: Iterable[Row], query: TableQuery, columns: Columns[Row], size: int
 ) -> TablePage[Row]:
-    """Sort rows and take one page of at most `size` rows. Rows that are equal stay in the order
-    given, as do all rows when the query names no column."""
+    """Sort rows and take one page of at most `size` rows. Equal rows keep their order, as do all
+    rows when the query names no column."""
     column = query.sort.removeprefix("-")
     rows = list(rows)
     if column in columns:

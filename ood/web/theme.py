@@ -1,4 +1,4 @@
-"""Serving the site's colours, logo, announcements and message of the day (settings: appearance.py),
+"""The site's colours, logo, announcements and message of the day (settings: `ood/appearance.py`),
 and the theme that the user chose."""
 
 from datetime import UTC, datetime
@@ -31,7 +31,6 @@ def init_app(app: Flask) -> None:
     settings = app.extensions["portal"].settings
     app.extensions["logo"] = read_picture(settings.logo) if settings.logo is not None else None
     version = fingerprint(f"{settings.colours.style_sheet()}{app.extensions['logo']}")
-    app.register_blueprint(bp)
     app.jinja_env.globals.update(
         theme=theme, announcements=announcements, look_version=version, this_page=this_page
     )
@@ -82,13 +81,12 @@ def theme() -> str:
 
 
 def announcements() -> list[Announcement]:
-    """The announcements to show now."""
     now = datetime.now(UTC)
     return [each for each in portal().settings.announcements if each.is_on(now)]
 
 
 def message_of_the_day() -> Markup:
-    """The current content of the site's file as HTML; empty without one."""
+    """The current content of the site's file, as HTML; empty without one."""
     path = portal().settings.motd
     if path is None:
         return Markup("")
@@ -112,7 +110,7 @@ def read_picture(path: Path) -> tuple[bytes, str]:
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     if len(data) > MAX_PICTURE:
-        raise ConfigError(f"{path}: a logo may have at most {MAX_PICTURE // 1024} KiB")
+        raise ConfigError(f"{path}: a logo can have at most {MAX_PICTURE // 1024} KiB")
     return data, f"image/{kind}"
 
 

@@ -1,4 +1,4 @@
-"""Takes the connection of a request away from gunicorn, for protocols other than HTTP."""
+"""Takes over the connection of a request from gunicorn, for protocols other than HTTP."""
 
 import os
 import socket
@@ -18,8 +18,8 @@ def connection_of_request() -> socket.socket:
 
 
 def take_over(connection: socket.socket) -> socket.socket:
-    """Return the browser's connection. Gunicorn keeps one that leads nowhere, so what it still
-    sends, and its close, have no effect."""
+    """Return the browser's connection. Gunicorn keeps a socket without a peer, so sending to it and
+    closing it have no effect on the browser."""
     ours = socket.socket(fileno=os.dup(connection.fileno()))
     unused, other_end = socket.socketpair()
     os.dup2(unused.fileno(), connection.fileno(), inheritable=False)

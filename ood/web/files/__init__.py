@@ -1,2 +1,2 @@
 """The File Manager: pages of directories and files, the editor, changes, copies and moves, uploads,
-downloads and archives. `access` decides what a user may do, and where."""
+downloads and archives. `access` decides what a user may do in which directories."""

@@ -1,8 +1,8 @@
 """What a user may do with the files of a host, and in which directories: the section `files` of
 portal.yml.
 
-Every page of the File Manager checks a path here before it touches it, and goes on with the path
-returned. With `roots`, that is the real path on the host, all links followed.
+Every page of the File Manager has a path checked here first, and then uses only the path that this
+returns. With `roots`, that is the real path on the host, with all links followed.
 """
 
 import posixpath
@@ -25,7 +25,7 @@ FAVOURITES_FRESH = 60.0  # seconds
 
 
 class Operation(StrEnum):
-    """What may be done with files. A copy views its source and edits its target."""
+    """What a user does with files. A copy views its source and edits its target."""
 
     VIEW = "view"
     DOWNLOAD = "download"
@@ -41,8 +41,8 @@ REFUSALS = {
 
 
 class FileAccess:
-    """The files of one host, as far as the site lets the user reach them. `host_id` is the host in
-    addresses."""
+    """The files of one host, as far as the site lets the user reach them. `host_id` is the host's
+    ID in addresses."""
 
     def __init__(
         self, host_id: str, host: Host, settings: FilesSettings, groups: Iterable[str]
@@ -64,24 +64,24 @@ class FileAccess:
                 raise FileRefused(REFUSALS[operation])
 
     def resolved(self, path: str, *operations: Operation) -> str:
-        """The path to use for a file or directory, all links followed. Raises `FileRefused` outside
-        the roots, or when the site does not allow one of the operations."""
+        """The path to use for a file or directory, with all links followed. Raises `FileRefused`
+        if it is outside the roots, or if the site does not allow one of the operations."""
         self.demand(*operations)
         return self._within(path, path)
 
     def entry_path(self, path: str, *operations: Operation) -> str:
-        """The path to use for an entry that is to be made, renamed or deleted: only the links above
-        it are followed. Raises `FileRefused` as `resolved` does, and for a root itself."""
+        """The path to use to create, rename or delete an entry: only links above it are followed.
+        Raises `FileRefused` as `resolved` does, and for a root itself."""
         self.demand(*operations)
         parent, name = posixpath.split(path)
         return posixpath.join(self._within(parent, path), name)
 
     def stat(self, path: str) -> FileEntry:
-        """What is at a path, following links, with the name in the path."""
+        """The entry at a path, following links, but with the name in the path."""
         return replace(self.files.stat(self.resolved(path)), name=posixpath.basename(path))
 
     def typed(self, path: str, directory: str) -> str:
-        """The canonical path of what somebody typed in a directory, as in a shell."""
+        """The canonical path for what the user typed, relative to a directory, as in a shell."""
         if path.split("/")[0] == "~":
             return canonical(self.host.home + path[1:])
         return canonical(posixpath.join(directory, path))
@@ -106,7 +106,7 @@ class FileAccess:
         }
 
     def crumbs(self, path: str) -> list[tuple[str, str]]:
-        """A canonical path and the directories above it, as (name, path), from the root down."""
+        """A canonical path and its parents within the roots, from the top: (name, path)."""
         found = crumbs(path)
         if not self._settings.roots:
             return found
@@ -114,14 +114,14 @@ class FileAccess:
         for index, (_, above) in enumerate(found):
             if above in tops:
                 return [(above, above), *found[index + 1 :]]
-        return found[-1:]  # reached through a link from elsewhere
+        return found[-1:]  # a link from outside the roots
 
     def favourites(self) -> list[str]:
         """All roots, and the shortcuts that exist within them, except the start directory."""
         return self._ask_favourites().answer().value or []
 
     def menu(self) -> dict[str, str]:
-        """The favourites that are known already, and their labels. Does not wait for the host."""
+        """The favourites that are already known, and their labels. Does not wait for the host."""
         return {each: self._short(each) for each in self._ask_favourites().known or ()}
 
     def _ask_favourites(self) -> Question[list[str]]:
@@ -146,13 +146,12 @@ class FileAccess:
     # ---- Roots
 
     def _filled_in(self, patterns: Iterable[str]) -> list[str]:
-        """Paths of portal.yml with the user's home for `~` and projects for `{project}`."""
-        found: dict[str, None] = {}
+        """The paths for patterns in portal.yml: `~` is the user's home, `{project}` any project."""
+        found = []
         for pattern in patterns:
-            several = project_names(self._groups) if "{project}" in pattern else [""]
-            for each in several:
-                found[self.typed(pattern.replace("{project}", each), "/")] = None
-        return list(found)
+            projects = project_names(self._groups) if "{project}" in pattern else [""]
+            found += [self.typed(pattern.replace("{project}", each), "/") for each in projects]
+        return list(dict.fromkeys(found))
 
     @cached_property
     def _roots(self) -> dict[str, str]:
@@ -172,13 +171,13 @@ class FileAccess:
         if not self._settings.roots:
             return path
         outside = FileRefused(
-            f"{shown(requested)} is outside the directories that this portal shows. Choose one of "
-            "those from the Files menu."
+            f"{shown(requested)} is outside the directories that this portal shows. Choose one "
+            "from the Files menu."
         )
         try:
             real = self.files.resolve(path)
         except (FileMissing, FileRefused) as error:
-            # Outside the roots, not even the existence of a file is given away.
+            # Outside the roots, the portal does not even reveal whether a file exists.
             if any(_is_in(requested, root) for pair in self._roots.items() for root in pair):
                 raise
             raise outside from error
@@ -194,17 +193,14 @@ def _is_in(path: str, root: str) -> bool:
 def project_names(groups: Iterable[str]) -> list[str]:
     """The directory names in /safe_data that belong to a user's groups, by the same rule as
     `ces-run`: the group's name and, when it is PREFIX-PROJECT, its PROJECT."""
-    names: dict[str, None] = {}
-    for group in sorted(groups):
-        for name in (group, group.partition("-")[2]):
-            if name not in ("", ".", "..") and not set(name) & set("/:,\0"):
-                names[name] = None
-    return list(names)
+    names = (name for group in sorted(groups) for name in (group, group.partition("-")[2]))
+    valid = (name for name in names if name not in ("", ".", "..") and not set(name) & {*"/:,\0"})
+    return list(dict.fromkeys(valid))
 
 
 def file_access(host_id: str) -> FileAccess:
-    """The files of the portal host or of a cluster. Raises `NotFound` for a host that does not
-    exist or is not for this user."""
+    """The files of the portal host or of a cluster. Raises `NotFound` for a host that does
+    not exist or that the user may not use."""
     settings = portal().settings.files
     if host_id == PORTAL:
         return FileAccess(PORTAL, portal().pool.portal_host(user()), settings, groups())
@@ -216,8 +212,8 @@ def file_access(host_id: str) -> FileAccess:
 
 
 def from_address(host_id: str, *operations: Operation) -> tuple[FileAccess, str]:
-    """The files and the canonical path that the address of this request names. Raises
-    `FileRefused` when the site does not allow one of the operations."""
+    """The files and the canonical path that this request's address names. Raises `FileRefused` if
+    the site does not allow one of the operations."""
     access, path = file_access(host_id), canonical(asked_path())
     if not is_possible(path):
         raise FileMissing(f"File not found: {shown(path)}.")
@@ -226,7 +222,7 @@ def from_address(host_id: str, *operations: Operation) -> tuple[FileAccess, str]
 
 
 def hosts() -> dict[str, str]:
-    """The hosts with files of their own that the user may view, by id, and their labels."""
+    """The labels of the hosts whose own files the user may view, by ID."""
     clusters = portal().clusters_for(groups()).values()
     own = {cluster.id: cluster.label for cluster in clusters if files_host_id(cluster) != PORTAL}
     return {PORTAL: "Portal host"} | own

@@ -1,8 +1,8 @@
-"""Downloads of directories and selections, as zip archives."""
+"""Downloads of directories and selections as zip archives."""
 
 import posixpath
 
-from flask import Blueprint, Flask, Response, flash, redirect
+from flask import Blueprint, Response, flash, redirect
 from werkzeug.wrappers import Response as BaseResponse
 
 from ood.errors import InvalidForm
@@ -18,13 +18,9 @@ from ood.web.files.selection import selected
 bp = Blueprint("archives", __name__, url_prefix="/archives")
 
 
-def init_app(app: Flask) -> None:
-    app.register_blueprint(bp)
-
-
 @bp.post("/<host>/<rest:path>", merge_slashes=False)
 def send(host: str, path: str) -> BaseResponse:  # noqa: ARG001 - see asked_path
-    """The selected entries of a directory. Their archive has no Content-Length."""
+    """An archive of the selected entries, without Content-Length."""
     access, directory = from_address(host)
     real = access.resolved(directory, Operation.DOWNLOAD)
     try:
@@ -41,7 +37,7 @@ def send(host: str, path: str) -> BaseResponse:  # noqa: ARG001 - see asked_path
         quota.give_back(who)
         raise
     response = Response(zipped(command), content_type="application/zip")
-    # These also run when the browser disconnects, even before the first piece.
+    # These run even if the browser disconnects before the first piece.
     response.call_on_close(lambda: quota.give_back(who))
     response.call_on_close(command.close)
     response.headers["Content-Disposition"] = disposition("attachment", f"{title}.zip")

@@ -1,7 +1,7 @@
-"""The File Manager's changes to entries of a directory: create, rename, set permissions, delete.
+"""Changes to the entries of a directory: create, rename, set permissions, delete.
 
-Each is a plain form, posted to the directory's address. A page asks before anything is deleted, and
-a form that fails keeps what was typed.
+Each is a plain form, sent to the directory's address. A page asks before anything is deleted. A
+form with a mistake is shown again with what was typed.
 """
 
 import posixpath
@@ -23,7 +23,7 @@ Page = str | BaseResponse | tuple[str, int]
 
 PERMISSION_BITS = 0o7777
 BITS = frozenset(f"{1 << number:o}" for number in range(9))
-"""The values of the boxes for permissions."""
+"""The values of the check boxes for permissions."""
 COUNT_SECONDS = 8
 MAX_LINES = 1000  # in the audit log, for one change
 
@@ -91,7 +91,7 @@ def _permissions(access: FileAccess, directory: str) -> Page:
     if octal:
         mode = int(octal, 8)
     elif not below and len(modes) == 1:
-        mode |= modes.pop() & ~0o777  # keeps the bits that have no boxes
+        mode |= modes.pop() & ~0o777  # keeps the bits that have no check boxes
     names = [entry.name for entry in chosen]
     real = access.resolved(directory, Operation.EDIT)
     reason = trees.set_permissions(access.host, real, names, mode, below)
@@ -116,10 +116,8 @@ def _delete(access: FileAccess, directory: str) -> Page:
         changed = "sure" in request.form
         return _ask(access, directory, "delete", chosen, count=count, changed=changed)
     reason = trees.delete(access.host, real, names)
-    left = []
-    if reason:
-        there = {entry.name for entry in access.files.list(real)}
-        left = [name for name in names if name in there]
+    there = {entry.name for entry in access.files.list(real)} if reason else set()
+    left = [name for name in names if name in there]
     note_each(access, "file-deleted", directory, names, left=len(left))
     if left:
         rest = trees.count(access.host, real, left, seconds=COUNT_SECONDS)
@@ -141,10 +139,10 @@ CHANGES: Mapping[str, Callable[[FileAccess, str], Page]] = {
 
 
 def _chosen(access: FileAccess, directory: str) -> list[FileEntry]:
-    """The selected entries. Raises `FileRefused` when they may not be changed."""
+    """The selected entries. Raises `FileRefused` if the user may not change them."""
     access.demand(Operation.EDIT)
     chosen = selected(access, directory)
-    # They share a directory, so one stands for all. This refuses a root.
+    # This refuses a root. All entries are in one directory, so checking one is enough.
     access.entry_path(posixpath.join(directory, chosen[0].name), Operation.EDIT)
     return chosen
 
@@ -152,7 +150,7 @@ def _chosen(access: FileAccess, directory: str) -> list[FileEntry]:
 def _ask(
     access: FileAccess, directory: str, action: str, chosen: list[FileEntry], **facts: object
 ) -> str:
-    """The page with an action's own form."""
+    """The page with the form for an action."""
     return render_template(
         f"files/{action}.html",
         **access.page_facts(directory),
@@ -180,7 +178,7 @@ def _done(access: FileAccess, directory: str, sentence: str) -> BaseResponse:
 
 
 def _sentence(error: InvalidForm | FileFailed, name: str) -> str:
-    """What to say when an entry could not get a name."""
+    """The message for an entry that could not be given a name."""
     if isinstance(error, FileExists):
         return f"{brief(name)} already exists. Nothing was changed. Choose another name."
     return error.message
@@ -189,10 +187,9 @@ def _sentence(error: InvalidForm | FileFailed, name: str) -> str:
 def note_each(
     access: FileAccess, event: str, directory: str, names: list[str], **facts: str | int
 ) -> None:
-    """Write a line into the audit log for each of these entries of a directory."""
-    host = access.host.name
+    """Write a line to the audit log for each of these entries of a directory."""
+    host, more = access.host.name, len(names) - MAX_LINES
     for name in names[:MAX_LINES]:
         note(event, user(), host=host, object=for_audit(posixpath.join(directory, name)), **facts)
-    if len(names) > MAX_LINES:
-        more = len(names) - MAX_LINES
+    if more > 0:
         note(event, user(), host=host, object=for_audit(directory), more=more, **facts)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Flask, flash, redirect, render_template, request, url_for
+from flask import Blueprint, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from ood.errors import FileExists, FileFailed, FileMissing, InvalidForm
@@ -30,19 +30,20 @@ from ood.web.files.selection import from_value, selected
 bp = Blueprint("transfers", __name__)
 
 MAX_OFFERED = 200  # directories to choose from
-REFUSE, SKIP, BOTH = "refuse", "skip", "both"
+SKIP, BOTH = "skip", "both"  # what to do with entries whose names are taken
 
 
-def init_app(app: Flask) -> None:
-    app.register_blueprint(bp)
-    app.jinja_env.globals.update(
-        transfers=lambda: portal().transfers.of(user()),
-        transfer_ends=ends,
-        address_of=address_of,
-        unfinished_name=unfinished,
-    )
+bp.add_app_template_global(address_of)
+bp.add_app_template_global(unfinished, "unfinished_name")
 
 
+@bp.app_template_global()
+def transfers() -> list[Transfer]:
+    """The user's transfers, the newest first."""
+    return portal().transfers.of(user())
+
+
+@bp.app_template_global("transfer_ends")
 def ends(transfer: Transfer) -> dict[str, str]:
     """What a transfer copies, its source and target in words, and the target's address."""
     order = transfer.order
@@ -63,7 +64,7 @@ def ends(transfer: Transfer) -> dict[str, str]:
 
 @bp.post("/copies/<host>/<rest:path>", merge_slashes=False)
 def begin(host: str, path: str) -> str | BaseResponse:  # noqa: ARG001 - see asked_path
-    """Ask for the target of the selected entries, or start the transfer."""
+    """Ask where to copy the selected entries to, or start the transfer."""
     access, directory = from_address(host, Operation.EDIT)
     try:
         chosen = selected(access, directory)
@@ -87,18 +88,17 @@ def begin(host: str, path: str) -> str | BaseResponse:  # noqa: ARG001 - see ask
     except FileFailed as error:
         return _ask(access, directory, chosen, target, to, there, problem=error.message)
     taken = sorted(name for name in order.names if name in there)
-    if_there = request.form.get("if_there", REFUSE)
+    if_there = request.form.get("if_there")
     if taken and if_there not in (SKIP, BOTH):
         return _ask(access, directory, chosen, target, to, there, taken=taken)
     names: dict[str, str] = {}
     full = {*there}
     for name in order.names:
-        if name in there and if_there == SKIP:
-            continue
-        names[name] = free_name(name, full)
-        full.add(names[name])
+        if name not in there or if_there == BOTH:
+            names[name] = free_name(name, full)
+            full.add(names[name])
     if not names:
-        problem = "All of these already exist there."
+        problem = "All of these items already exist there."
         return _ask(access, directory, chosen, target, to, there, problem=problem)
     portal().transfers.start(user(), replace(order, names=names))
     note_each(
@@ -114,7 +114,7 @@ def begin(host: str, path: str) -> str | BaseResponse:  # noqa: ARG001 - see ask
 
 def _wanted_directory(target: FileAccess, directory: str) -> str:
     """The directory that the form asks for: the one whose button was pressed, the one that the form
-    shows (not every name can be typed), or the one typed, relative to that as in a shell."""
+    shows, or a typed one, relative to that as in a shell. (Not every name can be typed.)"""
     form = request.form
     if form.get("look"):
         return from_value(form["look"])
@@ -131,7 +131,7 @@ def _wanted_directory(target: FileAccess, directory: str) -> str:
 
 
 def _one_line(path: str) -> str:
-    """A path as a text field sends it."""
+    """A path as browsers send it from a text field."""
     return as_utf8(path).replace("\r", "").replace("\n", "").strip()
 
 
@@ -144,7 +144,7 @@ def _entries(target: FileAccess, to: str) -> dict[str, FileEntry]:
 def _order(
     access: FileAccess, directory: str, chosen: Sequence[FileEntry], target: FileAccess, to: str
 ) -> Order:
-    """The transfer that the form asks for. Raises `FileFailed` when it is impossible."""
+    """The transfer that the form asks for. Raises `FileFailed` if it is impossible."""
     move = request.form.get("action") == "move"
     operations = [Operation.EDIT] if move else []
     paths = [access.entry_path(posixpath.join(directory, e.name), *operations) for e in chosen]
@@ -157,7 +157,7 @@ def _order(
             if entry.is_directory and f"{real}/".startswith(f"{own}/"):
                 raise FileFailed(f"“{shown(entry.name)}” cannot be put inside itself.")
         if move and real == from_:
-            raise FileExists("The files are already in this directory. Choose another one.")
+            raise FileExists("The items are already in this directory. Choose another one.")
     return Order(move, source, into, {entry.name: entry.name for entry in chosen})
 
 
@@ -170,7 +170,7 @@ def _ask(
     there: dict[str, FileEntry],
     **facts: Any,
 ) -> str:
-    """The form, with a `problem` or the names that are `taken`."""
+    """The form, with a `problem` or with the names that are `taken`."""
     offered = sorted(
         name for name, entry in there.items() if entry.is_directory and not name.startswith(".")
     )
@@ -204,7 +204,7 @@ def index() -> str:
 
 @bp.get("/transfers/changes")
 def changes() -> str | BaseResponse:
-    """The list of transfers for a page that polls; 204 if the page, by `have`, is up to date."""
+    """The list of transfers, unless it has not changed since `have`: then 204."""
     text = render_template("transfers/_changed.html", have=request.args.get("have", ""))
     return text if text.strip() else BaseResponse(status=204)
 

@@ -1,4 +1,4 @@
-"""Sends files to browsers: streamed, with byte ranges, and so that browsers never run them."""
+"""Sends files to browsers: streamed, with byte ranges, and never as pages that browsers run."""
 
 import re
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from ood.errors import FileFailed
 from ood.hosts.base import NOT_SEEN, FileEntry, Files, Readable, as_utf8
 
 NEVER_RUN = "sandbox; default-src 'none'"
-"""Content-Security-Policy of users' files: none may act as a page of the portal."""
+"""Content-Security-Policy for users' files, which must not act as pages of the portal."""
 
 OCTETS = "application/octet-stream"
 CHUNK = 256 * 1024  # bytes
 PDF = "application/pdf"
-MAGIC = 12  # bytes at the start of a file that show its type
+MAGIC = 12  # bytes at the start of a file, which show its type
 RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
@@ -36,12 +36,12 @@ def shown_type(head: bytes) -> str:
 
 
 def send(files: Files, path: str, entry: FileEntry, content_type: str = OCTETS) -> Response:
-    """A file, or the byte range that the request asks for, as an attachment unless it has a
-    `content_type`. Must be a regular file: opening a pipe would wait for a writer."""
+    """A regular file, or the byte range that the request asks for; an attachment unless it has a
+    `content_type`. (Opening a pipe would wait for a writer.)"""
     etag = f'"{entry.size:x}-{entry.modified:.6f}"'
     wanted = request.headers.get("Range", "")
     if request.headers.get("If-Range") not in (None, etag):
-        wanted = ""  # the file has changed, so the parts would not fit together
+        wanted = ""  # the file has changed, so its parts would not fit together
     full = range(entry.size)
     part = _part(wanted, full)
     if part is None:
@@ -65,8 +65,8 @@ def send(files: Files, path: str, entry: FileEntry, content_type: str = OCTETS) 
 
 
 def _part(wanted: str, full: range) -> range | None:
-    """The bytes that a Range header asks for; `full` without a header, and when it is invalid or
-    asks for several parts, as HTTP allows. None when the file has none of these bytes."""
+    """The bytes that a Range header asks for; None if the file has none of them. `full` if there is
+    no header, or if it is invalid or asks for several parts, as HTTP allows."""
     found = RANGE.fullmatch(wanted.strip())
     if found is None or not any(found.groups()):
         return full
@@ -83,15 +83,15 @@ def _part(wanted: str, full: range) -> range | None:
 def _chunks(file: Readable, left: int) -> Iterator[bytes]:
     while left > 0:
         data = file.read(min(left, CHUNK))
-        if not data:  # without an error, the browser would wait for the rest
+        if not data:  # the browser would wait for the rest
             raise FileFailed("The file was shortened during the download.")
         left -= len(data)
         yield data
 
 
 def disposition(kind: str, name: str) -> str:
-    """The Content-Disposition with a file's name (RFC 6266), without invisible characters, which
-    could disguise its type."""
+    """The Content-Disposition with a file's name (RFC 6266). It replaces invisible characters,
+    which could disguise the file's type."""
     name = "".join(
         "_" if category(character) in NOT_SEEN else character for character in as_utf8(name)
     )

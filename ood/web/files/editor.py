@@ -1,7 +1,7 @@
 """The editor of the File Manager: a form with the text of a file.
 
-A browser changes line ends, and bytes that are not UTF-8. A file that it would damage cannot be
-edited here. The text is saved to a new file, which then replaces the old one in one step.
+Browsers change line ends, and bytes that are not UTF-8. Files that this would damage cannot be
+edited. The text is saved to a new file, which then replaces the old one in one step.
 """
 
 import hashlib
@@ -28,17 +28,17 @@ from ood.web.addresses import as_bytes, files_address, for_audit
 from ood.web.current import note, user
 from ood.web.files.access import FileAccess, Operation
 
-MAX_EDIT = 512 * 1024  # bytes: a form holds a MiB, and its line ends may be twice as long
+MAX_EDIT = 512 * 1024  # bytes: a form may have 1 MiB, and its line ends may be twice as long
 MISSING = "missing"
 """The fingerprint of a file that does not exist."""
 KEEP_ATTRIBUTES = ["cp", "--attributes-only", "--preserve=mode,ownership"]
-"""Give a file the permissions of another, with its access control list and group and, where the
-host allows it, its owner."""
+"""Gives a file the permissions, access control list and group of another and, where the host allows
+it, its owner."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A text on the host. `entry` is None when the file does not exist."""
+    """The text of a file. `entry` is None if the file does not exist."""
 
     entry: FileEntry | None
     text: str
@@ -47,7 +47,7 @@ class Found:
 
 
 def edit(access: FileAccess, path: str) -> str | BaseResponse:
-    """The form with the text of a file, or back to the file's page if it cannot be edited."""
+    """The form with the text of a file. Redirects to the file's page if it cannot be edited."""
     try:
         found = _found(access, access.resolved(path, Operation.EDIT), path)
     except InvalidForm as error:
@@ -70,9 +70,8 @@ def save(access: FileAccess, path: str) -> str | BaseResponse | tuple[str, int]:
         if found.fingerprint != seen:
             return _form(access, path, typed, found.fingerprint, line_end, changed=True), 409
         if len(data) > MAX_EDIT:
-            raise InvalidForm(
-                {"text": f"The text is longer than {MAX_EDIT // 1024} KiB. Shorten it."}
-            )
+            mistake = f"The text is longer than {MAX_EDIT // 1024} KiB. Shorten it."
+            raise InvalidForm({"text": mistake})
         if found.entry is None or typed != found.text:
             _write(access, real, data, found.entry)
             note("file-written", user(), host=access.host.name, object=for_audit(path))
@@ -82,9 +81,8 @@ def save(access: FileAccess, path: str) -> str | BaseResponse | tuple[str, int]:
         g.said = error.fields["text"] if isinstance(error, InvalidForm) else error.message
         return _form(access, path, typed, seen, line_end, mistake=g.said), error.http_status
     flash("Saved.", "done")
-    return redirect(
-        files_address(access.host_id, path) + ("?edit" if "stay" in request.form else ""), 303
-    )
+    query = "?edit" if "stay" in request.form else ""
+    return redirect(files_address(access.host_id, path) + query, 303)
 
 
 def _form(
@@ -104,7 +102,7 @@ def _form(
 
 
 def mistake_in_text(data: bytes) -> str:
-    """Why a file with this content cannot be edited here, as a sentence; empty if it can."""
+    """Why a file with this content cannot be edited here; empty if it can."""
     if len(data) > MAX_EDIT:
         return f"This file is larger than {MAX_EDIT // 1024} KiB, the limit of this editor."
     try:
@@ -113,15 +111,12 @@ def mistake_in_text(data: bytes) -> str:
         return "This file is not UTF-8 text. Editing it here would damage it."
     lines = text.replace("\r\n", "\n")
     if "\0" in lines or "\r" in lines or len(text) - len(lines) not in (0, lines.count("\n")):
-        return (
-            "This file contains NUL characters or mixed line ends. Editing it here would change "
-            "them."
-        )
+        return "This file has NUL characters or mixed line ends. Editing it here would change them."
     return ""
 
 
 def _found(access: FileAccess, real: str, path: str, or_none: bool = False) -> Found:
-    """Read a text. Raises `InvalidForm` for `text` when it cannot be edited here, and `FileMissing`
+    """Read a text. Raises `InvalidForm` for `text` if it cannot be edited here, and `FileMissing`
     unless `or_none`."""
     try:
         entry = access.files.stat(real)
@@ -144,7 +139,7 @@ def _found(access: FileAccess, real: str, path: str, or_none: bool = False) -> F
 
 
 def _write(access: FileAccess, real: str, data: bytes, entry: FileEntry | None) -> None:
-    """Replace the content of a file, keeping its permissions and group, so that others in a project
+    """Replace the content of a file but keep its permissions and group, so that others in a project
     can still read it. If the disk is full, the old file stays unchanged. Without an `entry`, create
     a file; raises `FileExists` if somebody else has created it since."""
     files = access.files

@@ -1,4 +1,4 @@
-"""A directory's table in the File Manager: filters, columns and what each entry is."""
+"""The table of a directory in the File Manager: filters, columns and kinds of entries."""
 
 import posixpath
 import stat
@@ -16,7 +16,7 @@ from ood.web.tables import Columns, TableQuery, table_query
 
 PAGE_SIZE = 500
 GETENT_TIMEOUT = 5.0  # seconds
-FIRST_SECOND = -62_135_596_800  # of the year 1, when calendars begin
+FIRST_SECOND = -62_135_596_800  # of the year 1, the earliest that Python can show
 
 
 class Kind(StrEnum):
@@ -54,8 +54,8 @@ def kind_of(entry: FileEntry) -> Kind:
 
 @dataclass(frozen=True)
 class FileRow:
-    """One entry. `target_kind` is its own kind or, for a link, that of the file at its end: None
-    when that file does not exist, or when the user may not reach it (`refused`)."""
+    """One entry. `target_kind` is its own kind or, for a link, that of its target; None if the
+    target does not exist, or if the user may not reach it (`refused`)."""
 
     entry: FileEntry
     path: str
@@ -93,9 +93,9 @@ def when(entry: FileEntry) -> int | None:
 
 
 def listing_query() -> TableQuery:
-    """How this request asks for a directory: `hidden` shows dotfiles, `details` owner and mode."""
-    flags = {name: request.args.get(name) == "1" for name in ("hidden", "details")}
-    return table_query({name: "1" if flag else "" for name, flag in flags.items()})
+    """The query of this request: `hidden` shows dotfiles, `details` shows owner and mode."""
+    flags = ("hidden", "details")
+    return table_query({name: "1" if request.args.get(name) == "1" else "" for name in flags})
 
 
 def matching(entries: Iterable[FileEntry], query: TableQuery) -> tuple[list[FileEntry], int]:
@@ -109,7 +109,7 @@ def matching(entries: Iterable[FileEntry], query: TableQuery) -> tuple[list[File
 
 
 def row_of(entry: FileEntry, directory: str, stat_target: Callable[[str], FileEntry]) -> FileRow:
-    """The row of an entry. `stat_target` follows links, which costs a call to the host for each."""
+    """The row of an entry. For a link, calls `stat_target`, which is a request to the host."""
     path = posixpath.join(directory, entry.name)
     kind = kind_of(entry)
     if kind is not Kind.LINK:
@@ -123,7 +123,7 @@ def row_of(entry: FileEntry, directory: str, stat_target: Callable[[str], FileEn
 def names_of(
     host: Host, database: Literal["passwd", "group"], ids: Iterable[int]
 ) -> dict[int, str]:
-    """The names of users or groups on a host, as far as it knows them."""
+    """The names of users or groups by their IDs, as far as the host knows them."""
     wanted = sorted(str(id) for id in set(ids))
     try:
         result = host.run(["getent", database, *wanted], check=False, timeout=GETENT_TIMEOUT)

@@ -1,11 +1,11 @@
-"""The File Manager's pages: directories and files, as HTML, as JSON, or as bytes."""
+"""The File Manager's pages: directories and files as HTML, as JSON or as bytes."""
 
 import codecs
 import posixpath
 import stat
 from typing import Any
 
-from flask import Blueprint, Flask, Response, jsonify, redirect, render_template, request
+from flask import Blueprint, Response, jsonify, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from ood.errors import FileRefused, InvalidForm, NotFound
@@ -21,6 +21,7 @@ from ood.web.files.downloads import MAGIC, OCTETS, PDF, send, shown_type
 from ood.web.files.editor import edit, mistake_in_text, save
 from ood.web.files.listing import Kind, kind_of, when
 from ood.web.files.selection import as_value
+from ood.web.files.uploads import MAX_FORM
 from ood.web.tables import page_of
 
 bp = Blueprint("files", __name__, url_prefix="/files")
@@ -29,11 +30,11 @@ VIEW_BYTES = 1024 * 1024
 ACTIONS = {**CHANGES, "save": save}
 """What forms do, by the value of their button `action`."""
 
-
-def init_app(app: Flask) -> None:
-    app.register_blueprint(bp)
-    app.jinja_env.filters.update(shown=shown, as_utf8=as_utf8, as_value=as_value)
-    app.jinja_env.globals.update(files_address=files_address, files_on=files_host_id)
+bp.add_app_template_filter(shown)
+bp.add_app_template_filter(as_utf8)
+bp.add_app_template_filter(as_value)
+bp.add_app_template_global(files_address)
+bp.add_app_template_global(files_host_id, "files_on")
 
 
 @bp.get("")
@@ -51,7 +52,6 @@ def home(host: str) -> BaseResponse:
 @bp.get("/<host>/", defaults={"path": ""}, merge_slashes=False)
 @bp.get("/<host>/<rest:path>", merge_slashes=False)
 def show(host: str, path: str) -> str | BaseResponse:
-    """A directory or a file: as a page, as JSON, or its bytes."""
     access, path = from_address(host)
     if "path" in request.args:  # from the form “Change directory”
         typed = access.typed(request.args["path"].strip(), path)
@@ -85,7 +85,7 @@ def change(host: str, path: str) -> str | BaseResponse | tuple[str, int]:
 
 
 def _directory(access: FileAccess, path: str, mistakes: dict[str, str] | None = None) -> str:
-    """The page of a directory. `mistakes` are sentences about the fields of its forms."""
+    """The page of a directory. `mistakes` are messages by the field of a form."""
     query = listing.listing_query()
     found = access.files.list(access.resolved(path))
     entries, hidden = listing.matching(found, query)
@@ -105,6 +105,7 @@ def _directory(access: FileAccess, path: str, mistakes: dict[str, str] | None = 
         kept=query.link(text=""),
         mistakes=mistakes or {},
         typed=request.form,
+        max_form=MAX_FORM,
     )
 
 
@@ -140,11 +141,9 @@ def _send(access: FileAccess, path: str, entry: FileEntry) -> Response:
     if not entry.is_file:
         raise FileRefused(f"{shown(path)} is not a regular file, so it cannot be downloaded.")
     real = access.resolved(path)
-    type = ""
-    if "download" not in request.args:
-        type = shown_type(access.files.read(real, MAGIC))
-    # Without permission to download, only images can be seen, and no more of one than of a text:
-    # any file can begin like an image. Browsers let their users save a PDF.
+    type = "" if "download" in request.args else shown_type(access.files.read(real, MAGIC))
+    # Where downloads are turned off, only images can be viewed, and only up to the limit for texts:
+    # any file can begin like an image. PDFs cannot, because browsers let users save them.
     if type in ("", PDF) or entry.size > VIEW_BYTES:
         access.demand(Operation.DOWNLOAD)
     response = send(access.files, real, entry, type or OCTETS)
@@ -155,19 +154,19 @@ def _send(access: FileAccess, path: str, entry: FileEntry) -> Response:
 
 
 def _as_json(access: FileAccess, path: str, entry: FileEntry) -> Response:
-    """The facts of a file, or of a directory with all its entries, in no order. `mode` holds the
-    permission bits, `modified` is in seconds since the epoch. Where a name is not UTF-8, only
+    """The facts of a file, or the unsorted entries of a directory. If a name is not UTF-8, only
     `address` has all its bytes."""
-    facts = _facts(access.host_id, path, entry) if not entry.is_directory else {}
+    facts = _facts(access, path, entry) if not entry.is_directory else {}
     if entry.is_directory:
         facts["entries"] = [
-            _facts(access.host_id, posixpath.join(path, each.name), each)
+            _facts(access, posixpath.join(path, each.name), each)
             for each in access.files.list(access.resolved(path))
         ]
     return jsonify({**facts, "host": access.host_id, "path": as_utf8(path)})
 
 
-def _facts(host_id: str, path: str, entry: FileEntry) -> dict[str, Any]:
+def _facts(access: FileAccess, path: str, entry: FileEntry) -> dict[str, Any]:
+    """`mode` is the permission bits; `modified` is in seconds since the epoch."""
     return {
         "name": as_utf8(entry.name),
         "type": kind_of(entry),
@@ -176,5 +175,5 @@ def _facts(host_id: str, path: str, entry: FileEntry) -> dict[str, Any]:
         "mode": stat.S_IMODE(entry.mode),
         "uid": entry.uid,
         "gid": entry.gid,
-        "address": files_address(host_id, path),
+        "address": files_address(access.host_id, path),
     }

@@ -13,11 +13,11 @@ from ood.web.addresses import MAX_NAME, as_bytes
 from ood.web.files.access import FileAccess
 from ood.web.files.listing import COLUMNS, listing_query, matching
 
-BRIEF = 60  # characters of a name within a sentence
+BRIEF = 60  # characters of a name in a sentence
 
 
 def as_value(name: str) -> str:
-    """A name of any bytes as the value of a form's field, percent-encoded as in addresses."""
+    """A name, of any bytes, as the value of a form field, percent-encoded as in addresses."""
     return quote(as_bytes(name), safe="")
 
 
@@ -26,7 +26,7 @@ def from_value(value: str) -> str:
 
 
 def brief(name: str) -> str:
-    """A name for a sentence, quoted and not too long."""
+    """A name for a sentence, in quotes and shortened."""
     text = shown(name)
     return f"“{text if len(text) <= BRIEF else text[: BRIEF - 1] + '…'}”"
 
@@ -44,11 +44,9 @@ def items(number: int) -> str:
 
 def selected(access: FileAccess, directory: str) -> list[FileEntry]:
     """The entries of a directory that a form selects, sorted by name: those in `name` or, with
-    `all`, all that match the page's filter. Links are not followed.
-
-    Entries that no longer exist are left out. Raises `InvalidForm` for `selection` when nothing is
-    selected, and `FileMissing` when nothing of it exists.
-    """
+    `all`, all that match the page's filter. Does not follow links, and omits entries that no longer
+    exist. Raises `InvalidForm` for `selection` if nothing is selected, and `FileMissing` if none of
+    the entries exist."""
     real = access.resolved(directory)
     if request.form.get("all"):
         found = matching(access.files.list(real), listing_query())[0]
@@ -66,18 +64,18 @@ def selected(access: FileAccess, directory: str) -> list[FileEntry]:
                 continue
     found.sort(key=COLUMNS["name"])
     if not found:
-        raise FileMissing("The selected files no longer exist. Go back and reload the page.")
+        raise FileMissing("The selected items no longer exist. Go back and reload the page.")
     return found
 
 
 def names_seen(entries: Iterable[FileEntry]) -> str:
-    """A fingerprint of names, which shows whether a later selection is the same."""
+    """A fingerprint of the names, to check whether a later selection is the same."""
     names = sorted(as_bytes(entry.name) for entry in entries)
     return hashlib.blake2b(b"\0".join(names), digest_size=12).hexdigest()
 
 
 def new_name(field: str) -> str:
-    """The name typed into a field. Raises `InvalidForm` when no file can have it."""
+    """The name typed into a field. Raises `InvalidForm` if no file can have it."""
     name = request.form.get(field, "")
     if mistake := mistake_in(name):
         raise InvalidForm({field: mistake})
@@ -85,19 +83,19 @@ def new_name(field: str) -> str:
 
 
 def mistake_in(name: str) -> str:
-    """Why no file can have this name, as a sentence; empty for a valid name."""
+    """Why no file can have this name; empty for a valid name."""
     length = len(as_bytes(name))
     if not name:
         return "Type a name."
     if name in (".", ".."):
-        return f"“{name}” always means a directory itself. Choose another name."
+        return f"“{name}” is reserved. Choose another name."
     if "/" in name:
         return "A name cannot contain “/”. Choose another name."
     if "\0" in name:
         return "A name cannot contain the character NUL. Choose another name."
     if length > MAX_NAME:
         return (
-            f"This name is {length} bytes long, but the limit is {MAX_NAME}. Shorten it. Letters "
-            "other than a to z take two bytes or more."
+            f"This name is {length} bytes long, but the limit is {MAX_NAME}. Shorten it. Accented "
+            "letters take two bytes or more."
         )
     return ""

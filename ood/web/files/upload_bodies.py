@@ -1,7 +1,5 @@
-"""Reads the bodies of uploads as they arrive: parts of files, and forms with whole files.
-
-Bytes go from the browser's socket to the user's host; the portal holds one piece at a time.
-"""
+"""Reads the bodies of uploads as they arrive: parts of files, and forms with complete files. The
+portal holds one piece at a time."""
 
 from collections.abc import Iterator
 
@@ -17,7 +15,7 @@ MAX_FORM_PARTS = 1000
 
 
 def check_token(token: str) -> None:
-    """Check a CSRF token. Raises `CSRFError`. The usual check would read the whole form first."""
+    """Raises `CSRFError` for a wrong CSRF token. (Flask-WTF would read the whole form first.)"""
     try:
         validate_csrf(token)
     except ValidationError as error:
@@ -27,7 +25,7 @@ def check_token(token: str) -> None:
 def pieces() -> Iterator[bytes]:
     """The body of the request as it arrives. Raises `ClientDisconnected` if it ends too early."""
     if connection := request.environ.get("gunicorn.socket"):
-        connection.settimeout(BROWSER_TIMEOUT)  # gunicorn sets its own for the next request
+        connection.settimeout(BROWSER_TIMEOUT)  # gunicorn resets it for the next request
     left = request.content_length or 0
     try:
         while left and (data := request.stream.read(min(left, PIECE))):
@@ -56,7 +54,7 @@ def form_events() -> Iterator[Event]:
 
 
 def field_data(events: Iterator[Event], limit: int | None = None) -> Iterator[bytes]:
-    """The bytes of the field or file that has just begun. Raises `BadRequest` above `limit`."""
+    """The bytes of the field or file whose event came last. Raises `BadRequest` above `limit`."""
     size = 0
     for event in events:
         assert isinstance(event, Data)

@@ -1,7 +1,5 @@
-"""Uploads: parts of files from the page's script, and forms from browsers without one.
-
-The web server's configuration has these addresses apart, because their bodies are streamed.
-"""
+"""Uploads: parts of files from the page's script, and forms from browsers without JavaScript. The
+web server has its own settings for these addresses, because their bodies are streamed."""
 
 import posixpath
 import secrets
@@ -11,10 +9,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Annotated, Any
 
-from flask import Blueprint, Flask, Response, flash, jsonify, redirect, request
+from flask import Blueprint, Response, flash, jsonify, redirect, request
 from flask_wtf.csrf import CSRFError
 from pydantic import BaseModel, Field
-from pydantic import ValidationError as NotValid
 from werkzeug.exceptions import BadRequest, ClientDisconnected, HTTPException, LengthRequired
 from werkzeug.sansio.multipart import Field as FormField
 from werkzeug.sansio.multipart import File
@@ -32,19 +29,18 @@ from ood.web.files.upload_bodies import check_token, field_data, form_events, pi
 bp = Blueprint("uploads", __name__, url_prefix="/uploads")
 
 MAX_PART = 64 * 1024 * 1024  # bytes of one request of the page's script
-MAX_FORM = 1024 * 1024 * 1024  # bytes of a form, which cannot be continued
+MAX_FORM = 1024 * 1024 * 1024  # bytes of a form, which cannot be resumed
 MAX_FIELD = 1000  # bytes of a form's field that is not a file
-
 CANCEL_SECONDS = 60.0
 
 _cancelled: deque[tuple[float, str, str]] = deque(maxlen=1000)
-"""The last parts that were cancelled: when, by which user, and their paths. On a busy portal, a
-request with earlier data may be handled after the one that cancels it. Several threads may append
-to a deque and copy it."""
+"""The last parts that were cancelled: when, by which user, and their paths. A request with earlier
+data may be handled after the request that cancels it. Deques need no lock to append and copy."""
 
 
 class ChosenFile(BaseModel):
-    """A file as the browser knows it: its path below the directory, bytes, and ms since 1970."""
+    """A file on the user's computer. `name` is its path below the directory, `size` is in bytes,
+    and `modified` in ms since 1970."""
 
     name: Annotated[str, Field(min_length=1, max_length=4096)]
     size: Annotated[int, Field(ge=0, lt=2**62)]
@@ -52,20 +48,15 @@ class ChosenFile(BaseModel):
 
 
 class Plan(BaseModel):
-    """The files that the user chose, and the directories to create."""
+    """The files to upload, and the directories to create."""
 
     files: Annotated[list[ChosenFile], Field(max_length=1000)]
     directories: Annotated[list[str], Field(max_length=1000)] = []
 
 
-def init_app(app: Flask) -> None:
-    app.register_blueprint(bp)
-    app.jinja_env.globals["max_form"] = MAX_FORM
-
-
 @bp.post("/<host>/<rest:path>", merge_slashes=False)
 def post(host: str, path: str) -> BaseResponse:  # noqa: ARG001 - see asked_path
-    """Say what exists of the files in a plan, or take a form with whole files."""
+    """Report what already exists of the files in a plan, or store the files of a form."""
     if not request.is_json:
         with portal().stream_quota.hold(user()):
             return _form(host)
@@ -73,7 +64,7 @@ def post(host: str, path: str) -> BaseResponse:  # noqa: ARG001 - see asked_path
     access, directory = from_address(host, Operation.UPLOAD)
     try:
         plan = Plan.model_validate(request.get_json())
-    except NotValid as error:
+    except ValueError as error:
         raise BadRequest from error
     for each in plan.directories:
         _make_directories(access, directory, _names(each))
@@ -82,8 +73,8 @@ def post(host: str, path: str) -> BaseResponse:  # noqa: ARG001 - see asked_path
 
 @bp.put("/<host>/<rest:path>", merge_slashes=False)
 def part(host: str, path: str) -> BaseResponse:  # noqa: ARG001
-    """Append the body to a file, at `offset`. The answer says how much has arrived and, with
-    `done`, that the file is complete and has its final name."""
+    """Append the body to a file at `offset`. The response says how much has arrived and, in `done`,
+    whether the file is complete and has its final name."""
     check_token(request.headers.get("X-CSRFToken", ""))
     request.max_content_length = MAX_PART
     if request.content_length is None:
@@ -99,11 +90,10 @@ def part(host: str, path: str) -> BaseResponse:  # noqa: ARG001
         try:
             offset = upload.write(offset, pieces())
         except ClientDisconnected:
-            recent = time.monotonic() - CANCEL_SECONDS
-            if any(
-                each[1:] == (user(), upload.part) and each[0] > recent for each in _cancelled.copy()
-            ):
-                upload.cancel()
+            for when, *what in _cancelled.copy():
+                if what == [user(), upload.part] and time.monotonic() - when < CANCEL_SECONDS:
+                    upload.cancel()
+                    break
             raise
         except UploadElsewhere as error:
             problem = {"code": error.code, "message": error.message}
@@ -117,7 +107,7 @@ def part(host: str, path: str) -> BaseResponse:  # noqa: ARG001
 
 @bp.delete("/<host>/<rest:path>", merge_slashes=False)
 def cancel(host: str, path: str) -> BaseResponse:  # noqa: ARG001
-    """Cancel the upload of a file and remove what has arrived."""
+    """Cancel the upload of a file, and remove what has arrived."""
     check_token(request.headers.get("X-CSRFToken", ""))
     access, directory = from_address(host, Operation.UPLOAD)
     with suppress(FileMissing):
@@ -136,7 +126,7 @@ def _names(path: str) -> list[str]:
 
 
 def _make_directories(access: FileAccess, directory: str, names: list[str]) -> str:
-    """Create the directories along a relative path that do not exist; return its real path."""
+    """Create the missing directories of a relative path; return its real path."""
     path = posixpath.join(directory, *names)
     try:
         real = access.resolved(path, Operation.UPLOAD)
@@ -147,13 +137,13 @@ def _make_directories(access: FileAccess, directory: str, names: list[str]) -> s
         if not names:
             raise
     _make_directories(access, directory, names[:-1])
-    with suppress(FileExists):  # another upload into the same directory was faster
+    with suppress(FileExists):  # another upload may have created it since
         access.files.mkdir(access.entry_path(path, Operation.UPLOAD))
     return access.resolved(path, Operation.UPLOAD)
 
 
 def _existing(access: FileAccess, directory: str, files: list[ChosenFile]) -> list[dict[str, Any]]:
-    """For each file, how many bytes arrived earlier, and whether its name is taken."""
+    """For each file, how many bytes have arrived already, and whether its name is taken."""
     sizes: dict[str, dict[str, int]] = {}  # by directory and name
     found = []
     for file in files:
@@ -171,10 +161,10 @@ def _existing(access: FileAccess, directory: str, files: list[ChosenFile]) -> li
 
 
 def _upload(access: FileAccess, directory: str, make: bool = False) -> Upload:
-    """The upload of the file in the query string. With `make`, creates its directories."""
+    """The upload that the query string describes. With `make`, creates its directories."""
     try:
         file = ChosenFile.model_validate(request.args.to_dict())
-    except NotValid as error:
+    except ValueError as error:
         raise BadRequest from error
     *above, name = _names(file.name)
     if make:
@@ -195,7 +185,7 @@ def _finished(access: FileAccess, upload: Upload, if_there: IfThere) -> str:
 
 
 def _form(host: str) -> BaseResponse:
-    """Store each file of a form as it arrives. A file that fails does not stop the others."""
+    """Store each file of a form as it arrives. If one fails, the others are still stored."""
     request.max_content_length = MAX_FORM
     if request.mimetype != "multipart/form-data" or request.content_length is None:
         raise CSRFError("the token is in a form")
@@ -237,7 +227,7 @@ def _form(host: str) -> BaseResponse:
 def _store(
     access: FileAccess, directory: str, path: str, data: Iterator[bytes], if_there: IfThere
 ) -> str:
-    """Store one file of a form; return its name, fit to be shown."""
+    """Store one file of a form; return its name for a message."""
     (name,) = _names(path.rpartition("/")[2])
     upload = Upload(access.host, directory, name, MAX_FORM, secrets.randbits(60))
     if if_there is IfThere.REFUSE:
