@@ -278,8 +278,8 @@ def test_home_says_what_to_do_next(alice: Researcher, north: RunningPortal) -> N
         expect(page.get_by_role("region", name=category)).to_be_visible()
     recent = page.get_by_role("region", name="Recently used")
     expect(recent.get_by_role("link", name="Run Container")).to_be_visible()
-    expect(page.get_by_role("region", name="Running sessions")).to_contain_text(
-        "You have no running sessions. Choose an app below to launch one"
+    expect(page.get_by_role("region", name="Active sessions")).to_contain_text(
+        "You have no active sessions. Choose an app below to launch one"
     )
 
 

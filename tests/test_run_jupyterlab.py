@@ -374,7 +374,7 @@ def test_a_service_that_does_not_answer_ends_and_says_why(
     assert "running" not in alice.watches(card, "completed", 40)
     assert card.get_attribute("data-outcome") == "failed"
     expect(card.locator(".message")).to_contain_text(
-        "JupyterLab did not answer within 5 seconds. The end of the log may say why."
+        "JupyterLab did not answer within 5 seconds. See the end of the log."
     )
 
 
@@ -400,7 +400,7 @@ def test_somebody_elses_page_is_not_shown_as_this_one(
             card = alice.launches_jupyterlab(cluster="desktop")
             assert "running" not in alice.watches(card, "completed", 40)
             expect(card.locator(".message")).to_contain_text(
-                "Another user’s program listens on port 18999"
+                "Another user’s program is listening on port 18999"
             )
         finally:
             roots.terminate()

@@ -564,7 +564,7 @@ def test_in_a_browser(
         page.locator("[data-input=files]").set_input_files(big)
         wait_until(lambda: alices.run(f"stat -c %s '{part}'").strip() not in ("", "0"), 30)
         context.set_offline(True)
-        expect(page.get_by_text("Connection lost")).to_be_visible()
+        expect(page.get_by_text("The connection dropped")).to_be_visible()
         assert "big.bin" not in alices.left
         context.set_offline(False)
         expect(page.get_by_text("1 file uploaded.")).to_be_visible(timeout=60_000)

@@ -551,7 +551,7 @@ def test_a_portal_with_broken_parts_still_works(settings: PortalSettings, tmp_pa
     (tmp_path / "login.yml").write_text("v2: {login: {host: h}}")
     browser = Browser(create_app(settings.model_copy(update={"clusters": tmp_path})))
     browser.signs_in()
-    assert "No back-end is set up" in browser.page("/apps").text
+    assert "No back-ends are available to you" in browser.page("/apps").text
     assert browser.opens(FORM).status_code == 200
 
 

@@ -108,7 +108,9 @@ def main(help_text: str, work: Callable[[list[str]], None]) -> int:
 def check_runner(runner: str) -> None:
     """Raise `CesError` unless the runner is known and installed."""
     if runner not in RUNNERS:
-        raise CesError(os.EX_USAGE, f"The runner is podman or apptainer, not '{runner}'.", "tools")
+        raise CesError(
+            os.EX_USAGE, f"'{runner}' is not a runner. Use podman or apptainer.", "tools"
+        )
     if not shutil.which(runner):
         other = RUNNERS[1 - RUNNERS.index(runner)]
         instead = f"Choose {other}, or ask" if shutil.which(other) else "Ask"

@@ -169,7 +169,7 @@ function start(box) {
             if (this.ifThere === "skip") this.cancelled = true;
             this.lost = true;
           } else if (error instanceof TypeError || error.status === 503) {
-            this.shows(this.offset, error.status ? "Waiting for other uploads …" : "Connection lost. Trying again …");
+            this.shows(this.offset, error.status ? "Waiting for other uploads…" : "The connection dropped. Trying again…");
             await this.rests(wait);
             wait = Math.min(wait * 2, LONGEST_WAIT);
             this.lost = true;
