@@ -32,8 +32,8 @@ def as_utf8(path: str) -> str:
 
 
 def shown(path: str) -> str:
-    """A path for people to read. Bytes that are not UTF-8 and invisible characters, some of which
-    change the order of others on the screen, are replaced by marks."""
+    """A path for people to read: U+FFFD for bytes that are not UTF-8, and ⟨U+202E⟩, for example,
+    for an invisible character, which could otherwise reorder the others on the screen."""
     return "".join(
         f"⟨U+{ord(character):04X}⟩" if category(character) in NOT_SEEN else character
         for character in as_utf8(path)
@@ -51,13 +51,6 @@ class CommandResult:
     @property
     def text(self) -> str:
         return self.stdout.decode("utf-8", "replace")
-
-    def check(self, command: str) -> None:
-        """Raise `CommandFailed`, which names `command`, unless the exit code is 0."""
-        if self.exit_code != 0:
-            message = f"{command} failed with exit code {self.exit_code}."
-            stderr = self.stderr.decode("utf-8", "replace").strip()
-            raise CommandFailed(message, self.exit_code, stderr)
 
 
 @dataclass(frozen=True)
@@ -145,16 +138,12 @@ class Files(ABC):
 
     def make_directories(self, path: str, mode: int = 0o777) -> None:
         """Create a directory and its missing parents, each with `mode` (less the umask)."""
-        try:
-            self.mkdir(path, mode)
-        except FileExists:
-            return
-        except FileMissing:
-            self.make_directories(path.rsplit("/", 1)[0] or "/", mode)
+        with contextlib.suppress(FileExists):
             try:
                 self.mkdir(path, mode)
-            except FileExists:
-                return
+            except FileMissing:
+                self.make_directories(path.rsplit("/", 1)[0] or "/", mode)
+                self.mkdir(path, mode)
 
     def read(self, path: str, limit: int, offset: int = 0) -> bytes:
         """Return at most `limit` bytes of a file from `offset`."""
@@ -258,7 +247,6 @@ class Host(ABC):
     def home(self) -> str:
         """The user's home directory on this host, absolute."""
 
-    @abstractmethod
     def run(
         self,
         argv: Sequence[str],
@@ -276,6 +264,23 @@ class Host(ABC):
         other than 0 raises `CommandFailed`. Raises `CommandTimedOut`, `HostUnreachable` and
         `SignInExpired`.
         """
+        assert len(input) <= MAX_INPUT, "larger input goes through files"
+        result = self._run(argv, input, env, cwd, timeout)
+        if check and result.exit_code != 0:
+            message = f"{argv[0]} on {self.name} failed with exit code {result.exit_code}."
+            stderr = result.stderr.decode("utf-8", "replace").strip()
+            raise CommandFailed(message, result.exit_code, stderr)
+        return result
+
+    @abstractmethod
+    def _run(
+        self,
+        argv: Sequence[str],
+        input: bytes,
+        env: Mapping[str, str] | None,
+        cwd: str | None,
+        timeout: float,
+    ) -> CommandResult: ...
 
     @abstractmethod
     def start(
@@ -286,8 +291,8 @@ class Host(ABC):
 
     @abstractmethod
     def terminal(self, cwd: str, columns: int = 80, rows: int = 24) -> Terminal:
-        """Start the user's login shell in `cwd`, or at home when `cwd` is empty or cannot be
-        entered; in that case the shell says so. Raises `HostError`."""
+        """Start the user's login shell in `cwd`, or at home when `cwd` is empty. If `cwd` cannot
+        be entered, the shell says so and starts at home. Raises `HostError`."""
 
     @abstractmethod
     def dial(self, host: str, port: int, timeout: float = 10.0) -> Stream:

@@ -29,9 +29,9 @@ OPENING_TIMEOUT = 40.0  # seconds to wait while another thread opens the connect
 class SharedConnection:
     """A connection as one user.
 
-    `credential` is called for each opening, so a credential that was forgotten at sign-out cannot
-    be used again: it raises `SignInExpired`. A host that `opens_the_portal` and no longer accepts
-    the user raises `SignInExpired` too; another one raises `HostRefused`.
+    `credential` is called each time the connection is opened. It raises `SignInExpired` after
+    sign-out. If the host does not accept the user, `SignInExpired` is raised for a host that
+    `opens_the_portal`, and `HostRefused` for any other.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class SharedConnection:
             connection.close()
 
     def close(self) -> None:
-        """Close the connection with all channels on it, and let nobody wait for one that is being
+        """Close the connection with all channels on it, and wake threads that wait for one to be
         opened. The next use opens a new one."""
         with self._changed:
             connection, self._connection = self._connection, None
@@ -95,8 +95,8 @@ class SharedConnection:
             connection.close()
 
     def close_if_idle(self, seconds: float, ignored: paramiko.Channel | None = None) -> None:
-        """Close the connection if it was not used for that long and no channel except `ignored` is
-        open on it."""
+        """Close the connection if it has not been used for `seconds` and no channel except
+        `ignored` is open on it."""
         with self._lock:
             connection = self._connection
             if connection is None or time.monotonic() - self._last_used < seconds:
@@ -120,7 +120,7 @@ class SharedConnection:
 
     @contextmanager
     def connected(self) -> Iterator[paramiko.Transport]:
-        """The live connection, for one operation; see `errors`."""
+        """The live connection, for one operation. Raises what `transport` and `errors` raise."""
         transport = self.transport()
         with self.errors(transport):
             yield transport
@@ -140,7 +140,7 @@ class SharedConnection:
         self, transport: paramiko.Transport, wait: float | None = None, window: int | None = None
     ) -> paramiko.Channel:
         """Open a channel for a command, a terminal or SFTP. The caller has a `slot`. While sshd
-        allows no further channel, try again for `wait` seconds; then raise `HostBusy`."""
+        allows no further channel, try again for `wait` seconds, then raise `HostBusy`."""
         deadline = time.monotonic() + (SLOT_TIMEOUT if wait is None else wait)
         while True:
             try:
@@ -219,5 +219,6 @@ class SharedConnection:
 
 
 def channel_refused(transport: paramiko.Transport, error: Exception) -> bool:
-    """Whether sshd refused a channel. Paramiko gives the reason to one of two threads only."""
+    """Whether sshd refused a channel. Of two threads that are refused, paramiko gives only one the
+    reason, so the error cannot tell."""
     return transport.is_active() and "Timeout" not in str(error)

@@ -1,8 +1,7 @@
 """The files of a host over SFTP.
 
-Short operations take turns with one SFTP client, as a client used by two threads at once deadlocks.
-An open file has a client of its own, so a long download delays nobody. The same goes for an
-operation that waits too long for its turn.
+Short operations take turns with one SFTP client, because a client that two threads use at once
+deadlocks. An open file, and an operation that waits too long for its turn, get their own client.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ REQUEST_SIZE = 255 * 1024
 """Bytes in one request: the most that OpenSSH accepts. One such request at a time is as fast as
 paramiko's prefetch and pipelining with 32 KiB. Prefetch starts threads that outlive an abandoned
 download, and pipelining does not report a full disk."""
-
 ANSWER_TIMEOUT = 30.0  # seconds, for each request
 TURN_TIMEOUT = 1.0  # seconds to wait for the shared client
 DISK_HINT = Reason("the disk may be full or read-only, or your quota used up", HelpTopic.DISK_FULL)
@@ -144,15 +142,15 @@ class SFTPFiles(Files):
             else:
                 held.enter_context(self._connection.slot())
             transport = held.enter_context(self._connection.connected())
-            if not has_turn:
+            client = self._shared if has_turn else None
+            channel = client.get_channel() if client is not None else None
+            if channel is None or channel.closed or channel.get_transport() is not transport:
                 client = self._new_client(transport)
-                held.callback(client.close)
-            else:
-                channel = self.shared_channel
-                if channel is None or channel.closed or channel.get_transport() is not transport:
-                    self._shared = self._new_client(transport)
-                assert self._shared is not None
-                client = self._shared
+                if has_turn:
+                    self._shared = client
+                else:
+                    held.callback(client.close)
+            assert client is not None
             with self._errors(action, path, client):
                 yield client
 
@@ -164,7 +162,7 @@ class SFTPFiles(Files):
 
     @contextmanager
     def _errors(self, action: str, path: str, client: SFTPClient) -> Iterator[None]:
-        """Turn what the server says about a file into the portal's errors."""
+        """Turn the server's errors about a file into the portal's."""
         try:
             yield
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Proof that a service is its owner's, for every new connection to it.
+"""Proof, for every new connection, that a service belongs to its owner.
 
 The port is named in `connection.yml`, and anybody who may use the node can listen on it before the
 service starts or once it has ended. So the portal sends nothing on a new connection until a command
@@ -66,8 +66,8 @@ class Listeners:
     def connect(self, service: Service, dial: Callable[[], Stream]) -> Stream:
         """Open a connection to a service with `dial`, and make sure that it is its owner's.
 
-        Raises `ServiceRefused` when somebody else listens on its port too, `HostUnreachable` when
-        nobody does or the portal cannot find out, and what `dial` raises.
+        Raises `ServiceRefused` when another user listens on its port, `HostUnreachable` when nobody
+        does or the portal cannot find out, and what `dial` raises.
         """
         key = _key(service)
         with self._lock:

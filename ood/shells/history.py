@@ -1,7 +1,5 @@
-"""The last output of a terminal, kept for pages that open later.
-
-It is kept unchanged: the browser interprets it much faster than Python could.
-"""
+"""The last output of a terminal, kept for pages that open later. It is kept unchanged, because a
+browser interprets it much faster than Python could."""
 
 import re
 
@@ -18,7 +16,7 @@ ON_AT_FIRST = frozenset({7, 25})
 
 
 class History:
-    """The last output. Offsets count from the first byte that was ever printed."""
+    """The last output. Offsets count from the first byte of the shell's output."""
 
     def __init__(self) -> None:
         self._data = bytearray()

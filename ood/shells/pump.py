@@ -29,8 +29,9 @@ Work = Callable[["Pump"], None]
 
 
 class Pump:
-    """`is_alive` returns whether a shell may go on; `on_input` is called when the user types, and
-    `on_end` when a shell has ended."""
+    """One user's shells, and the thread that moves their bytes until the last of them ends.
+    `is_alive` returns whether a shell's user is still signed in; `on_input` is called when the user
+    types, and `on_end` when a shell has ended."""
 
     def __init__(
         self,
@@ -73,7 +74,7 @@ class Pump:
     def show(self, shell: Shell, websocket: WebSocket, seen: int | None) -> None:
         """Show a shell to a page, instead of the page that shows it now."""
         if shell not in self._shells:
-            websocket.close()  # the page connects again and is told that the shell has ended
+            websocket.close()  # the page connects again and learns that the shell has ended
             return
         self._dismiss(shell, end="elsewhere", message="Another page shows this shell now.")
         self._guarded(shell, lambda: shell.show_to(websocket, seen))
@@ -112,7 +113,7 @@ class Pump:
             self._check_at = now + CHECK_EVERY
             for shell in list(self._shells):
                 self._guarded(shell, partial(self._check, shell, now))
-            for viewer in [one for one, until in self._leaving.items() if now >= until]:
+            for viewer in [each for each, until in self._leaving.items() if now >= until]:
                 self._forget(viewer)
         if now >= self._ping_at:
             self._ping_at = now + PING_EVERY
@@ -151,8 +152,8 @@ class Pump:
         return True
 
     def _move(self, shell: Shell, viewer: Viewer | None, events: int) -> None:
-        """Read what arrived, and send what can be sent."""
-        if shell not in self._shells:  # it ended by an event before this one
+        """Handle events of a terminal, or of the page that shows it."""
+        if shell not in self._shells:  # an earlier event ended it
             return
         if viewer is None:
             self._read(shell)
@@ -186,7 +187,7 @@ class Pump:
             raise ConnectionResetError
 
     def _watch_shell(self, shell: Shell) -> None:
-        """Make the selector watch for what can happen next."""
+        """Make the selector watch the terminal, unless the page is behind, and the page."""
         try:
             events = 0 if shell.is_full else selectors.EVENT_READ
             self._watch(shell.terminal, events, (shell, None))
@@ -229,8 +230,8 @@ class Pump:
     def _ping(self, shell: Shell) -> None:
         viewer = shell.viewer
         if viewer is not None:
-            viewer.websocket.ping()  # for the portal: the browser answers
-            viewer.send()  # for the page
+            viewer.websocket.ping()  # the browser answers, which shows that the page is there
+            viewer.send()  # shows the page that the portal is there
 
     def _guarded(self, shell: Shell, work: Callable[[], None]) -> None:
         """Do something for a shell. After an OSError its page is gone, and the shell waits for
@@ -252,7 +253,8 @@ class Pump:
             self._forget(viewer)
 
     def _dismiss(self, shell: Shell, **facts: str) -> None:
-        """Send the page of a shell the rest of the output and a last message, and close it."""
+        """Send the page of a shell the rest of the output and a last message, then close the
+        WebSocket."""
         viewer, shell.viewer = shell.viewer, None
         if viewer is None:
             return

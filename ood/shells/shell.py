@@ -19,8 +19,8 @@ from ood.shells.websocket import WebSocket
 
 READ = 128 * 1024
 UNSHOWN = 128 * 1024
-"""Bytes that a browser has been sent and has not shown, after which no more output is read. With
-`READ`, at most what a history keeps."""
+"""Bytes that a page has not shown yet, after which no more output is read. Together with `READ`,
+this is at most what a history keeps."""
 SEND = 32 * 1024
 UNSENT = 64 * 1024  # bytes waiting for a slow connection, after which no more are added
 UNTAKEN = 1024 * 1024
@@ -31,8 +31,8 @@ MAX_SIZE = 1000  # columns or rows
 
 @dataclass(frozen=True)
 class Where:
-    """Where a shell is: the `host` and `path` (surrogate escapes; empty for home) in its address,
-    the ID of the `job` whose node it is on, if any, and the host's `title`."""
+    """Where a shell is: the `host` and `path` (with surrogate escapes; empty for home) in its
+    address, the ID of the `job` whose node it is on, if any, and the host's `title`."""
 
     host: str
     path: str
@@ -87,12 +87,13 @@ class Shell:
 
     @property
     def is_full(self) -> bool:
-        """Whether the page has to show output before more is read."""
+        """Whether the page must show output before the portal reads more."""
         viewer = self.viewer
         return viewer is not None and self.history.end - viewer.shown >= UNSHOWN
 
     def show_to(self, websocket: WebSocket, seen: int | None) -> None:
-        """Show it to a page that has seen output up to an offset, or none. Raises OSError."""
+        """Show the shell on a page that has `seen` output up to an offset, if any. Raises
+        OSError."""
         history = self.history
         goes_on = seen is not None and history.start <= seen <= history.end
         offset = seen if goes_on and seen is not None else history.start
@@ -133,7 +134,7 @@ class Shell:
 
     def receive(self) -> bool:
         """Handle the viewer's messages; return whether there was input. Raises OSError when the
-        viewer is gone or sends nonsense."""
+        viewer is gone or sends messages that are not valid."""
         viewer = self.viewer
         assert viewer is not None
         messages = viewer.websocket.receive()

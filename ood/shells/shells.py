@@ -19,8 +19,8 @@ MAX_OPENING = 16  # at the same time, of all users
 
 
 class Shells:
-    """A shell belongs to the sign-in whose page showed it last, and ends with it. `on_end` is
-    called with each shell that has ended; `idle` and `absolute` are in seconds."""
+    """A shell belongs to the sign-in whose page showed it last, and ends when that ends. `on_end`
+    is called with each shell that has ended; `idle` and `absolute` are limits in seconds."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Shells:
             return [shell for shell in self._by_id.values() if shell.user == user]
 
     def find(self, user: str, id: str) -> Shell:
-        """Raises the same `NotFound` for a shell of another user as for none."""
+        """One of the user's shells. Raises `NotFound`, also for another user's shell."""
         with self._lock:
             shell = self._by_id.get(id)
         if shell is None or shell.user != user:
@@ -56,7 +56,7 @@ class Shells:
         self, sign_in: SignIn, host: Host, where: Where, columns: int, rows: int, intro: str = ""
     ) -> Shell:
         """Start a shell, whose output begins with `intro`. Raises `HostError`, and `PortalError`
-        when the user has too many."""
+        when the user has too many shells."""
         if len(self.of(sign_in.user)) >= MAX_SHELLS:
             raise PortalError(f"You have {MAX_SHELLS} shells open. Close one and try again.")
         terminal = host.terminal(where.path, columns, rows)
@@ -71,8 +71,7 @@ class Shells:
     def show(
         self, shell: Shell, sign_in: SignIn, websocket: WebSocket, seen: int | None = None
     ) -> None:
-        """Show a shell to a page of this sign-in that has `seen` output up to an offset, and to no
-        other page any more."""
+        """Show a shell only on this sign-in's page, which has `seen` output up to an offset."""
         shell.sign_in = sign_in
         self._do(shell, lambda pump: pump.show(shell, websocket, seen))
 
