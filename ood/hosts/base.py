@@ -3,27 +3,23 @@
 Nothing outside `ood/hosts` opens a connection, starts a process or touches a user's file.
 """
 
-from __future__ import annotations
-
 import contextlib
 import secrets
 import stat as stat_bits
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, Self
 from unicodedata import category
 
 from ood.errors import CommandFailed, FileExists, FileFailed, FileMissing
 
-MAX_INPUT = 1024 * 1024
-"""Bytes that `Host.run` accepts as standard input. Use `Host.files` for more."""
-
-MAX_OUTPUT = 64 * 1024 * 1024
-"""Bytes of output after which `Host.run` fails."""
-
+MAX_INPUT = 1024 * 1024  # bytes of standard input of `Host.run`; use `Host.files` for more
+MAX_OUTPUT = 64 * 1024 * 1024  # bytes of output after which `Host.run` fails
 NOT_SEEN = frozenset({"Cc", "Cf", "Zl", "Zp"})
 """Unicode categories of invisible characters: control, format, line and paragraph separator."""
+Env = Mapping[str, str] | None
+"""Variables that are added to the user's environment."""
 
 
 def as_utf8(path: str) -> str:
@@ -218,8 +214,11 @@ class Command(Protocol):
         """End it, if it still runs, by closing its input and output. A command that uses neither
         has to watch its input."""
 
-    def __enter__(self) -> Command: ...
-    def __exit__(self, *exception: object) -> None: ...
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
 
 class Stream(Protocol):
@@ -252,17 +251,16 @@ class Host(ABC):
         argv: Sequence[str],
         *,
         input: bytes = b"",
-        env: Mapping[str, str] | None = None,
+        env: Env = None,
         cwd: str | None = None,
         timeout: float = 30.0,
         check: bool = True,
     ) -> CommandResult:
         """Run a command to its end, without a terminal.
 
-        Other users of the host can read `argv` and, over SSH, `env`: put secrets in `input`. `env`
-        is added to the user's environment; `timeout` is in seconds. With `check`, an exit code
-        other than 0 raises `CommandFailed`. Raises `CommandTimedOut`, `HostUnreachable` and
-        `SignInExpired`.
+        Other users of the host can read `argv` and, over SSH, `env`: put secrets in `input`.
+        `timeout` is in seconds. With `check`, an exit code other than 0 raises `CommandFailed`.
+        Raises `CommandTimedOut`, `HostUnreachable` and `SignInExpired`.
         """
         assert len(input) <= MAX_INPUT, "larger input goes through files"
         result = self._run(argv, input, env, cwd, timeout)
@@ -274,18 +272,11 @@ class Host(ABC):
 
     @abstractmethod
     def _run(
-        self,
-        argv: Sequence[str],
-        input: bytes,
-        env: Mapping[str, str] | None,
-        cwd: str | None,
-        timeout: float,
+        self, argv: Sequence[str], input: bytes, env: Env, cwd: str | None, timeout: float
     ) -> CommandResult: ...
 
     @abstractmethod
-    def start(
-        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
-    ) -> Command:
+    def start(self, argv: Sequence[str], *, env: Env = None, cwd: str | None = None) -> Command:
         """Start a command whose input and output are streams. The caller closes it. Raises
         `CommandFailed` and `HostUnreachable`."""
 

@@ -1,11 +1,10 @@
 """One SSH connection that all threads share: opened when it is needed, closed when it is idle."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Self
 
 import paramiko
 from fabric import Connection
@@ -72,7 +71,7 @@ class SharedConnection:
         transport: paramiko.Transport = connection.transport
         return transport
 
-    def adopt(self, other: SharedConnection) -> None:
+    def adopt(self, other: Self) -> None:
         """Take over the connection of `other`, unless this one is open."""
         with other._lock:
             connection, other._connection = other._connection, None

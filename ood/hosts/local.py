@@ -7,11 +7,11 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 from ood.errors import CommandFailed, CommandTimedOut, HostUnreachable
-from ood.hosts.base import MAX_OUTPUT, CommandResult, Host
+from ood.hosts.base import MAX_OUTPUT, CommandResult, Env, Host
 from ood.hosts.local_files import NAME, LocalFiles
 from ood.hosts.streams import LocalCommand, spawn
 from ood.hosts.terminals import LocalTerminal
@@ -35,12 +35,7 @@ class LocalHost(Host):
         return self._home
 
     def _run(
-        self,
-        argv: Sequence[str],
-        input: bytes,
-        env: Mapping[str, str] | None,
-        cwd: str | None,
-        timeout: float,
+        self, argv: Sequence[str], input: bytes, env: Env, cwd: str | None, timeout: float
     ) -> CommandResult:
         # A file in memory needs no thread that writes, as a pipe would.
         with open(os.memfd_create("input"), "w+b", buffering=0) as stdin:
@@ -55,7 +50,7 @@ class LocalHost(Host):
                     ) from None
 
     def start(
-        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
+        self, argv: Sequence[str], *, env: Env = None, cwd: str | None = None
     ) -> LocalCommand:
         return LocalCommand(argv, env, cwd or self._home)
 

@@ -26,8 +26,6 @@ def _errors(action: str, path: str) -> Iterator[None]:
 
 
 class LocalFiles(Files):
-    """See `Files`."""
-
     def list(self, path: str) -> list[FileEntry]:
         with _errors("list", path), os.scandir(path) as found:
             entries = []

@@ -1,13 +1,11 @@
 """What the files of all hosts share: entries, errors, and open files that raise them."""
 
-from __future__ import annotations
-
 import errno
 import stat
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from ood.errors import FileExists, FileFailed, FileMissing, FileRefused
 from ood.help_topics import Reason
@@ -50,7 +48,7 @@ class OpenFile:
     errors: Callable[[], AbstractContextManager[None]]
     resources: ExitStack
 
-    def __enter__(self) -> OpenFile:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -3,14 +3,14 @@
 import logging
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from ood.auth.credentials import Credential, Credentials
 from ood.auth.names import is_a_persons
-from ood.errors import HostError, SignInExpired
-from ood.hosts.account import Account, account_of
+from ood.errors import CommandFailed, HostError, SignInExpired
 from ood.hosts.base import Host, Stream
 from ood.hosts.local import LocalHost
 from ood.hosts.ssh import SSHHost
@@ -23,18 +23,33 @@ CHECK_EVERY = 60.0  # seconds
 log = logging.getLogger(__name__)
 
 
-class HostPool:
-    """Hosts of all signed-in users."""
+@dataclass(frozen=True)
+class Account:
+    """Who a user is on a host."""
 
+    uid: int
+    groups: frozenset[str]
+
+
+def account_of(host: Host) -> Account:
+    """Ask a host for its user's account. Raises `SignInExpired` when the account cannot run
+    commands, as service accounts cannot."""
+    try:
+        # `id` fails for a group without a name, but prints all others.
+        printed = host.run(["sh", "-c", "id -u && { id -Gnz || true; }"]).text
+        uid, _, groups = printed.partition("\n")
+        return Account(int(uid), frozenset(filter(None, groups.split("\0"))))
+    except (CommandFailed, ValueError) as error:
+        raise SignInExpired("This account cannot run commands.", str(error)) from error
+
+
+class HostPool:
     def __init__(
-        self,
-        portal_host: str | None,
-        known_hosts: Path | None,
-        credentials: Credentials | None = None,
+        self, portal_host: str | None, known_hosts: Path | None, credentials: Credentials
     ) -> None:
         self._portal_host = portal_host
         self._known_hosts = known_hosts
-        self._credentials = credentials or Credentials()
+        self._credentials = credentials
         self._local = LocalHost()
         self._lock = threading.Lock()  # guards `_hosts`
         self._hosts: dict[tuple[str, str], SSHHost] = {}

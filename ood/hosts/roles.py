@@ -13,8 +13,7 @@ from ood.config import Cluster
 from ood.hosts.base import Host, Stream
 from ood.hosts.pool import HostPool
 
-PORTAL = "portal"
-"""The portal host in addresses. Other hosts have the ID of their cluster."""
+PORTAL = "portal"  # the portal host in addresses; other hosts have the ID of their cluster
 DIAL_TIMEOUT = 5.0  # seconds
 
 

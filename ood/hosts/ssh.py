@@ -1,19 +1,18 @@
 """A machine over SSH, as the user whose credentials open the connection."""
 
-from __future__ import annotations
-
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 import paramiko
 
 from ood.auth.credentials import Credential
 from ood.errors import CommandTimedOut, HostUnreachable
-from ood.hosts.base import CommandResult, Host
+from ood.hosts.base import Command, CommandResult, Env, Host
 from ood.hosts.channels import collect, quiet
 from ood.hosts.connection import SharedConnection, channel_refused
 from ood.hosts.sftp import SFTPFiles
@@ -52,12 +51,7 @@ class SSHHost(Host):
         return self._home
 
     def _run(
-        self,
-        argv: Sequence[str],
-        input: bytes,
-        env: Mapping[str, str] | None,
-        cwd: str | None,
-        timeout: float,
+        self, argv: Sequence[str], input: bytes, env: Env, cwd: str | None, timeout: float
     ) -> CommandResult:
         # Without a terminal, sshd leaves a command running when its channel closes. `timeout` ends
         # it on the host.
@@ -86,9 +80,7 @@ class SSHHost(Host):
             )
         return result
 
-    def start(
-        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
-    ) -> SSHCommand:
+    def start(self, argv: Sequence[str], *, env: Env = None, cwd: str | None = None) -> Command:
         with ExitStack() as undo:
             undo.enter_context(self._connection.slot(lasting=True))
             with self._connection.connected() as transport:
@@ -119,7 +111,7 @@ class SSHHost(Host):
         """Open the connection now. Raises `HostError`."""
         self._connection.transport()
 
-    def adopt(self, other: SSHHost) -> None:
+    def adopt(self, other: Self) -> None:
         """Take over the connection of `other`, which the caller no longer uses, unless this host
         has one already."""
         self._connection.adopt(other._connection)

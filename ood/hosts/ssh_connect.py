@@ -33,7 +33,7 @@ class NotAccepted(Exception):
     """The host does not accept the credential."""
 
 
-class _HungUp(Exception):
+class _HungUp(NotAccepted):
     """The host closed the connection during authentication."""
 
 
@@ -58,11 +58,8 @@ def open_connection(target: Target, credential: Credential) -> Connection:
     try:
         connection = _opened(target, credential)
     except _HungUp:
-        # sshd hangs up on an expired account, and on one that PAM refuses for another reason.
-        try:
-            connection = _opened(target, credential)
-        except _HungUp as error:
-            raise NotAccepted(f"hung up while signing in: {error}") from error
+        # For an expired account, or one that PAM refuses, sshd hangs up again.
+        connection = _opened(target, credential)
     transport = connection.transport
     transport.set_keepalive(30)
     # A client-side key re-exchange while a channel streams in stalls the connection.
@@ -119,7 +116,7 @@ def _failure(error: Exception, connection: Connection, name: str) -> Exception:
     # Paramiko also raises AuthenticationException for a host that hung up or took too long.
     if isinstance(error, paramiko.AuthenticationException) and "timeout" not in detail:
         is_active = connection.client.get_transport().is_active()
-        return NotAccepted(detail) if is_active else _HungUp(detail)
+        return NotAccepted(detail) if is_active else _HungUp(f"hung up while signing in: {detail}")
     if isinstance(error, paramiko.BadHostKeyException):
         message = (
             f"The host key of {name} has changed, so the portal did not sign in to it. Tell your "

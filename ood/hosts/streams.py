@@ -4,14 +4,14 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import IO
 
 import paramiko
 
 from ood.errors import CommandFailed, HostUnreachable
-from ood.hosts.base import Command
+from ood.hosts.base import Command, Env
 
 MAX_STDERR = 256 * 1024  # bytes that are kept of the beginning of standard error
 ENDED_EARLY = "The command ended before it had read everything."
@@ -39,16 +39,8 @@ class _Running(Command):
         self._reader.join(END_SECONDS)
         return self._stderr.decode("utf-8", "surrogateescape")
 
-    def __enter__(self) -> Command:
-        return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-
-def spawn(
-    argv: Sequence[str], env: Mapping[str, str] | None, cwd: str, stdin: int
-) -> subprocess.Popen[bytes]:
+def spawn(argv: Sequence[str], env: Env, cwd: str, stdin: int) -> subprocess.Popen[bytes]:
     """Start a process of this machine, in a session of its own so that its child processes can be
     killed with it. Raises `CommandFailed`."""
     try:
@@ -71,7 +63,7 @@ def spawn(
 class LocalCommand(_Running):
     """A process of this machine."""
 
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str] | None, cwd: str) -> None:
+    def __init__(self, argv: Sequence[str], env: Env, cwd: str) -> None:
         self._process = spawn(argv, env, cwd, subprocess.PIPE)
         self._closing = threading.Lock()  # one thread ends the process and closes its pipes
         super().__init__(_pipe(self._process.stderr).read)

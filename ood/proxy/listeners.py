@@ -24,14 +24,12 @@ from ood.sessions.service import Service
 
 # Seconds.
 ANSWER_SECONDS = 5.0
-FIRST_ANSWER_SECONDS = 15.0
-"""The scheduler has to start the command first."""
+FIRST_ANSWER_SECONDS = 15.0  # the scheduler has to start the command first
 FAILED_SECONDS = 3.0  # between attempts to start a command that gave no answer
 UNUSED_SECONDS = 30.0  # until a command is ended that nobody asked, unless its service is in use
 
 MAX_OUTPUT = 64 * 1024  # bytes for one batch of questions, with what start-up files print
-MAX_COMMANDS = 3
-"""Commands of one user at a time: each takes a channel of an SSH connection."""
+MAX_COMMANDS = 3  # of one user at a time: each takes a channel of an SSH connection
 
 # Each line of input is MARK PORT, with the port as in /proc/net/tcp (proc(5)). Each answer is MARK
 # and what listens there: `own` and the inodes of the sockets, `other`, or `none`. 0A is LISTEN.
@@ -50,8 +48,7 @@ ARGV = ("/bin/sh", "-c", WATCH)
 
 log = logging.getLogger(__name__)
 
-Key = tuple[str, str, str]
-"""User, cluster and node."""
+Key = tuple[str, str, str]  # user, cluster and node
 
 
 class Listeners:

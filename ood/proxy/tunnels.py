@@ -19,8 +19,7 @@ from ood.hosts.base import Stream
 
 RECEIVE = 256 * 1024
 SEND = 64 * 1024
-MAX_WAITING = 1024 * 1024
-"""Bytes that wait for a slow reader before the portal stops reading from the other side."""
+MAX_WAITING = 1024 * 1024  # bytes for a slow reader, after which the other side is not read
 RETRY = 0.005  # seconds: SSH channels do not report when they accept more
 CHECK_EVERY = 0.5  # seconds, for sign-ins that have ended
 LINGER = 5.0  # seconds to deliver what one side sent before it closed

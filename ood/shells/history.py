@@ -8,10 +8,9 @@ NEAR = 4096  # bytes in which a line or a control sequence is expected to begin
 
 SAFE = re.compile(rb"\n|(?=\x1b)")
 MODES = re.compile(rb"\x1b(?:\[\?([0-9;]{1,64})([hl])|(c))")
-ALTERNATE = (47, 1047, 1049)
-"""The alternate screen, which editors and pagers use and which has no scrollback."""
+ALTERNATE = (47, 1047, 1049)  # the screen of editors and pagers, which has no scrollback
+# Modes that programs set once and rely on: cursor keys, mouse, bracketed paste…
 TRACKED = frozenset({1, 7, 25, 1000, 1002, 1003, 1004, 1006, 2004, *ALTERNATE})
-"""Modes that programs set once and rely on: cursor keys, mouse, bracketed paste…"""
 ON_AT_FIRST = frozenset({7, 25})
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from ood.auth.signins import SignIns
 from ood.hosts.base import Terminal
 from ood.shells.expiry import End, Expiry
 from ood.shells.shell import READ, UNSENT, Shell, Viewer
@@ -30,21 +31,18 @@ Work = Callable[["Pump"], None]
 
 class Pump:
     """One user's shells, and the thread that moves their bytes until the last of them ends.
-    `is_alive` returns whether a shell's user is still signed in; `on_input` is called when the user
-    types, and `on_end` when a shell has ended."""
+    `on_end` is called when a shell has ended."""
 
     def __init__(
         self,
         user: str,
         first: Work,
         expiry: Expiry,
-        is_alive: Callable[[Shell], bool],
-        on_input: Callable[[Shell], None],
+        sign_ins: SignIns,
         on_end: Callable[[Shell, End], None],
     ) -> None:
         self._expiry = expiry
-        self._is_alive = is_alive
-        self._on_input = on_input
+        self._sign_ins = sign_ins
         self._on_end = on_end
         self._selector = selectors.DefaultSelector()
         self._wake, self._woken = os.pipe()
@@ -175,12 +173,12 @@ class Pump:
             self._guarded(shell, shell.send)
         else:
             end = End.LOST if shell.terminal.lost else End.EXITED
-            self.end(shell, end if self._is_alive(shell) else End.SIGNED_OUT)
+            self.end(shell, end if self._is_signed_in(shell) else End.SIGNED_OUT)
 
     def _receive(self, shell: Shell) -> None:
         if shell.receive():
             shell.typed_at = time.monotonic()
-            self._on_input(shell)
+            self._sign_ins.find(shell.sign_in.id)  # a sign of life
             shell.type()
         assert shell.viewer is not None
         if not shell.viewer.websocket.is_open:  # the page is closing it
@@ -212,9 +210,12 @@ class Pump:
             self._selector.register(source, events, data)
             self._watched[source] = events, data
 
+    def _is_signed_in(self, shell: Shell) -> bool:
+        return self._sign_ins.find(shell.sign_in.id, sign_of_life=False) is not None
+
     def _check(self, shell: Shell, now: float) -> None:
         due = self._expiry.due(shell)
-        if not self._is_alive(shell):
+        if not self._is_signed_in(shell):
             self.end(shell, End.SIGNED_OUT)
         elif now >= due.at:
             self.end(shell, due.end)

@@ -23,8 +23,7 @@ UNSHOWN = 128 * 1024
 this is at most what a history keeps."""
 SEND = 32 * 1024
 UNSENT = 64 * 1024  # bytes waiting for a slow connection, after which no more are added
-UNTAKEN = 1024 * 1024
-"""Bytes of input that may wait for the host. The portal's own page sends far fewer."""
+UNTAKEN = 1024 * 1024  # bytes of input that may wait for the host; the portal's page sends fewer
 ACKNOWLEDGE_EVERY = 16 * 1024  # bytes of input
 MAX_SIZE = 1000  # columns or rows
 

@@ -90,14 +90,8 @@ class Shells:
             pump = self._pumps.get(shell.user)
             if pump is None or not pump.do(work):
                 self._pumps[shell.user] = Pump(
-                    shell.user, work, self._expiry, self._is_alive, self._typed, self._ended
+                    shell.user, work, self._expiry, self._sign_ins, self._ended
                 )
-
-    def _is_alive(self, shell: Shell) -> bool:
-        return self._sign_ins.find(shell.sign_in.id, sign_of_life=False) is not None
-
-    def _typed(self, shell: Shell) -> None:
-        self._sign_ins.find(shell.sign_in.id)  # a sign of life
 
     def _ended(self, shell: Shell, end: End) -> None:
         with self._lock:
