@@ -94,8 +94,8 @@ class Files(ABC):
 
     @abstractmethod
     def resolve(self, path: str) -> str:
-        """Return the path without symbolic links, `.` and `..`. The last name need not exist, also
-        where a symbolic link points to it."""
+        """Return the path without symbolic links, `.` and `..`. The last name need not exist, even
+        if a symbolic link led to it."""
 
     @abstractmethod
     def open(self, path: str, mode: str) -> BinaryIO:
@@ -211,8 +211,8 @@ class Command(Protocol):
         """Its standard error. Use it after the output has ended or the command was closed."""
 
     def close(self) -> None:
-        """End it, if it still runs, by closing its input and output. A command that uses neither
-        has to watch its input."""
+        """End it if it still runs. Over SSH this only closes its input and output, so a command
+        that does not write must watch its input."""
 
     def __enter__(self) -> Self:
         return self

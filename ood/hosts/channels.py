@@ -17,7 +17,7 @@ class QuietChannel(paramiko.Channel):
     dropped unnoticed.
 
     Paramiko closes the pipe behind `fileno` while its own thread may be about to write to it. The
-    write then ends the whole connection, or goes to another file with the same number.
+    write then ends the whole connection, or goes to another file that got the same number.
     """
 
     def close(self) -> None:

@@ -40,7 +40,7 @@ class SharedConnection:
         self._target = target
         self._credential = credential
         self._opens_the_portal = opens_the_portal
-        # Guards every field below except the slots. Nobody holds it while the network is used.
+        # Guards every field below except the slots. No thread holds it across a network call.
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._connection: Connection | None = None
@@ -60,7 +60,8 @@ class SharedConnection:
             self._last_used = asked
             while (connection := self._live()) is None and self._opening is not None:
                 if not self._changed.wait(asked + OPENING_TIMEOUT - time.monotonic()):
-                    raise HostUnreachable(f"{self.name} did not answer in time. Try again later.")
+                    message = f"{self.name} did not answer in time. Try again in a moment."
+                    raise HostUnreachable(message)
             if connection is None:
                 # Threads that waited for a dead host do not each try it again.
                 if self._failure is not None and self._failed_at > asked:
@@ -156,7 +157,7 @@ class SharedConnection:
     def _busy(self) -> HostBusy:
         return HostBusy(
             f"Too many shells, transfers and commands are running on {self.name}. Close a shell or "
-            "wait for a transfer to end, and try again."
+            "wait for a transfer to end, then try again."
         )
 
     def _live(self) -> Connection | None:

@@ -89,7 +89,8 @@ class LocalFiles(Files):
 
 
 def _linked(old: str, new: str) -> bool:
-    """Give a file a second name, which replaces nothing. Return whether the file system can."""
+    """Give a file a second name. Raises FileExistsError; returns False if the file system has no
+    such links."""
     try:
         os.link(old, new, follow_symlinks=False)
     except OSError as error:

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from ood.auth.credentials import Credential, Credentials
 from ood.auth.names import is_a_persons
 from ood.errors import CommandFailed, HostError, SignInExpired
-from ood.hosts.base import Host, Stream
+from ood.hosts.base import Host
 from ood.hosts.local import LocalHost
 from ood.hosts.ssh import SSHHost
 from ood.hosts.ssh_connect import Dial
@@ -67,11 +67,8 @@ class HostPool:
     def node(self, user: str, name: str, login_host: str) -> SSHHost:
         """A node of a cluster as this user, reached through the log-in host, which knows the names
         of its nodes."""
-
-        def dial() -> Stream:
-            return self.host(user, login_host).dial(name, SSH_PORT)
-
-        return self._host(user, f"{name} by {login_host}", name, dial)
+        key = f"{name} by {login_host}"
+        return self._host(user, key, name, lambda: self.host(user, login_host).dial(name, SSH_PORT))
 
     def sign_in(self, user: str, password: SecretStr | None = None) -> Account:
         """Open the user's connection to the portal host, and remember the credential for other
@@ -148,4 +145,4 @@ class HostPool:
                 try:
                     host.close_if_idle(IDLE_SECONDS)
                 except Exception:
-                    log.exception("idle connection to %s", host.name)
+                    log.exception("closing the idle connection to %s", host.name)

@@ -4,8 +4,6 @@ Short operations take turns with one SFTP client, because a client that two thre
 deadlocks. An open file, and an operation that waits too long for its turn, get their own client.
 """
 
-from __future__ import annotations
-
 import errno
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +27,18 @@ ANSWER_TIMEOUT = 30.0  # seconds, for each request
 TURN_TIMEOUT = 1.0  # seconds to wait for the shared client
 DISK_HINT = Reason("the disk may be full or read-only, or your quota used up", HelpTopic.DISK_FULL)
 CHANGES = ("write", "create", "rename", "move")
+
+
+class SFTPClient(paramiko.SFTPClient):
+    """Paramiko's client, with surrogate escapes for bytes of names that are not UTF-8."""
+
+    def _adjust_cwd(self, path: str | bytes) -> bytes:
+        return path if isinstance(path, bytes) else path.encode("utf-8", "surrogateescape")
+
+    def _request(self, t: int, *args: object) -> tuple[int, Message]:
+        kind, message = super()._request(t, *args)  # type: ignore[misc]  # unknown to the stubs
+        message.get_text = lambda: message.get_string().decode("utf-8", "surrogateescape")
+        return kind, message
 
 
 class SFTPFiles(Files):
@@ -172,18 +182,6 @@ class SFTPFiles(Files):
             # SFTP version 3 has codes for "no such file" and "permission denied" only.
             hint = DISK_HINT if action in CHANGES else NO_REASON
             raise file_error(error, action, path, self._connection.name, hint) from error
-
-
-class SFTPClient(paramiko.SFTPClient):
-    """Paramiko's client, with surrogate escapes for bytes of names that are not UTF-8."""
-
-    def _adjust_cwd(self, path: str | bytes) -> bytes:
-        return path if isinstance(path, bytes) else path.encode("utf-8", "surrogateescape")
-
-    def _request(self, t: int, *args: object) -> tuple[int, Message]:
-        kind, message = super()._request(t, *args)  # type: ignore[misc]  # unknown to the stubs
-        message.get_text = lambda: message.get_string().decode("utf-8", "surrogateescape")
-        return kind, message
 
 
 def _open(client: SFTPClient, path: str, mode: str) -> paramiko.SFTPFile:

@@ -14,7 +14,7 @@ from ood.errors import CommandFailed, HostUnreachable
 from ood.hosts.base import Command, Env
 
 MAX_STDERR = 256 * 1024  # bytes that are kept of the beginning of standard error
-ENDED_EARLY = "The command ended before it had read everything."
+ENDED_EARLY = "The command ended before it had read all its input."
 END_SECONDS = 10.0  # for a command to end after its output has ended
 
 
@@ -61,8 +61,6 @@ def spawn(argv: Sequence[str], env: Env, cwd: str, stdin: int) -> subprocess.Pop
 
 
 class LocalCommand(_Running):
-    """A process of this machine."""
-
     def __init__(self, argv: Sequence[str], env: Env, cwd: str) -> None:
         self._process = spawn(argv, env, cwd, subprocess.PIPE)
         self._closing = threading.Lock()  # one thread ends the process and closes its pipes

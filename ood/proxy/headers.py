@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 Headers = list[tuple[str, str]]
 
 ENTRY_COOKIE = "ood_node"
-NONCE_COOKIE = "ood_enter_"  # and the start of its state: a browser may enter in several tabs
+NONCE_COOKIE = "ood_enter_"  # with the start of its state: a browser may enter in several tabs
 """The portal's own cookies on the services' origins. No service ever sees them."""
 
 # RFC 9110, 7.6.1: these and the headers that Connection names are about one connection only.
@@ -52,10 +52,9 @@ def to_browser(given: Iterable[tuple[str, str]], prefix: str) -> Headers:
         if lower in BEYOND_THE_PATH | OURS or not WELL_FORMED.fullmatch(f"{name}:{value}"):
             continue
         if lower == "set-cookie":
-            scoped = _scoped_cookie(value, prefix)
-            if scoped is None:
+            value = _scoped_cookie(value, prefix)
+            if not value:
                 continue
-            value = scoped
         passed.append((name, value))
     return passed
 
@@ -77,11 +76,11 @@ def _service_cookies(value: str) -> str:
     return "; ".join(kept)
 
 
-def _scoped_cookie(value: str, prefix: str) -> str | None:
-    """A service's Set-Cookie, limited to the service's path; None if the name is the portal's."""
+def _scoped_cookie(value: str, prefix: str) -> str:
+    """A service's Set-Cookie, limited to the service's path; empty if the name is the portal's."""
     cookie, *attributes = value.split(";")
     if PORTAL_COOKIES.fullmatch(cookie.partition("=")[0].strip()):
-        return None
+        return ""
     path = prefix
     kept = [cookie]
     for attribute in attributes:

@@ -108,12 +108,12 @@ class Services:
         service, answered = known.service, False
         headers = to_service([], {"Host": "localhost", **service.headers})
         try:
-            response = known.upstream.request("GET", service.alive, headers, None, PROBE_PATIENCE)
-            response.body.close()
+            known.upstream.request("GET", service.alive, headers, None, PROBE_PATIENCE).close()
             answered = True
         except PortalError as error:
             if not known.silent:
-                log.warning("%s of %s: %s", service.title, service.user, error.detail or error)
+                detail = error.detail or error
+                log.warning("%s of %s does not answer: %s", service.title, service.user, detail)
         except Exception:
             log.exception("probing %s of %s", service.title, service.user)
         with self._lock:
@@ -155,7 +155,7 @@ class Services:
         try:
             self._ask(service.user, service.session_id)
         except PortalError as error:
-            log.info("%s of %s: %s", service.title, service.user, error)
+            log.info("looking for %s of %s: %s", service.title, service.user, error)
         except Exception:
             log.exception("looking for %s of %s", service.title, service.user)
         with self._lock:

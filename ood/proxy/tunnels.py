@@ -48,8 +48,6 @@ class _Tunnel:
 
 
 class Tunnels:
-    """All tunnels, by user."""
-
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards _pumps
         self._pumps: dict[str, _Pump] = {}  # by user

@@ -24,17 +24,8 @@ BODY_PATIENCE = 300.0  # seconds without a byte in the middle of a body
 IDLE_CONNECTIONS = 6  # of one service: as many as one browser opens
 MAX_HEAD = 64 * 1024  # bytes of the response to an upgrade
 
+RequestBody = Iterable[bytes] | None
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class UpstreamResponse:
-    """A service's response. `body` is read as it arrives; the caller closes it."""
-
-    status: int
-    reason: str
-    headers: Headers
-    body: _Body
 
 
 @dataclass(frozen=True)
@@ -61,12 +52,7 @@ class Upstream:
         self._idle: list[tuple[float, _Connection]] = []
 
     def request(
-        self,
-        method: str,
-        target: str,
-        headers: Headers,
-        body: Iterable[bytes] | None,
-        patience: float,
+        self, method: str, target: str, headers: Headers, body: RequestBody, patience: float
     ) -> UpstreamResponse:
         """Send a request; return the response once its headers are there. A body goes in chunks if
         there is no Content-Length among `headers`."""
@@ -132,7 +118,7 @@ class Upstream:
         method: str,
         target: str,
         headers: Headers,
-        body: Iterable[bytes] | None,
+        body: RequestBody,
         patience: float,
     ) -> UpstreamResponse:
         with ExitStack() as undo:
@@ -155,16 +141,18 @@ class Upstream:
                 raise http.client.BadStatusLine(str(response.status))
             connection.stream.settimeout(BODY_PATIENCE)
             undo.pop_all()
-        parts = _Body(self, connection, response)
-        return UpstreamResponse(response.status, response.reason, response.getheaders(), parts)
+        return UpstreamResponse(self, connection, response)
 
 
-class _Body:
-    """The body of a response, part by part. At its end the connection can be used again."""
+class UpstreamResponse:
+    """A service's response, which the caller closes. Iterating over it returns the body as it
+    arrives. At the end of the body the connection can be used again."""
 
     def __init__(
         self, upstream: Upstream, connection: _Connection, response: http.client.HTTPResponse
     ) -> None:
+        self.status = f"{response.status} {response.reason}"
+        self.headers = response.getheaders()
         self._upstream = upstream
         self._connection = connection
         self._response = response

@@ -74,8 +74,8 @@ class Expiry:
             End.EXITED: "This shell has ended.",
             End.CLOSED: "This shell was closed.",
             End.LOST: f"The connection to {host} dropped, so this shell ended.",
-            End.LEFT: f"This shell was closed: no page showed it for {_duration(ALONE)}.",
-            End.IDLE: f"This shell was closed: nobody typed in it for {_duration(self.idle)}.",
+            End.LEFT: f"This shell was closed because no page showed it for {_duration(ALONE)}.",
+            End.IDLE: f"This shell was closed because nobody typed for {_duration(self.idle)}.",
             End.ABSOLUTE: (
                 f"This shell was closed: a shell may stay open for {_duration(self.absolute)}."
             ),

@@ -74,7 +74,7 @@ class Pump:
         if shell not in self._shells:
             websocket.close()  # the page connects again and learns that the shell has ended
             return
-        self._dismiss(shell, end="elsewhere", message="Another page shows this shell now.")
+        self._dismiss(shell, end="elsewhere", message="This shell is now open on another page.")
         self._guarded(shell, lambda: shell.show_to(websocket, seen))
 
     def end(self, shell: Shell, end: End) -> None:
@@ -93,14 +93,14 @@ class Pump:
             while self._do_work():
                 self._turn()
         except Exception:
-            log.exception("%s", threading.current_thread().name)
+            log.exception("%s failed, so its shells end", threading.current_thread().name)
             with self._lock:
                 self._work = None
             for shell in list(self._shells):
                 try:
                     self.end(shell, End.LOST)
                 except Exception:
-                    log.exception("shell of %s", shell.user)
+                    log.exception("ending a shell of %s", shell.user)
         self._selector.close()
         os.close(self._wake)
         os.close(self._woken)
@@ -146,7 +146,7 @@ class Pump:
             try:
                 each(self)
             except Exception:
-                log.exception("%s", threading.current_thread().name)
+                log.exception("some work of %s failed", threading.current_thread().name)
         return True
 
     def _move(self, shell: Shell, viewer: Viewer | None, events: int) -> None:
@@ -240,10 +240,10 @@ class Pump:
         try:
             work()
         except OSError as error:
-            log.debug("page of %s: %s", shell.user, error)
+            log.debug("lost a page of %s: %s", shell.user, error)
             self._lose_page(shell)
         except Exception:
-            log.exception("shell of %s", shell.user)
+            log.exception("a shell of %s failed", shell.user)
             self.end(shell, End.LOST)
 
     def _lose_page(self, shell: Shell) -> None:
@@ -268,7 +268,7 @@ class Pump:
             viewer.send(**facts)
             viewer.websocket.end(NORMAL)
         except OSError as error:
-            log.debug("page of %s: %s", shell.user, error)
+            log.debug("lost a page of %s: %s", shell.user, error)
             viewer.websocket.close()
             return
         self._leaving[viewer] = time.monotonic() + LINGER
@@ -282,7 +282,7 @@ class Pump:
                 self._watch_page(viewer, viewer)
                 return
         except OSError as error:
-            log.debug("page that was closing: %s", error)
+            log.debug("lost a page that was closing: %s", error)
         self._forget(viewer)
 
     def _forget(self, viewer: Viewer) -> None:

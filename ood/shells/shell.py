@@ -94,17 +94,17 @@ class Shell:
         """Show the shell on a page that has `seen` output up to an offset, if any. Raises
         OSError."""
         history = self.history
-        goes_on = seen is not None and history.start <= seen <= history.end
-        offset = seen if goes_on and seen is not None else history.start
+        is_kept = seen is not None and history.start <= seen <= history.end
+        offset = seen if seen is not None and is_kept else history.start
         self.viewer = Viewer(websocket, offset, offset, time.monotonic())
         self.alone_since = None
         self.taken = 0
         self.viewer.send(
             shell=self.id,
             title=self.where.title,
-            replay=history.end if not goes_on else offset,
+            replay=offset if is_kept else history.end,
             prelude=history.prelude,
-            redraw=not goes_on and history.is_on_alternate_screen(),
+            redraw=not is_kept and history.is_on_alternate_screen(),
             **{"from": offset},
         )
         self.send()
