@@ -64,11 +64,8 @@ class UserAuthority:
             .add_extension(b"permit-pty", b"")
             .sign(self._key)
         )
-        pem = own.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.OpenSSH,
-            serialization.NoEncryption(),
-        )
+        openssh = serialization.PrivateFormat.OpenSSH
+        pem = own.private_bytes(serialization.Encoding.PEM, openssh, serialization.NoEncryption())
         key = paramiko.Ed25519Key(file_obj=io.StringIO(pem.decode()))
         key.load_certificate(certificate.public_bytes().decode())
         log.info("certified %s for %s s: serial %s", user, LIFETIME, serial)  # as sshd logs it

@@ -162,8 +162,8 @@ class Services:
             known.asking = False
 
     def _remember(self, service: Service) -> ServiceInUse:
-        """What is known of a service, new if the session had another one or none. Requires: holding
-        `_lock`."""
+        """What is known of a service: a new object if the session had another service or none.
+        Requires: holding `_lock`."""
         assert self._lock.locked()
         known = self._known.get(service.session_id)
         if known is None or known.service != service:

@@ -84,8 +84,7 @@ class Expiry:
 
 
 def _duration(seconds: float) -> str:
-    for size, unit in ((3600, "hour"), (60, "minute"), (1, "second")):
-        if seconds >= size:
-            count = f"{seconds / size:.3g}"
-            return f"{count} {unit}" if count == "1" else f"{count} {unit}s"
-    return "a second"
+    sizes = ((3600, "hour"), (60, "minute"), (1, "second"))
+    size, unit = next((found for found in sizes if seconds >= found[0]), sizes[-1])
+    count = f"{seconds / size:.3g}"
+    return f"{count} {unit}" if count == "1" else f"{count} {unit}s"

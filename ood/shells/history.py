@@ -39,10 +39,8 @@ class History:
     @property
     def prelude(self) -> str:
         """Control sequences that set a new terminal's modes as they were at `start`."""
-        changed = self._modes ^ ON_AT_FIRST
-        return "".join(
-            f"\x1b[?{mode}{'h' if mode in self._modes else 'l'}" for mode in sorted(changed)
-        )
+        changed = sorted(self._modes ^ ON_AT_FIRST)
+        return "".join(f"\x1b[?{mode}{'h' if mode in self._modes else 'l'}" for mode in changed)
 
     def is_on_alternate_screen(self) -> bool:
         modes = set(self._modes)
