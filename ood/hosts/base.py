@@ -28,8 +28,8 @@ def as_utf8(path: str) -> str:
 
 
 def shown(path: str) -> str:
-    """A path for people to read: U+FFFD for bytes that are not UTF-8, and ⟨U+202E⟩, for example,
-    for an invisible character, which could otherwise reorder the others on the screen."""
+    """A path for people to read. U+FFFD replaces bytes that are not UTF-8. ⟨U+202E⟩ and the like
+    replace invisible characters, some of which would reorder the others on the screen."""
     return "".join(
         f"⟨U+{ord(character):04X}⟩" if category(character) in NOT_SEEN else character
         for character in as_utf8(path)
@@ -95,7 +95,7 @@ class Files(ABC):
     @abstractmethod
     def resolve(self, path: str) -> str:
         """Return the path without symbolic links, `.` and `..`. The last name need not exist, even
-        if a symbolic link led to it."""
+        as the target of a symbolic link."""
 
     @abstractmethod
     def open(self, path: str, mode: str) -> BinaryIO:

@@ -16,11 +16,11 @@ from ood.hosts.channels import quiet
 from ood.hosts.ssh_connect import CONNECT_TIMEOUT, NotAccepted, Target, open_connection
 
 SESSION_CHANNELS = 8
-"""Commands, terminals and open files at once on one connection; stock sshd allows 10 (MaxSessions).
-The shared SFTP channel is not counted, hence 8 and not 9."""
+"""Commands, terminals and open files at once on one connection. Stock sshd allows 10 channels
+(MaxSessions); the shared SFTP channel is one of them."""
 LASTING_CHANNELS = 6
-"""How many of these may be open files or started commands. They can stay open for hours, and the
-rest is for short commands."""
+"""How many of these may be open files or started commands, which can stay open for hours. The rest
+is for short commands."""
 SLOT_TIMEOUT = 10.0  # seconds to wait for a free channel
 OPENING_TIMEOUT = 40.0  # seconds to wait while another thread opens the connection
 
@@ -219,6 +219,6 @@ class SharedConnection:
 
 
 def channel_refused(transport: paramiko.Transport, error: Exception) -> bool:
-    """Whether sshd refused a channel. Of two threads that are refused, paramiko gives only one the
-    reason, so the error cannot tell."""
+    """Whether sshd refused a channel. If it refuses two at once, paramiko gives only one thread the
+    reason, so any error except a timeout counts."""
     return transport.is_active() and "Timeout" not in str(error)
