@@ -11,9 +11,9 @@ def shell_word(value: object) -> str:
     """Return `value` as one bash word, for scripts.
 
     Stricter than `shlex.quote`: every byte except letters, digits and a few harmless signs becomes
-    an octal escape in ANSI-C quotes (`$'two\\040words'`). Inside quotes, a comment or a
-    here-document of a template the value may come out wrong, but it is never run as code: it has no
-    `$(`, backtick, space or newline.
+    an octal escape in ANSI-C quotes (`$'two\\040words'`). Where a template puts it inside quotes, a
+    comment or a here-document, the value may be wrong, but it never runs as code: it has no `$(`,
+    backtick, space or newline.
 
     Raises ValueError for a NUL, which no shell word can hold.
     """
@@ -30,12 +30,12 @@ def shell_word(value: object) -> str:
 
 def command_line(
     argv: Sequence[str], env: Mapping[str, str] | None = None, cwd: str | None = None
-) -> str:
-    """Return a POSIX shell command for `argv`, for SSH, which accepts only a string."""
+) -> bytes:
+    """Return a POSIX shell command for `argv`, for SSH, which accepts only one string."""
     if any("\0" in part for part in argv):
         raise ValueError("an argument cannot hold a NUL")
     words = list(argv)
     if env:
         words = ["env", *(f"{name}={value}" for name, value in env.items()), *words]
-    line = shlex.join(words)
-    return f"cd {shlex.quote(cwd)} && exec {line}" if cwd else f"exec {line}"
+    there = f"cd {shlex.quote(cwd)} && " if cwd else ""
+    return f"{there}exec {shlex.join(words)}".encode("utf-8", "surrogateescape")

@@ -367,7 +367,7 @@ def test_what_takes_too_long_is_said(
     monkeypatch.setattr(trees, "PATIENCE", 0.2)
     monkeypatch.setattr(trees, "DELETE", ["sleep", "60"])
     said = eve.deletes(home, name="file")
-    assert "Deleted 0 items, but not “file”: it takes more than 0 seconds" in said
+    assert "Deleted 0 items, but not “file”: it took more than 0 seconds" in said
     assert "1 item left." in said
 
 

@@ -28,7 +28,7 @@ import pytest
 from fabric import Connection
 from pydantic import SecretStr
 
-from ood.auth.credentials import Credential
+from ood.auth.credentials import Credential, Credentials
 from ood.errors import (
     CommandFailed,
     CommandTimedOut,
@@ -1267,7 +1267,7 @@ def test_a_file_server_that_hangs(
 
 @pytest.fixture
 def pool(devcluster: Devcluster) -> Iterator[HostPool]:
-    pool = HostPool(LOGIN_HOST, devcluster.state / "known_hosts")
+    pool = HostPool(LOGIN_HOST, devcluster.state / "known_hosts", Credentials())
     yield pool
     for user in ("alice", "bob"):
         pool.forget(user)
@@ -1321,7 +1321,7 @@ def test_idle_connections_are_closed_and_open_again(
 ) -> None:
     monkeypatch.setattr("ood.hosts.pool.CHECK_EVERY", 0.1)
     monkeypatch.setattr("ood.hosts.pool.IDLE_SECONDS", 0.5)
-    pool = HostPool(LOGIN_HOST, devcluster.state / "known_hosts")
+    pool = HostPool(LOGIN_HOST, devcluster.state / "known_hosts", Credentials())
     pool.sign_in("alice", SecretStr("alice-pw"))
     host = pool.portal_host("alice")
     terminal = host.terminal("/")  # nobody types, but it is open
@@ -1340,7 +1340,7 @@ def test_one_bad_host_does_not_keep_the_others_open(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("ood.hosts.pool.CHECK_EVERY", 0.05)
-    pool = HostPool("localhost", tmp_path / "known_hosts")
+    pool = HostPool("localhost", tmp_path / "known_hosts", Credentials())
     checked = threading.Semaphore(0)
 
     def fails(_: float) -> None:

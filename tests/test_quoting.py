@@ -110,7 +110,7 @@ def test_a_command_line_keeps_arguments_environment_and_directory(
         {"NASTY": NASTY[13]},
         str(directory),
     )
-    done = subprocess.run([shell, "-c", as_bytes(line)], capture_output=True, check=True)
+    done = subprocess.run([shell, "-c", line], capture_output=True, check=True)
     where, _, rest = done.stdout.partition(b"-dir\n")
     assert where + b"-dir" == str(directory).encode()
     assert rest.split(b"\0")[:-1] == [NASTY[13].encode(), *map(as_bytes, values)]

@@ -368,7 +368,7 @@ def test_limits_are_said_before_they_strike(start_site: Site) -> None:
         assert idle.word("notice")["notice"] == ""
         assert "Press a key" in idle.word("notice")["notice"]
         end = idle.word("end")
-        assert end["message"] == "This shell was closed: nobody typed in it for 6 seconds."
+        assert end["message"] == "This shell was closed because nobody typed for 6 seconds."
         assert time.monotonic() - last > 5
         *_, notice, message = filter(None, said.result(timeout=60))
         assert "a shell may stay open for 18 seconds. Save your work" in notice
@@ -540,11 +540,12 @@ def test_the_last_page_wins(ada: Researcher) -> None:
     page.goto(ada.page.url)
     second = Shell(page)
     second.shows("here 2")
-    expect(ada.page.locator("#shell-notice")).to_contain_text("Another page shows this shell now.")
+    moved = "This shell is now open on another page."
+    expect(ada.page.locator("#shell-notice")).to_contain_text(moved)
     second.answers()
     ada.page.get_by_role("button", name="Show it here").click()
     first.shows("is 42")
-    expect(page.locator("#shell-notice")).to_contain_text("Another page shows this shell now.")
+    expect(page.locator("#shell-notice")).to_contain_text(moved)
 
 
 def test_history_keeps_modes_and_whole_lines() -> None:

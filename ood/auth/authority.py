@@ -12,16 +12,9 @@ from pathlib import Path
 
 import paramiko
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    SSHCertificateBuilder,
-    SSHCertificateType,
-    load_ssh_private_key,
-)
 
 from ood.auth.names import is_for_a_person
 from ood.errors import ConfigError, SignInExpired
@@ -41,7 +34,7 @@ class UserAuthority:
         try:
             if path.stat().st_mode & 0o077:
                 raise ConfigError(f"{path}: other users can read this key. Set its mode to 0600.")
-            key = load_ssh_private_key(path.read_bytes(), None)
+            key = serialization.load_ssh_private_key(path.read_bytes(), None)
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror}") from error
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -59,10 +52,10 @@ class UserAuthority:
         now = int(time.time())
         serial = secrets.randbits(63)
         certificate = (
-            SSHCertificateBuilder()
+            serialization.SSHCertificateBuilder()
             .public_key(own.public_key())
             .serial(serial)
-            .type(SSHCertificateType.USER)
+            .type(serialization.SSHCertificateType.USER)
             .key_id(f"portal for {user}".encode())
             .valid_principals([user.encode()])
             .valid_after(now - CLOCK_SKEW)
@@ -71,7 +64,8 @@ class UserAuthority:
             .add_extension(b"permit-pty", b"")
             .sign(self._key)
         )
-        pem = own.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+        openssh = serialization.PrivateFormat.OpenSSH
+        pem = own.private_bytes(serialization.Encoding.PEM, openssh, serialization.NoEncryption())
         key = paramiko.Ed25519Key(file_obj=io.StringIO(pem.decode()))
         key.load_certificate(certificate.public_bytes().decode())
         log.info("certified %s for %s s: serial %s", user, LIFETIME, serial)  # as sshd logs it

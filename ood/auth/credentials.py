@@ -42,7 +42,7 @@ class Credentials:
         return self._authority.certify(user)
 
     def remember(self, user: str, credential: Credential) -> None:
-        """Store the credential of a user who has signed in."""
+
         until = time.monotonic() + LIFETIME - RENEW_BEFORE if self.by_certificate else float("inf")
         with self._lock:
             self._by_user[user] = _Stored(credential, until)

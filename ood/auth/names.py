@@ -9,8 +9,8 @@ USER_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,31}")
 
 
 def is_for_a_person(name: str) -> bool:
-    """Whether a name is valid, and not that of root or a service on this machine. Hosts check the
-    account's user ID later."""
+    """Whether a name is valid, and not that of root or a service on this machine. The user ID on
+    the portal host is checked at sign-in."""
     if not USER_NAME.fullmatch(name) or name == "root" or name.startswith("systemd-"):
         return False
     try:

@@ -48,8 +48,8 @@ class SignIns:
         return sign_in
 
     def find(self, id: str, sign_of_life: bool = True) -> SignIn | None:
-        """The sign-in that a cookie names, if it is still valid. Requests that a page makes without
-        the user are no `sign_of_life`."""
+        """The sign-in with this ID, if it is still valid. Pass `sign_of_life=False` for requests
+        that a page makes by itself."""
         with self._lock:
             found = self._by_id.get(id)
             if found is None or self._expired(found):
@@ -59,14 +59,14 @@ class SignIns:
             return found
 
     def ends_at(self, sign_in: SignIn) -> float:
-        """When it ends (monotonic) without another sign of life."""
+        """When it ends (monotonic) if there is no further sign of life."""
         return min(sign_in.seen + self._idle, sign_in.since + self._absolute)
 
     def remove(self, id: str, why: str) -> None:
         self._end(lambda sign_in: sign_in.id == id, why)
 
     def end_expired(self) -> None:
-        """End those that have expired. To be called regularly."""
+        """End the sign-ins that have expired. The caller does this at intervals."""
         self._end(self._expired, "expired")
 
     def _expired(self, sign_in: SignIn) -> bool:

@@ -3,27 +3,23 @@
 Nothing outside `ood/hosts` opens a connection, starts a process or touches a user's file.
 """
 
-from __future__ import annotations
-
 import contextlib
 import secrets
 import stat as stat_bits
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, Self
 from unicodedata import category
 
 from ood.errors import CommandFailed, FileExists, FileFailed, FileMissing
 
-MAX_INPUT = 1024 * 1024
-"""Bytes that `Host.run` accepts as standard input. Use `Host.files` for more."""
-
-MAX_OUTPUT = 64 * 1024 * 1024
-"""Bytes of output after which `Host.run` fails."""
-
+MAX_INPUT = 1024 * 1024  # bytes of standard input of `Host.run`; use `Host.files` for more
+MAX_OUTPUT = 64 * 1024 * 1024  # bytes of output after which `Host.run` fails
 NOT_SEEN = frozenset({"Cc", "Cf", "Zl", "Zp"})
 """Unicode categories of invisible characters: control, format, line and paragraph separator."""
+Env = Mapping[str, str] | None
+"""Variables that are added to the user's environment."""
 
 
 def as_utf8(path: str) -> str:
@@ -32,8 +28,8 @@ def as_utf8(path: str) -> str:
 
 
 def shown(path: str) -> str:
-    """A path for people to read. Bytes that are not UTF-8 and invisible characters, some of which
-    change the order of others on the screen, are replaced by marks."""
+    """A path for people to read. U+FFFD replaces bytes that are not UTF-8. ⟨U+202E⟩ and the like
+    replace invisible characters, some of which would reorder the others on the screen."""
     return "".join(
         f"⟨U+{ord(character):04X}⟩" if category(character) in NOT_SEEN else character
         for character in as_utf8(path)
@@ -51,13 +47,6 @@ class CommandResult:
     @property
     def text(self) -> str:
         return self.stdout.decode("utf-8", "replace")
-
-    def check(self, command: str) -> None:
-        """Raise `CommandFailed`, which names `command`, unless the exit code is 0."""
-        if self.exit_code != 0:
-            message = f"{command} failed with exit code {self.exit_code}."
-            stderr = self.stderr.decode("utf-8", "replace").strip()
-            raise CommandFailed(message, self.exit_code, stderr)
 
 
 @dataclass(frozen=True)
@@ -105,8 +94,8 @@ class Files(ABC):
 
     @abstractmethod
     def resolve(self, path: str) -> str:
-        """Return the path without symbolic links, `.` and `..`. The last name need not exist, also
-        where a symbolic link points to it."""
+        """Return the path without symbolic links, `.` and `..`. The last name need not exist, even
+        as the target of a symbolic link."""
 
     @abstractmethod
     def open(self, path: str, mode: str) -> BinaryIO:
@@ -145,16 +134,12 @@ class Files(ABC):
 
     def make_directories(self, path: str, mode: int = 0o777) -> None:
         """Create a directory and its missing parents, each with `mode` (less the umask)."""
-        try:
-            self.mkdir(path, mode)
-        except FileExists:
-            return
-        except FileMissing:
-            self.make_directories(path.rsplit("/", 1)[0] or "/", mode)
+        with contextlib.suppress(FileExists):
             try:
                 self.mkdir(path, mode)
-            except FileExists:
-                return
+            except FileMissing:
+                self.make_directories(path.rsplit("/", 1)[0] or "/", mode)
+                self.mkdir(path, mode)
 
     def read(self, path: str, limit: int, offset: int = 0) -> bytes:
         """Return at most `limit` bytes of a file from `offset`."""
@@ -226,11 +211,14 @@ class Command(Protocol):
         """Its standard error. Use it after the output has ended or the command was closed."""
 
     def close(self) -> None:
-        """End it, if it still runs, by closing its input and output. A command that uses neither
-        has to watch its input."""
+        """End it if it still runs. Over SSH this only closes its input and output, so a command
+        that does not write must watch its input."""
 
-    def __enter__(self) -> Command: ...
-    def __exit__(self, *exception: object) -> None: ...
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
 
 class Stream(Protocol):
@@ -258,36 +246,44 @@ class Host(ABC):
     def home(self) -> str:
         """The user's home directory on this host, absolute."""
 
-    @abstractmethod
     def run(
         self,
         argv: Sequence[str],
         *,
         input: bytes = b"",
-        env: Mapping[str, str] | None = None,
+        env: Env = None,
         cwd: str | None = None,
         timeout: float = 30.0,
         check: bool = True,
     ) -> CommandResult:
         """Run a command to its end, without a terminal.
 
-        Other users of the host can read `argv` and, over SSH, `env`: put secrets in `input`. `env`
-        is added to the user's environment; `timeout` is in seconds. With `check`, an exit code
-        other than 0 raises `CommandFailed`. Raises `CommandTimedOut`, `HostUnreachable` and
-        `SignInExpired`.
+        Other users of the host can read `argv` and, over SSH, `env`: put secrets in `input`.
+        `timeout` is in seconds. With `check`, an exit code other than 0 raises `CommandFailed`.
+        Raises `CommandTimedOut`, `HostUnreachable` and `SignInExpired`.
         """
+        assert len(input) <= MAX_INPUT, "larger input goes through files"
+        result = self._run(argv, input, env, cwd, timeout)
+        if check and result.exit_code != 0:
+            message = f"{argv[0]} on {self.name} failed with exit code {result.exit_code}."
+            stderr = result.stderr.decode("utf-8", "replace").strip()
+            raise CommandFailed(message, result.exit_code, stderr)
+        return result
 
     @abstractmethod
-    def start(
-        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
-    ) -> Command:
+    def _run(
+        self, argv: Sequence[str], input: bytes, env: Env, cwd: str | None, timeout: float
+    ) -> CommandResult: ...
+
+    @abstractmethod
+    def start(self, argv: Sequence[str], *, env: Env = None, cwd: str | None = None) -> Command:
         """Start a command whose input and output are streams. The caller closes it. Raises
         `CommandFailed` and `HostUnreachable`."""
 
     @abstractmethod
     def terminal(self, cwd: str, columns: int = 80, rows: int = 24) -> Terminal:
-        """Start the user's login shell in `cwd`, or at home when `cwd` is empty or cannot be
-        entered; in that case the shell says so. Raises `HostError`."""
+        """Start the user's login shell in `cwd`, or at home when `cwd` is empty. If `cwd` cannot
+        be entered, the shell says so and starts at home. Raises `HostError`."""
 
     @abstractmethod
     def dial(self, host: str, port: int, timeout: float = 10.0) -> Stream:

@@ -9,7 +9,7 @@ import paramiko
 from ood.errors import CommandFailed
 from ood.hosts.base import MAX_OUTPUT, CommandResult
 
-RECEIVE_SIZE = 2**21  # paramiko's whole window: reading a part of it moves the rest
+RECEIVE_SIZE = 2**21  # bytes: paramiko's whole window, as reading a part of it moves the rest
 
 
 class QuietChannel(paramiko.Channel):
@@ -17,7 +17,7 @@ class QuietChannel(paramiko.Channel):
     dropped unnoticed.
 
     Paramiko closes the pipe behind `fileno` while its own thread may be about to write to it. The
-    write then ends the whole connection, or goes to another file with the same number.
+    write then ends the whole connection, or goes to another file that got the same number.
     """
 
     def close(self) -> None:
@@ -37,10 +37,8 @@ def quiet(channel: paramiko.Channel) -> QuietChannel:
 
 
 def collect(channel: paramiko.Channel, deadline: float) -> CommandResult:
-    """Read both outputs of a command to their end. Raises TimeoutError at `deadline` (monotonic).
-
-    Both are read as they arrive: unread standard error would fill the channel's only window.
-    """
+    """Read both outputs of a command to their end, as they arrive: unread standard error would fill
+    the channel's only window. Raises TimeoutError at `deadline` (monotonic)."""
     outputs: tuple[list[bytes], list[bytes]] = ([], [])
     size = 0
     with selectors.DefaultSelector() as selector:

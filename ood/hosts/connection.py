@@ -1,11 +1,10 @@
 """One SSH connection that all threads share: opened when it is needed, closed when it is idle."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Self
 
 import paramiko
 from fabric import Connection
@@ -17,11 +16,11 @@ from ood.hosts.channels import quiet
 from ood.hosts.ssh_connect import CONNECT_TIMEOUT, NotAccepted, Target, open_connection
 
 SESSION_CHANNELS = 8
-"""Commands, terminals and open files at once on one connection; stock sshd allows 10 (MaxSessions).
-The shared SFTP channel is not counted, hence 8 and not 9."""
+"""Commands, terminals and open files at once on one connection. Stock sshd allows 10 channels
+(MaxSessions); the shared SFTP channel is one of them."""
 LASTING_CHANNELS = 6
-"""How many of these may be open files or started commands. They can stay open for hours, and the
-rest is for short commands."""
+"""How many of these may be open files or started commands, which can stay open for hours. The rest
+is for short commands."""
 SLOT_TIMEOUT = 10.0  # seconds to wait for a free channel
 OPENING_TIMEOUT = 40.0  # seconds to wait while another thread opens the connection
 
@@ -29,9 +28,9 @@ OPENING_TIMEOUT = 40.0  # seconds to wait while another thread opens the connect
 class SharedConnection:
     """A connection as one user.
 
-    `credential` is called for each opening, so a credential that was forgotten at sign-out cannot
-    be used again: it raises `SignInExpired`. A host that `opens_the_portal` and no longer accepts
-    the user raises `SignInExpired` too; another one raises `HostRefused`.
+    `credential` is called each time the connection is opened. It raises `SignInExpired` after
+    sign-out. If the host does not accept the user, `SignInExpired` is raised for a host that
+    `opens_the_portal`, and `HostRefused` for any other.
     """
 
     def __init__(
@@ -41,7 +40,7 @@ class SharedConnection:
         self._target = target
         self._credential = credential
         self._opens_the_portal = opens_the_portal
-        # Guards every field below except the slots. Nobody holds it while the network is used.
+        # Guards every field below except the slots. No thread holds it across a network call.
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._connection: Connection | None = None
@@ -61,7 +60,8 @@ class SharedConnection:
             self._last_used = asked
             while (connection := self._live()) is None and self._opening is not None:
                 if not self._changed.wait(asked + OPENING_TIMEOUT - time.monotonic()):
-                    raise HostUnreachable(f"{self.name} did not answer in time. Try again later.")
+                    message = f"{self.name} did not answer in time. Try again in a moment."
+                    raise HostUnreachable(message)
             if connection is None:
                 # Threads that waited for a dead host do not each try it again.
                 if self._failure is not None and self._failed_at > asked:
@@ -72,7 +72,7 @@ class SharedConnection:
         transport: paramiko.Transport = connection.transport
         return transport
 
-    def adopt(self, other: SharedConnection) -> None:
+    def adopt(self, other: Self) -> None:
         """Take over the connection of `other`, unless this one is open."""
         with other._lock:
             connection, other._connection = other._connection, None
@@ -85,7 +85,7 @@ class SharedConnection:
             connection.close()
 
     def close(self) -> None:
-        """Close the connection with all channels on it, and let nobody wait for one that is being
+        """Close the connection with all channels on it, and wake threads that wait for one to be
         opened. The next use opens a new one."""
         with self._changed:
             connection, self._connection = self._connection, None
@@ -95,8 +95,8 @@ class SharedConnection:
             connection.close()
 
     def close_if_idle(self, seconds: float, ignored: paramiko.Channel | None = None) -> None:
-        """Close the connection if it was not used for that long and no channel except `ignored` is
-        open on it."""
+        """Close the connection if it has not been used for `seconds` and no channel except
+        `ignored` is open on it."""
         with self._lock:
             connection = self._connection
             if connection is None or time.monotonic() - self._last_used < seconds:
@@ -120,7 +120,7 @@ class SharedConnection:
 
     @contextmanager
     def connected(self) -> Iterator[paramiko.Transport]:
-        """The live connection, for one operation; see `errors`."""
+        """The live connection, for one operation. Raises what `transport` and `errors` raise."""
         transport = self.transport()
         with self.errors(transport):
             yield transport
@@ -140,7 +140,7 @@ class SharedConnection:
         self, transport: paramiko.Transport, wait: float | None = None, window: int | None = None
     ) -> paramiko.Channel:
         """Open a channel for a command, a terminal or SFTP. The caller has a `slot`. While sshd
-        allows no further channel, try again for `wait` seconds; then raise `HostBusy`."""
+        allows no further channel, try again for `wait` seconds, then raise `HostBusy`."""
         deadline = time.monotonic() + (SLOT_TIMEOUT if wait is None else wait)
         while True:
             try:
@@ -157,7 +157,7 @@ class SharedConnection:
     def _busy(self) -> HostBusy:
         return HostBusy(
             f"Too many shells, transfers and commands are running on {self.name}. Close a shell or "
-            "wait for a transfer to end, and try again."
+            "wait for a transfer to end, then try again."
         )
 
     def _live(self) -> Connection | None:
@@ -219,5 +219,6 @@ class SharedConnection:
 
 
 def channel_refused(transport: paramiko.Transport, error: Exception) -> bool:
-    """Whether sshd refused a channel. Paramiko gives the reason to one of two threads only."""
+    """Whether sshd refused a channel. If it refuses two at once, paramiko gives only one thread the
+    reason, so any error except a timeout counts."""
     return transport.is_active() and "Timeout" not in str(error)

@@ -7,11 +7,11 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 
 from ood.errors import CommandFailed, CommandTimedOut, HostUnreachable
-from ood.hosts.base import MAX_INPUT, MAX_OUTPUT, CommandResult, Host
+from ood.hosts.base import MAX_OUTPUT, CommandResult, Env, Host
 from ood.hosts.local_files import NAME, LocalFiles
 from ood.hosts.streams import LocalCommand, spawn
 from ood.hosts.terminals import LocalTerminal
@@ -34,34 +34,23 @@ class LocalHost(Host):
     def home(self) -> str:
         return self._home
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        input: bytes = b"",
-        env: Mapping[str, str] | None = None,
-        cwd: str | None = None,
-        timeout: float = 30.0,
-        check: bool = True,
+    def _run(
+        self, argv: Sequence[str], input: bytes, env: Env, cwd: str | None, timeout: float
     ) -> CommandResult:
-        assert len(input) <= MAX_INPUT, "larger input goes through files"
-        with ExitStack() as resources:
-            # A file in memory needs no thread that writes, as a pipe would.
-            stdin = resources.enter_context(open(os.memfd_create("input"), "w+b", buffering=0))
+        # A file in memory needs no thread that writes, as a pipe would.
+        with open(os.memfd_create("input"), "w+b", buffering=0) as stdin:
             stdin.write(input)
             stdin.seek(0)
-            process = spawn(argv, env, cwd or self._home, stdin.fileno())
-            resources.enter_context(process)
-            try:
-                result = _collect(process, time.monotonic() + timeout)
-            except TimeoutError:
-                raise CommandTimedOut(f"{argv[0]} did not answer within {timeout:.0f} s.") from None
-        if check:
-            result.check(argv[0])
-        return result
+            with spawn(argv, env, cwd or self._home, stdin.fileno()) as process:
+                try:
+                    return _collect(process, time.monotonic() + timeout)
+                except (TimeoutError, subprocess.TimeoutExpired):
+                    raise CommandTimedOut(
+                        f"{argv[0]} did not answer within {timeout:.0f} s."
+                    ) from None
 
     def start(
-        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
+        self, argv: Sequence[str], *, env: Env = None, cwd: str | None = None
     ) -> LocalCommand:
         return LocalCommand(argv, env, cwd or self._home)
 
@@ -81,10 +70,8 @@ class LocalHost(Host):
 
 
 def _collect(process: subprocess.Popen[bytes], deadline: float) -> CommandResult:
-    """Read both outputs of a command to their end, and wait for it.
-
-    If this fails, kill the command. Raises TimeoutError at `deadline` (monotonic).
-    """
+    """Read both outputs of a command to their end and wait for it. Kill it if this fails. Raises
+    TimeoutError or TimeoutExpired at `deadline` (monotonic)."""
     assert process.stdout is not None
     assert process.stderr is not None
     outputs: dict[int, list[bytes]] = {process.stdout.fileno(): [], process.stderr.fileno(): []}
@@ -105,10 +92,7 @@ def _collect(process: subprocess.Popen[bytes], deadline: float) -> CommandResult
                         selector.unregister(key.fd)
                 if size > MAX_OUTPUT:
                     raise CommandFailed("The command printed too much output.", -1, "")
-        try:
-            exit_code = process.wait(max(deadline - time.monotonic(), 0.1))
-        except subprocess.TimeoutExpired:
-            raise TimeoutError from None
+        exit_code = process.wait(max(deadline - time.monotonic(), 0.1))
     except BaseException:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import BinaryIO, cast
 
@@ -26,16 +26,12 @@ def _errors(action: str, path: str) -> Iterator[None]:
 
 
 class LocalFiles(Files):
-    """See `Files`."""
-
     def list(self, path: str) -> list[FileEntry]:
         with _errors("list", path), os.scandir(path) as found:
             entries = []
             for item in found:
-                try:
+                with suppress(FileNotFoundError):  # deleted meanwhile
                     entries.append(file_entry(item.name, item.stat(follow_symlinks=False)))
-                except FileNotFoundError:  # deleted meanwhile
-                    continue
             return entries
 
     def stat(self, path: str) -> FileEntry:
@@ -93,13 +89,12 @@ class LocalFiles(Files):
 
 
 def _linked(old: str, new: str) -> bool:
-    """Give a file a second name, which replaces nothing. Return whether the file system can."""
+    """Give a file a second name. Raises FileExistsError; returns False if the file system has no
+    such links."""
     try:
         os.link(old, new, follow_symlinks=False)
-    except FileExistsError:
-        raise
     except OSError as error:
-        if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS):
-            return False
-        raise
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS):
+            raise
+        return False
     return True

@@ -1,12 +1,11 @@
 """What the files of all hosts share: entries, errors, and open files that raise them."""
 
-from __future__ import annotations
-
 import errno
 import stat
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any, Self, cast
 
 from ood.errors import FileExists, FileFailed, FileMissing, FileRefused
 from ood.help_topics import Reason
@@ -26,8 +25,8 @@ def file_entry(path: str, found: Any) -> FileEntry:
 
 
 def file_error(error: OSError, action: str, path: str, host: str, reason: Reason) -> FileFailed:
-    """The portal's error for what a system reports about a file. `action` is a verb; `reason` is
-    for errors without a class of their own, and may be empty."""
+    """The portal's error for an operating system's error about a file. `action` is a verb. `reason`
+    may be empty, and is for errors without a class of their own."""
     name = shown(path)
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
         return FileMissing(f"File not found: {name}.", str(error))
@@ -40,42 +39,37 @@ def file_error(error: OSError, action: str, path: str, host: str, reason: Reason
     return FileFailed(text, str(error), topic=reason.topic)
 
 
+@dataclass
 class OpenFile:
     """A binary file whose errors are the portal's. `file` is the system's or paramiko's; `errors`
     translates what it raises, and `resources` are released when it is closed."""
 
-    def __init__(
-        self,
-        file: Any,
-        errors: Callable[[], AbstractContextManager[None]],
-        resources: ExitStack,
-    ) -> None:
-        self._file = file
-        self._errors = errors
-        self._resources = resources
+    file: Any
+    errors: Callable[[], AbstractContextManager[None]]
+    resources: ExitStack
 
-    def __enter__(self) -> OpenFile:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
 
     def read(self, size: int = -1) -> bytes:
-        with self._errors():
-            return cast(bytes, self._file.read(size if size >= 0 else None))
+        with self.errors():
+            return cast(bytes, self.file.read(size if size >= 0 else None))
 
     def write(self, data: bytes) -> int:
         left = memoryview(data)
-        with self._errors():
+        with self.errors():
             while left:
-                left = left[self._file.write(left) or len(left) :]  # paramiko writes all of it
+                left = left[self.file.write(left) or len(left) :]  # paramiko writes all of it
         return len(data)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        with self._errors():
-            self._file.seek(offset, whence)
-            return cast(int, self._file.tell())
+        with self.errors():
+            self.file.seek(offset, whence)
+            return cast(int, self.file.tell())
 
     def close(self) -> None:
-        with self._resources, self._errors():
-            self._file.close()
+        with self.resources, self.errors():
+            self.file.close()

@@ -3,15 +3,15 @@
 import logging
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from ood.auth.credentials import Credential, Credentials
 from ood.auth.names import is_a_persons
-from ood.errors import HostError, SignInExpired
-from ood.hosts.account import Account, account_of
-from ood.hosts.base import Host, Stream
+from ood.errors import CommandFailed, HostError, SignInExpired
+from ood.hosts.base import Host
 from ood.hosts.local import LocalHost
 from ood.hosts.ssh import SSHHost
 from ood.hosts.ssh_connect import Dial
@@ -23,18 +23,33 @@ CHECK_EVERY = 60.0  # seconds
 log = logging.getLogger(__name__)
 
 
-class HostPool:
-    """Hosts of all signed-in users."""
+@dataclass(frozen=True)
+class Account:
+    """Who a user is on a host."""
 
+    uid: int
+    groups: frozenset[str]
+
+
+def account_of(host: Host) -> Account:
+    """Ask a host for its user's account. Raises `SignInExpired` when the account cannot run
+    commands, as service accounts cannot."""
+    try:
+        # `id` fails for a group without a name, but prints all others.
+        printed = host.run(["sh", "-c", "id -u && { id -Gnz || true; }"]).text
+        uid, _, groups = printed.partition("\n")
+        return Account(int(uid), frozenset(filter(None, groups.split("\0"))))
+    except (CommandFailed, ValueError) as error:
+        raise SignInExpired("This account cannot run commands.", str(error)) from error
+
+
+class HostPool:
     def __init__(
-        self,
-        portal_host: str | None,
-        known_hosts: Path | None,
-        credentials: Credentials | None = None,
+        self, portal_host: str | None, known_hosts: Path | None, credentials: Credentials
     ) -> None:
         self._portal_host = portal_host
         self._known_hosts = known_hosts
-        self._credentials = credentials or Credentials()
+        self._credentials = credentials
         self._local = LocalHost()
         self._lock = threading.Lock()  # guards `_hosts`
         self._hosts: dict[tuple[str, str], SSHHost] = {}
@@ -52,11 +67,8 @@ class HostPool:
     def node(self, user: str, name: str, login_host: str) -> SSHHost:
         """A node of a cluster as this user, reached through the log-in host, which knows the names
         of its nodes."""
-
-        def dial() -> Stream:
-            return self.host(user, login_host).dial(name, SSH_PORT)
-
-        return self._host(user, f"{name} by {login_host}", name, dial)
+        key = f"{name} by {login_host}"
+        return self._host(user, key, name, lambda: self.host(user, login_host).dial(name, SSH_PORT))
 
     def sign_in(self, user: str, password: SecretStr | None = None) -> Account:
         """Open the user's connection to the portal host, and remember the credential for other
@@ -133,4 +145,4 @@ class HostPool:
                 try:
                     host.close_if_idle(IDLE_SECONDS)
                 except Exception:
-                    log.exception("idle connection to %s", host.name)
+                    log.exception("closing the idle connection to %s", host.name)

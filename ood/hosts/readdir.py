@@ -1,8 +1,5 @@
-"""Lists a directory over SFTP, quickly even with many entries.
-
-Paramiko waits for each hundred entries before it requests the next, and parses them field by field.
-With 65,000 entries that takes seconds.
-"""
+"""Lists a directory over SFTP. Paramiko takes seconds for 65,000 entries, because it waits for each
+hundred before it requests the next, and parses them field by field."""
 
 import stat
 import struct
@@ -23,7 +20,7 @@ U32, U32_PAIR, U64 = struct.Struct(">I"), struct.Struct(">II"), struct.Struct(">
 
 def entries_of(client: paramiko.SFTPClient, path: bytes) -> list[FileEntry]:
     """Read a directory. Raises OSError for the server's errors, and `SFTPError` for an answer that
-    makes no sense."""
+    is not valid."""
     # Paramiko's public methods use these private ones in the same way.
     of = cast(Any, client)
     ask, answer, request = of._async_request, of._read_response, of._request
@@ -55,7 +52,7 @@ def parsed(data: bytes) -> Iterator[FileEntry]:
             (length,) = U32.unpack_from(data, at)
             name = data[at + 4 : at + 4 + length]
             at += 4 + length
-            (length,) = U32.unpack_from(data, at)  # of a line as from `ls -l`, not needed
+            (length,) = U32.unpack_from(data, at)  # of a line like those of `ls -l`, not needed
             at += 4 + length
             (flags,) = U32.unpack_from(data, at)
             at += 4
@@ -82,4 +79,4 @@ def parsed(data: bytes) -> Iterator[FileEntry]:
                 text = name.decode("utf-8", "surrogateescape")
                 yield FileEntry(text, mode, size, float(modified), uid, gid)
     except struct.error as error:
-        raise paramiko.SFTPError("an answer about a directory made no sense") from error
+        raise paramiko.SFTPError("the server's answer about a directory is not valid") from error

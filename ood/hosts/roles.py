@@ -13,8 +13,7 @@ from ood.config import Cluster
 from ood.hosts.base import Host, Stream
 from ood.hosts.pool import HostPool
 
-PORTAL = "portal"
-"""The portal host in addresses. Other hosts have the ID of their cluster."""
+PORTAL = "portal"  # the portal host in addresses; other hosts have the ID of their cluster
 DIAL_TIMEOUT = 5.0  # seconds
 
 
@@ -36,8 +35,7 @@ class HostRoles:
 
     def scheduler(self, user: str, cluster: Cluster) -> Host:
         """Where scheduler commands run."""
-        address = cluster.job.submit_host if cluster.job is not None else None
-        return self._at(user, address)
+        return self._at(user, cluster.job.submit_host if cluster.job is not None else None)
 
     def files(self, user: str, cluster: Cluster) -> Host:
         """Where jobs find the user's home directory."""
@@ -56,8 +54,8 @@ class HostRoles:
         """Open a connection to a port of a node. Raises `HostError`."""
         if cluster.is_local:
             return self.scheduler(user, cluster).dial("127.0.0.1", port)
-        submit_host = cluster.job.submit_host if cluster.job is not None else None
-        host = self._at(user, cluster.login_host or submit_host)
+        login_host = cluster.login_host
+        host = self._pool.host(user, login_host) if login_host else self.scheduler(user, cluster)
         return host.dial(node, port, DIAL_TIMEOUT)
 
     def _at(self, user: str, address: str | None) -> Host:

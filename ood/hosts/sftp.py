@@ -1,11 +1,8 @@
 """The files of a host over SFTP.
 
-Short operations take turns with one SFTP client, as a client used by two threads at once deadlocks.
-An open file has a client of its own, so a long download delays nobody. The same goes for an
-operation that waits too long for its turn.
+Short operations take turns with one SFTP client, because a client that two threads use at once
+deadlocks. An open file, and an operation that waits too long for its turn, get their own client.
 """
-
-from __future__ import annotations
 
 import errno
 import threading
@@ -26,11 +23,22 @@ REQUEST_SIZE = 255 * 1024
 """Bytes in one request: the most that OpenSSH accepts. One such request at a time is as fast as
 paramiko's prefetch and pipelining with 32 KiB. Prefetch starts threads that outlive an abandoned
 download, and pipelining does not report a full disk."""
-
 ANSWER_TIMEOUT = 30.0  # seconds, for each request
 TURN_TIMEOUT = 1.0  # seconds to wait for the shared client
 DISK_HINT = Reason("the disk may be full or read-only, or your quota used up", HelpTopic.DISK_FULL)
 CHANGES = ("write", "create", "rename", "move")
+
+
+class SFTPClient(paramiko.SFTPClient):
+    """Paramiko's client, with surrogate escapes for bytes of names that are not UTF-8."""
+
+    def _adjust_cwd(self, path: str | bytes) -> bytes:
+        return path if isinstance(path, bytes) else path.encode("utf-8", "surrogateescape")
+
+    def _request(self, t: int, *args: object) -> tuple[int, Message]:
+        kind, message = super()._request(t, *args)  # type: ignore[misc]  # unknown to the stubs
+        message.get_text = lambda: message.get_string().decode("utf-8", "surrogateescape")
+        return kind, message
 
 
 class SFTPFiles(Files):
@@ -144,15 +152,15 @@ class SFTPFiles(Files):
             else:
                 held.enter_context(self._connection.slot())
             transport = held.enter_context(self._connection.connected())
-            if not has_turn:
+            client = self._shared if has_turn else None
+            channel = client.get_channel() if client is not None else None
+            if channel is None or channel.closed or channel.get_transport() is not transport:
                 client = self._new_client(transport)
-                held.callback(client.close)
-            else:
-                channel = self.shared_channel
-                if channel is None or channel.closed or channel.get_transport() is not transport:
-                    self._shared = self._new_client(transport)
-                assert self._shared is not None
-                client = self._shared
+                if has_turn:
+                    self._shared = client
+                else:
+                    held.callback(client.close)
+            assert client is not None
             with self._errors(action, path, client):
                 yield client
 
@@ -164,7 +172,7 @@ class SFTPFiles(Files):
 
     @contextmanager
     def _errors(self, action: str, path: str, client: SFTPClient) -> Iterator[None]:
-        """Turn what the server says about a file into the portal's errors."""
+        """Turn the server's errors about a file into the portal's."""
         try:
             yield
         except OSError as error:
@@ -174,18 +182,6 @@ class SFTPFiles(Files):
             # SFTP version 3 has codes for "no such file" and "permission denied" only.
             hint = DISK_HINT if action in CHANGES else NO_REASON
             raise file_error(error, action, path, self._connection.name, hint) from error
-
-
-class SFTPClient(paramiko.SFTPClient):
-    """Paramiko's client, with surrogate escapes for bytes of names that are not UTF-8."""
-
-    def _adjust_cwd(self, path: str | bytes) -> bytes:
-        return path if isinstance(path, bytes) else path.encode("utf-8", "surrogateescape")
-
-    def _request(self, t: int, *args: object) -> tuple[int, Message]:
-        kind, message = super()._request(t, *args)  # type: ignore[misc]  # unknown to the stubs
-        message.get_text = lambda: message.get_string().decode("utf-8", "surrogateescape")
-        return kind, message
 
 
 def _open(client: SFTPClient, path: str, mode: str) -> paramiko.SFTPFile:

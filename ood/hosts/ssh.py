@@ -1,21 +1,18 @@
-"""A machine over SSH, as the user whose credentials open the connection.
-
-Commands, terminals, files and tunnels are channels on SSH connections.
-"""
-
-from __future__ import annotations
+"""A machine over SSH, as the user whose credentials open the connection."""
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
+from typing import Self
 
 import paramiko
 
 from ood.auth.credentials import Credential
 from ood.errors import CommandTimedOut, HostUnreachable
-from ood.hosts.base import MAX_INPUT, CommandResult, Host
+from ood.hosts.base import Command, CommandResult, Env, Host
 from ood.hosts.channels import collect, quiet
 from ood.hosts.connection import SharedConnection, channel_refused
 from ood.hosts.sftp import SFTPFiles
@@ -41,10 +38,7 @@ class SSHHost(Host):
         self.name, _, port = address.partition(":")
         self.user = user
         target = Target(self.name, int(port or 22), user, known_hosts, dial)
-
-        def new() -> SharedConnection:
-            return SharedConnection(target, credential, opens_the_portal)
-
+        new = partial(SharedConnection, target, credential, opens_the_portal)
         self._connection = new()
         self._terminals = Terminals(new)
         self.files = self._sftp = SFTPFiles(self._connection, self.start)
@@ -56,17 +50,9 @@ class SSHHost(Host):
             self._home = self._sftp.resolve(".")  # where sshd starts SFTP
         return self._home
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        input: bytes = b"",
-        env: Mapping[str, str] | None = None,
-        cwd: str | None = None,
-        timeout: float = 30.0,
-        check: bool = True,
+    def _run(
+        self, argv: Sequence[str], input: bytes, env: Env, cwd: str | None, timeout: float
     ) -> CommandResult:
-        assert len(input) <= MAX_INPUT, "larger input goes through files"
         # Without a terminal, sshd leaves a command running when its channel closes. `timeout` ends
         # it on the host.
         limited = ["timeout", "-k", "2", str(math.ceil(timeout)), *argv]
@@ -74,7 +60,7 @@ class SSHHost(Host):
             started = time.monotonic()
             channel = self._connection.open_session(transport)
             try:
-                channel.exec_command(_as_bytes(command_line(limited, env, cwd)))
+                channel.exec_command(command_line(limited, env, cwd))
                 with suppress(OSError):  # the command may end without reading all of it
                     channel.sendall(input)
                 channel.shutdown_write()
@@ -92,19 +78,15 @@ class SSHHost(Host):
             raise CommandTimedOut(
                 f"{argv[0]} on {self.name} did not answer within {timeout:.0f} s."
             )
-        if check:
-            result.check(f"{argv[0]} on {self.name}")
         return result
 
-    def start(
-        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
-    ) -> SSHCommand:
+    def start(self, argv: Sequence[str], *, env: Env = None, cwd: str | None = None) -> Command:
         with ExitStack() as undo:
             undo.enter_context(self._connection.slot(lasting=True))
             with self._connection.connected() as transport:
                 channel = self._connection.open_session(transport)
                 undo.callback(channel.close)
-                channel.exec_command(_as_bytes(command_line(argv, env, cwd)))
+                channel.exec_command(command_line(argv, env, cwd))
             return SSHCommand(channel, self.name, undo.pop_all().close)
 
     def terminal(self, cwd: str, columns: int = 80, rows: int = 24) -> SSHTerminal:
@@ -129,9 +111,9 @@ class SSHHost(Host):
         """Open the connection now. Raises `HostError`."""
         self._connection.transport()
 
-    def adopt(self, other: SSHHost) -> None:
-        """Take over the connection of `other`, which the caller no longer uses, unless there is
-        one already."""
+    def adopt(self, other: Self) -> None:
+        """Take over the connection of `other`, which the caller no longer uses, unless this host
+        has one already."""
         self._connection.adopt(other._connection)
 
     def close(self) -> None:
@@ -140,10 +122,6 @@ class SSHHost(Host):
         self._terminals.close()
 
     def close_if_idle(self, seconds: float) -> None:
-        """Close connections that were not used for that long and on which nothing is open."""
+        """Close connections that have not been used for `seconds` and have nothing open."""
         self._terminals.close_if_idle(seconds)
         self._connection.close_if_idle(seconds, self._sftp.shared_channel)
-
-
-def _as_bytes(line: str) -> bytes:
-    return line.encode("utf-8", "surrogateescape")

@@ -33,7 +33,7 @@ class NotAccepted(Exception):
     """The host does not accept the credential."""
 
 
-class _HungUp(Exception):
+class _HungUp(NotAccepted):
     """The host closed the connection during authentication."""
 
 
@@ -58,11 +58,8 @@ def open_connection(target: Target, credential: Credential) -> Connection:
     try:
         connection = _opened(target, credential)
     except _HungUp:
-        # sshd hangs up on an expired account, and on one that PAM refuses for another reason.
-        try:
-            connection = _opened(target, credential)
-        except _HungUp as error:
-            raise NotAccepted(f"hung up while signing in: {error}") from error
+        # For an expired account, or one that PAM refuses, sshd hangs up again.
+        connection = _opened(target, credential)
     transport = connection.transport
     transport.set_keepalive(30)
     # A client-side key re-exchange while a channel streams in stalls the connection.
@@ -101,42 +98,36 @@ def _opened(target: Target, credential: Credential) -> Connection:
     with ExitStack() as undo:
         # A refused connection would stay open and count against sshd's MaxStartups.
         undo.callback(connection.client.close)
-        _authenticate(connection, target.name, target.known_hosts)
+        connection.client.load_host_keys(str(target.known_hosts))
+        # Fabric's default is to accept.
+        connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
+        try:
+            connection.open()
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise _failure(error, connection, target.name) from error
         undo.pop_all()
     return connection
 
 
-def _authenticate(connection: Connection, name: str, known_hosts: Path) -> None:
-    connection.client.load_host_keys(str(known_hosts))
-    # Fabric's default is to accept.
-    connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
-    try:
-        connection.open()
-    except paramiko.AuthenticationException as error:
-        # Paramiko raises the same error for a host that hung up or took too long.
-        if "timeout" in str(error):
-            raise _cannot_be_reached(name, error) from error
-        if connection.client.get_transport().is_active():
-            raise NotAccepted(str(error)) from error
-        raise _HungUp(str(error)) from error
-    except paramiko.BadHostKeyException as error:
-        raise HostUnreachable(
+def _failure(error: Exception, connection: Connection, name: str) -> Exception:
+    """What an error from opening a connection means."""
+    detail = str(error)
+    message = f"{name} cannot be reached. Try again in a minute."
+    # Paramiko also raises AuthenticationException for a host that hung up or took too long.
+    if isinstance(error, paramiko.AuthenticationException) and "timeout" not in detail:
+        is_active = connection.client.get_transport().is_active()
+        return NotAccepted(detail) if is_active else _HungUp(f"hung up while signing in: {detail}")
+    if isinstance(error, paramiko.BadHostKeyException):
+        message = (
             f"The host key of {name} has changed, so the portal did not sign in to it. Tell your "
-            "administrator.",
-            str(error),
-        ) from error
-    except (paramiko.SSHException, OSError, EOFError) as error:
-        if "not found in known_hosts" in str(error):
-            raise HostUnreachable(
-                f"The portal does not know the host key of {name}. Tell your administrator to add "
-                "it to known_hosts.",
-                str(error),
-            ) from error
-        raise _cannot_be_reached(name, error) from error
-
-
-def _cannot_be_reached(name: str, error: Exception) -> HostUnreachable:
-    return HostUnreachable(f"{name} cannot be reached. Try again in a minute.", str(error))
+            "administrator."
+        )
+    elif "not found in known_hosts" in detail:
+        message = (
+            f"The portal does not know the host key of {name}. Tell your administrator to add it "
+            "to known_hosts."
+        )
+    return HostUnreachable(message, detail)
 
 
 def _new_transport(connected: socket.socket, **options: Any) -> paramiko.Transport:

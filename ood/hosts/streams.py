@@ -4,27 +4,23 @@ import os
 import signal
 import subprocess
 import threading
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import IO
 
 import paramiko
 
 from ood.errors import CommandFailed, HostUnreachable
-from ood.hosts.base import Command
+from ood.hosts.base import Command, Env
 
 MAX_STDERR = 256 * 1024  # bytes that are kept of the beginning of standard error
-ENDED_EARLY = "The command ended before it had read everything."
-
-_Process = subprocess.Popen[bytes]
-
+ENDED_EARLY = "The command ended before it had read all its input."
 END_SECONDS = 10.0  # for a command to end after its output has ended
 
 
-class _Running(Command, ABC):
-    """Reads standard error as it arrives, so that the command never waits for that, and keeps the
-    beginning of it."""
+class _Running(Command):
+    """A command whose standard error a thread reads, so that the command never waits for that. The
+    beginning is kept."""
 
     def __init__(self, receive: Callable[[int], bytes]) -> None:
         self._stderr = bytearray()
@@ -43,19 +39,10 @@ class _Running(Command, ABC):
         self._reader.join(END_SECONDS)
         return self._stderr.decode("utf-8", "surrogateescape")
 
-    def __enter__(self) -> Command:
-        return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    @abstractmethod
-    def close(self) -> None: ...
-
-
-def spawn(argv: Sequence[str], env: Mapping[str, str] | None, cwd: str, stdin: int) -> _Process:
-    """Start a process of this machine, in a session of its own so that all of it can be ended.
-    Raises `CommandFailed`."""
+def spawn(argv: Sequence[str], env: Env, cwd: str, stdin: int) -> subprocess.Popen[bytes]:
+    """Start a process of this machine, in a session of its own so that its child processes can be
+    killed with it. Raises `CommandFailed`."""
     try:
         return subprocess.Popen(
             list(argv),
@@ -74,9 +61,7 @@ def spawn(argv: Sequence[str], env: Mapping[str, str] | None, cwd: str, stdin: i
 
 
 class LocalCommand(_Running):
-    """A process of this machine."""
-
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str] | None, cwd: str) -> None:
+    def __init__(self, argv: Sequence[str], env: Env, cwd: str) -> None:
         self._process = spawn(argv, env, cwd, subprocess.PIPE)
         self._closing = threading.Lock()  # one thread ends the process and closes its pipes
         super().__init__(_pipe(self._process.stderr).read)
@@ -153,10 +138,10 @@ class SSHCommand(_Running):
         return data
 
     def wait(self) -> int:
-        if not self._channel.status_event.wait(END_SECONDS):
-            self._check_connection()
-            raise CommandFailed("The command did not end.", -1, "")
+        ended = self._channel.status_event.wait(END_SECONDS)
         self._check_connection()
+        if not ended:
+            raise CommandFailed("The command did not end.", -1, "")
         return self._channel.exit_status
 
     def close(self) -> None:

@@ -26,11 +26,11 @@ LOGIN_SHELL_SCRIPT = """
 [ -n "$LC_ALL$LC_CTYPE$LANG" ] || export LANG=C.UTF-8
 exec "${SHELL:-/bin/sh}" -l
 """
-"""What `sh -c` runs in every terminal. `$1` is the directory to start in, or empty. The default
-character set is UTF-8, as in browsers."""
+"""What `sh -c` runs in every terminal. `$1` is the directory to start in, or empty for home. Where
+the account sets no locale, the character set is UTF-8, as in browsers."""
 TYPE = "xterm-256color"
 WINDOW = 128 * 1024
-"""Bytes that a terminal may print before they are read, and so may still appear after Ctrl-C."""
+"""Bytes that a terminal may print before they are read. So many may still appear after Ctrl-C."""
 
 
 class LocalTerminal:
@@ -121,8 +121,8 @@ class SSHTerminal:
 
 
 class Terminals:
-    """The terminals of an SSH host. They have connections of their own, so commands and files go on
-    however many terminals there are. `new` makes one more connection, which is not open yet."""
+    """The terminals of an SSH host. They have connections of their own, so any number of terminals
+    leaves room for commands and files. `new` returns another connection, not yet open."""
 
     def __init__(self, new: Callable[[], SharedConnection]) -> None:
         self._new = new
@@ -148,7 +148,7 @@ class Terminals:
                         continue
                     undo.callback(channel.close)
                     channel.get_pty(TYPE, columns, rows)
-                    channel.exec_command(line.encode("utf-8", "surrogateescape"))
+                    channel.exec_command(line)
                 return SSHTerminal(channel, undo.pop_all().close)
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
-"""Entries of a directory with everything below them: counted, deleted and given permissions by the
-host's own tools (GNU find, xargs and coreutils), which are fast and follow no links.
+"""Counts, deletes and sets permissions of entries of a directory, with everything below them.
 
-Names reach the tools on standard input, each ended by NUL, because there may be more than fit on a
-command line. `./` before each keeps a name from being read as an option.
+The host's own tools (GNU find, xargs and coreutils) do it: they are fast and follow no links. They
+read names from standard input, each ended by NUL, because there may be more than fit on a command
+line. A `./` before each name keeps it from being read as an option.
 """
 
 import logging
@@ -20,8 +20,8 @@ PIECE = 1024 * 1024  # bytes read at a time
 PATIENCE = 40.0  # seconds for a change that a page waits for
 GRACE = 10.0  # seconds for a count to end after its time limit
 
-# Prints the time on the host, a record for each entry, and `complete` if nothing was left out. A
-# record with `!` is of a file that is neither regular, a directory nor a link.
+# Prints the time on the host, a record for each entry, and `complete` if nothing was left out.
+# Records of pipes, sockets and devices begin with `!`.
 COUNT = r"""
 printf '%s\0' "$(date +%s.%N)"
 timeout "$1" xargs -0r sh -c 'exec find "$@" "(" -type f -o -type d -o -type l ")" \
@@ -48,8 +48,8 @@ log = logging.getLogger(__name__)
 @dataclass
 class Count:
     """What was counted. `began` is the start, by the host's clock, in seconds since the epoch;
-    `files` are all entries that are not directories, `size` is in bytes. `special` describes the
-    pipes, sockets and devices, `problems` what find could not read. Not `complete` when there were
+    `files` are all entries that are not directories; `size` is in bytes. `special` describes pipes,
+    sockets and devices, and `problems` what find could not read. `complete` is False if there were
     such problems or the time limit was reached."""
 
     began: str = ""
@@ -103,8 +103,8 @@ def count(
     seconds: int = 0,
     started: Started | None = None,
 ) -> Count:
-    """Count entries of a directory with everything below them, for at most so many `seconds`; 0
-    sets no limit. Raises `FileFailed` and `HostUnreachable`."""
+    """Count entries of a directory with everything below them, for at most `seconds` (0: no limit).
+    Raises `FileFailed` and `HostUnreachable`."""
     counted = Count()
     script = ["sh", "-c", COUNT, "sh", str(seconds)]
     with start(host, script, directory, names, started) as command:
@@ -127,16 +127,17 @@ def count(
 
 
 def delete(host: Host, directory: str, names: Iterable[str]) -> str:
-    """Delete entries with everything below them. Return why some may be left, empty if none are."""
+    """Delete entries with everything below them. Return why some may be left, or an empty string if
+    all are deleted."""
     return _change(host, DELETE, directory, names)
 
 
 def set_permissions(
     host: Host, directory: str, names: Iterable[str], mode: int, below: bool
 ) -> str:
-    """Set the permission bits of entries that are not links. With `below`, also of everything below
-    them: then a directory can be entered by all who may read it, and the bits above the last nine
-    are set on directories only. Return why some are not set, empty if all are."""
+    """Set the permission bits of entries that are not links. With `below`, also set those of
+    everything below them: then all who may read a directory may enter it, and bits above the last
+    nine are set on directories only. Return why some are not set, or an empty string."""
     files, directories, depth = mode, mode, 0
     if below:
         files, directories, depth = mode & 0o777, mode | (mode & 0o444) >> 2, NO_LIMIT
@@ -158,7 +159,7 @@ def as_input(names: Iterable[str]) -> Iterator[bytes]:
 
 
 def complaints(said: str) -> list[str]:
-    """What find, tar and cp wrote about single files, fit to be shown."""
+    """The lines that find, tar and cp wrote about single files, ready to be shown."""
     lines = (re.sub(r"^(?:\S+/)?(tar|find|cp): ", "", line) for line in said.splitlines())
     return [
         shown(line)
@@ -178,7 +179,7 @@ def _change(host: Host, argv: Sequence[str], directory: str, names: Iterable[str
                 argv, input=batch, env={"LC_ALL": "C"}, cwd=directory, timeout=left, check=False
             )
         except CommandTimedOut:
-            return f"it takes more than {PATIENCE:.0f} seconds. Repeat it to continue"
+            return f"it took more than {PATIENCE:.0f} seconds. Try again to continue"
         except CommandFailed as error:
             raise _cannot_run(host, argv, directory, error) from error
         if result.exit_code and not reason:

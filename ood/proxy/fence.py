@@ -61,7 +61,7 @@ def stays(location: str, address: str, base: str) -> bool:
     """Whether a redirect of a service stays below `base` or goes to another origin. `location` is
     relative to `address`. After a redirect, browsers do not compare paths with the policy.
 
-    Browsers accept more forms of addresses than RFC 3986, so unusual ones are taken not to stay.
+    Browsers accept more forms of addresses than RFC 3986 does. For unusual forms, return False.
     """
     if re.search(r"[\x00-\x20\\]", location) or re.match(r"https?:(?!//)", location, re.I):
         return False

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping
 Headers = list[tuple[str, str]]
 
 ENTRY_COOKIE = "ood_node"
-NONCE_COOKIE = "ood_enter_"  # and the start of its state: a browser may enter in several tabs
+NONCE_COOKIE = "ood_enter_"  # with the start of its state: a browser may enter in several tabs
 """The portal's own cookies on the services' origins. No service ever sees them."""
 
-# RFC 9110, 7.6.1: these are about one connection, as are those that Connection names.
+# RFC 9110, 7.6.1: these and the headers that Connection names are about one connection only.
 HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection"}
     | {"te", "trailer", "transfer-encoding", "upgrade"}
 )
-# What a front end says about its clients is for the portal only.
+# A front end sets these for the portal only, to describe its clients.
 FROM_FRONT_END = re.compile(r"forwarded|via|x-forwarded-.*|x-real-ip|x-remote-.*|remote-user")
 # These affect more than the service's own path: all services of the origin, or the portal's host.
 BEYOND_THE_PATH = frozenset(
@@ -29,9 +29,7 @@ PORTAL_COOKIES = re.compile(r"((__(Host|Secure|Host-Http|Http)-)?ood_.*)?", re.I
 
 def to_service(given: Iterable[tuple[str, str]], added: Mapping[str, str]) -> Headers:
     """The headers of a browser's request as the service gets them. Those in `added` replace the
-    browser's. Content-Length, Expect and Transfer-Encoding are left to the sender of the body.
-    """
-    given = list(given)
+    browser's. Content-Length, Expect and Transfer-Encoding are left to the sender of the body."""
     ours = {name.lower() for name in added} | {"content-length", "expect"}
     passed = []
     for name, value in _end_to_end(given):
@@ -49,20 +47,20 @@ def to_browser(given: Iterable[tuple[str, str]], prefix: str) -> Headers:
     """The headers of a service's response as the browser gets them. `prefix` is the path of the
     service and ends in `/`."""
     passed = []
-    for name, value in _end_to_end(list(given)):
+    for name, value in _end_to_end(given):
         lower = name.lower()
         if lower in BEYOND_THE_PATH | OURS or not WELL_FORMED.fullmatch(f"{name}:{value}"):
             continue
         if lower == "set-cookie":
-            scoped = _scoped_cookie(value, prefix)
-            if scoped is None:
+            value = _scoped_cookie(value, prefix)
+            if not value:
                 continue
-            value = scoped
         passed.append((name, value))
     return passed
 
 
-def _end_to_end(given: Headers) -> Headers:
+def _end_to_end(given: Iterable[tuple[str, str]]) -> Headers:
+    given = list(given)
     named = {
         token.strip().lower()
         for name, value in given
@@ -78,11 +76,11 @@ def _service_cookies(value: str) -> str:
     return "; ".join(kept)
 
 
-def _scoped_cookie(value: str, prefix: str) -> str | None:
-    """A service's Set-Cookie, limited to the service's path; None if the name is the portal's."""
+def _scoped_cookie(value: str, prefix: str) -> str:
+    """A service's Set-Cookie, limited to the service's path; empty if the name is the portal's."""
     cookie, *attributes = value.split(";")
     if PORTAL_COOKIES.fullmatch(cookie.partition("=")[0].strip()):
-        return None
+        return ""
     path = prefix
     kept = [cookie]
     for attribute in attributes:

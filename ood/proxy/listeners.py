@@ -1,4 +1,4 @@
-"""Proof that a service is its owner's, for every new connection to it.
+"""Proof, for every new connection, that a service belongs to its owner.
 
 The port is named in `connection.yml`, and anybody who may use the node can listen on it before the
 service starts or once it has ended. So the portal sends nothing on a new connection until a command
@@ -24,14 +24,12 @@ from ood.sessions.service import Service
 
 # Seconds.
 ANSWER_SECONDS = 5.0
-FIRST_ANSWER_SECONDS = 15.0
-"""The scheduler has to start the command first."""
+FIRST_ANSWER_SECONDS = 15.0  # the scheduler has to start the command first
 FAILED_SECONDS = 3.0  # between attempts to start a command that gave no answer
-UNUSED_SECONDS = 30.0  # until a command is ended that nobody asked, unless its service is in use
+UNUSED_SECONDS = 30.0  # until an unused command is ended, unless its service is in use
 
 MAX_OUTPUT = 64 * 1024  # bytes for one batch of questions, with what start-up files print
-MAX_COMMANDS = 3
-"""Commands of one user at a time: each takes a channel of an SSH connection."""
+MAX_COMMANDS = 3  # of one user at a time: each takes a channel of an SSH connection
 
 # Each line of input is MARK PORT, with the port as in /proc/net/tcp (proc(5)). Each answer is MARK
 # and what listens there: `own` and the inodes of the sockets, `other`, or `none`. 0A is LISTEN.
@@ -50,24 +48,23 @@ ARGV = ("/bin/sh", "-c", WATCH)
 
 log = logging.getLogger(__name__)
 
-Key = tuple[str, str, str]
-"""User, cluster and node."""
+Key = tuple[str, str, str]  # user, cluster and node
 
 
 class Listeners:
-    """Who listens on the nodes of all users' jobs. `start` starts `ARGV` on the node of a service,
-    within its job; it raises `PortalError`."""
+    """Finds out who listens on the nodes of all users' jobs. `start` runs `ARGV` on the node of a
+    service, within its job; it raises `PortalError`."""
 
     def __init__(self, start: Callable[[Service], Command]) -> None:
         self._start = start
         self._lock = threading.Lock()  # guards _nodes; each node has a lock of its own
-        self._nodes: dict[Key, _Node] = {}  # the one asked last is the last
+        self._nodes: dict[Key, _Node] = {}  # most recently used last
 
     def connect(self, service: Service, dial: Callable[[], Stream]) -> Stream:
         """Open a connection to a service with `dial`, and make sure that it is its owner's.
 
-        Raises `ServiceRefused` when somebody else listens on its port too, `HostUnreachable` when
-        nobody does or the portal cannot find out, and what `dial` raises.
+        Raises `ServiceRefused` when another user listens on its port, `HostUnreachable` when nobody
+        does or the portal cannot find out, and what `dial` raises.
         """
         key = _key(service)
         with self._lock:
@@ -153,8 +150,8 @@ class _Run:
 
 
 class _Node:
-    """The command on one node. While it runs, a thread sends it all questions that wait, gives the
-    answers to whoever asked, and goes on with the questions that have come meanwhile."""
+    """The command on one node. While it runs, a thread sends it the waiting questions in batches
+    and passes on its answers."""
 
     def __init__(self, start: Callable[[Service], Command]) -> None:
         self._start = start
@@ -198,7 +195,7 @@ class _Node:
             may_ask_again = False
 
     def end_if_unused(self, seconds: float) -> None:
-        """End the command, unless somebody asks it or did so in the last `seconds`."""
+        """End the command, unless it has questions or got one in the last `seconds`."""
         with self._lock:
             run = self._run
             if run is None or run.waiting or run.under_way:
@@ -209,7 +206,7 @@ class _Node:
         self._end(run, HostUnreachable("The command was not used."))
 
     def close(self) -> None:
-        """End the command for good, and whatever question it is being asked."""
+        """End the command for good. Its questions fail."""
         with self._lock:
             self._closed = True
             run = self._run
@@ -225,11 +222,11 @@ class _Node:
         run = self._run
         if self._closed:
             raise HostUnreachable("You are signed out.")
-        if run is not None and run.ended_at is None:
-            return run
-        if run is not None and not run.answered and run.job_id == service.job_id:
-            assert run.ended_at is not None
-            if time.monotonic() - run.ended_at < FAILED_SECONDS:
+        if run is not None:
+            if run.ended_at is None:
+                return run
+            failed = not run.answered and run.job_id == service.job_id
+            if failed and time.monotonic() - run.ended_at < FAILED_SECONDS:
                 raise HostUnreachable("The portal tried a moment ago.")
         run = self._run = _Run(service.job_id)
         work = (run, service)
@@ -252,7 +249,8 @@ class _Node:
         self._end(run, why)
 
     def _next(self, run: _Run) -> list[int]:
-        """Wait for questions, which are under way from now on. Empty when the run has ended."""
+        """Wait for questions and mark them as under way. Return their ports, or an empty list when
+        the run has ended."""
         with self._lock:
             self._changed.wait_for(lambda: run.waiting or run.ended_at is not None)
             run.under_way, run.waiting = run.waiting, {}

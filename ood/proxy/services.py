@@ -1,16 +1,17 @@
 """The services in use: where they are, the connections to them, and whether they answer.
 
-The owner's board knows where a service is. To ask it may take as long as the scheduler takes, so
-its answer is used for a while and renewed in the background.
+The owner's board knows where a service is. Its answer may take as long as the scheduler's, so it is
+used for a while and renewed in the background.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 
 from ood.errors import Busy, PortalError
 from ood.help_topics import HelpTopic
@@ -28,6 +29,7 @@ UNUSED = 600.0
 IDLE_CONNECTION = 20.0
 PROBE_EVERY = 3.0
 PROBE_PATIENCE = 3.0
+REQUEST_PATIENCE = 5.0
 
 REQUESTS_EACH = 12
 """Requests to one service at the same time: those of two browsers. A service that hangs can occupy
@@ -56,7 +58,7 @@ class ServiceInUse:
 
 class Services:
     """All services in use. `locate` asks a user's board for the service of a session, `dial` opens
-    a connection to a service, and `listeners` checks that it is its owner's. All of them raise
+    a connection to it, and `listeners` checks that it belongs to its owner. All raise
     `PortalError`."""
 
     def __init__(
@@ -94,9 +96,7 @@ class Services:
         probe if one is due."""
         now = time.monotonic()
         with self._lock:
-            known = self._known.get(service.session_id)
-            if known is None or known.service != service:
-                known = self._remember(service)
+            known = self._remember(service)
             known.used_at = now
             if not known.probing and now - known.probed_at >= PROBE_EVERY:
                 known.probing = True
@@ -108,26 +108,24 @@ class Services:
         service, answered = known.service, False
         headers = to_service([], {"Host": "localhost", **service.headers})
         try:
-            response = known.upstream.request("GET", service.alive, headers, None, PROBE_PATIENCE)
-            response.body.close()
+            known.upstream.request("GET", service.alive, headers, None, PROBE_PATIENCE).close()
             answered = True
         except PortalError as error:
             if not known.silent:
-                log.warning("%s of %s: %s", service.title, service.user, error.detail or error)
+                detail = error.detail or error
+                log.warning("%s of %s does not answer: %s", service.title, service.user, detail)
         except Exception:
             log.exception("probing %s of %s", service.title, service.user)
         with self._lock:
             known.silent, known.probed_at, known.probing = not answered, time.monotonic(), False
         return answered
 
-    @contextmanager
-    def request(self, known: ServiceInUse, patience: float = 5.0) -> Iterator[None]:
-        """Count a request to a service for the length of a `with` block. Raises `Busy` if it would
-        be one too many for more than `patience` seconds."""
+    def request(self, known: ServiceInUse) -> AbstractContextManager[None]:
+        """Count a request to a service for the length of a `with` block, which raises `Busy` if
+        there are too many for longer than `REQUEST_PATIENCE`."""
         busy = f"{known.service.title} is busy. Try again in a moment."
         problem = Busy(busy, topic=HelpTopic.SERVICE)
-        with self._requests.hold(known.service.session_id, patience, problem):
-            yield
+        return self._requests.hold(known.service.session_id, REQUEST_PATIENCE, problem)
 
     def forget(self, user: str) -> None:
         """Forget the services of a user who signed out."""
@@ -148,9 +146,7 @@ class Services:
                     del self._known[session_id]
             raise
         with self._lock:
-            known = self._known.get(session_id)
-            if known is None or known.service != service:
-                known = self._remember(service)
+            known = self._remember(service)
             known.found_at = known.used_at = time.monotonic()
             return known
 
@@ -159,18 +155,21 @@ class Services:
         try:
             self._ask(service.user, service.session_id)
         except PortalError as error:
-            log.info("%s of %s: %s", service.title, service.user, error)
+            log.info("looking for %s of %s: %s", service.title, service.user, error)
         except Exception:
             log.exception("looking for %s of %s", service.title, service.user)
         with self._lock:
             known.asking = False
 
     def _remember(self, service: Service) -> ServiceInUse:
-        """Requires: holding `_lock`."""
+        """What is known of a service: a new object if the session had another service or none.
+        Requires: holding `_lock`."""
         assert self._lock.locked()
-        dial = lambda: self._listeners.connect(service, lambda: self._dial(service))  # noqa: E731
-        known = ServiceInUse(service, Upstream(dial), time.monotonic())
-        self._known[service.session_id] = known
+        known = self._known.get(service.session_id)
+        if known is None or known.service != service:
+            dial = partial(self._listeners.connect, service, partial(self._dial, service))
+            known = ServiceInUse(service, Upstream(dial), time.monotonic())
+            self._known[service.session_id] = known
         return known
 
     def _keep_tidy(self) -> None:

@@ -42,9 +42,9 @@ class Grant:
 
 @dataclass(frozen=True)
 class Admission:
-    """What a ticket was exchanged for: the entry cookie, and the path that the browser asked for.
-    `state` names the nonce, which has been used. With `new_user`, the data that services left in
-    this browser may belong to another user."""
+    """What a ticket was exchanged for: the entry cookie, and the `path` to go to. `state` names the
+    nonce, which has been used. With `new_user`, data that services left in this browser may belong
+    to another user."""
 
     cookie: str
     grant: Grant
@@ -75,7 +75,7 @@ def new_nonce() -> str:
 
 
 def state_of(nonce: str) -> str:
-    """What represents a nonce in addresses, where others may see it."""
+    """The hash that stands for a nonce in addresses, which others may see."""
     return hashlib.sha256(nonce.encode()).hexdigest()
 
 
@@ -91,7 +91,7 @@ class Tickets:
         self._entries: dict[str, _Entry] = {}  # by entry cookie
 
     def issue(self, grant: Grant, state: str, path: str) -> str:
-        """A ticket for the browser that has the nonce of this state. It then goes to `path`."""
+        """A ticket for the browser that has the nonce of this state and goes to `path` next."""
         now = time.monotonic()
         ticket = secrets.token_urlsafe(32)
         with self._lock:
@@ -111,7 +111,7 @@ class Tickets:
         """
         states = [state_of(nonce) for nonce in nonces]
         with self._lock:
-            issued = self._tickets.pop(ticket, None)  # it is used up, whoever presents it
+            issued = self._tickets.pop(ticket, None)  # used up, whoever presents it
             if (
                 issued is None
                 or time.monotonic() - issued.issued_at >= TICKET_SECONDS
@@ -152,7 +152,7 @@ class Tickets:
         return None
 
     def whose(self, cookies: Sequence[str]) -> str:
-        """The user whom these entry cookies were set for; "" when they are nobody's."""
+        """The signed-in user that these entry cookies belong to; "" if there is none."""
         entries = self._live(cookies)
         return entries[0].sign_in.user if entries else ""
 
@@ -164,7 +164,7 @@ class Tickets:
     def _alive(self, sign_in: SignIn) -> bool:
         return self._sign_ins.find(sign_in.id, sign_of_life=False) is not None
 
-    # An entry cookie also proves whom it was set for, long after the sign-in has ended.
+    # An entry cookie also proves which user it was set for, even after the sign-in has ended.
 
     def _new_cookie(self, user: str) -> str:
         secret = secrets.token_urlsafe(32)

@@ -19,10 +19,9 @@ from ood.hosts.base import Stream
 
 RECEIVE = 256 * 1024
 SEND = 64 * 1024
-MAX_WAITING = 1024 * 1024
-"""Bytes that wait for a slow reader before the portal stops reading from the other side."""
-RETRY = 0.005  # seconds: SSH channels do not signal when they can take more
-CHECK_EVERY = 0.5  # seconds, for sign-ins that ended
+MAX_WAITING = 1024 * 1024  # bytes for a slow reader, after which the other side is not read
+RETRY = 0.005  # seconds: SSH channels do not report when they accept more
+CHECK_EVERY = 0.5  # seconds, for sign-ins that have ended
 LINGER = 5.0  # seconds to deliver what one side sent before it closed
 
 log = logging.getLogger(__name__)
@@ -49,8 +48,6 @@ class _Tunnel:
 
 
 class Tunnels:
-    """All tunnels, by user."""
-
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards _pumps
         self._pumps: dict[str, _Pump] = {}  # by user
@@ -58,8 +55,8 @@ class Tunnels:
     def join(
         self, user: str, browser: socket.socket, service: Stream, allowed: Callable[[], bool]
     ) -> None:
-        """Join two connections, which are closed in the end. The tunnel ends when either side
-        closes, or when `allowed` returns False."""
+        """Join two connections. The tunnel ends, and closes both, when either side closes or
+        `allowed` returns False."""
         browser.setblocking(False)
         service.settimeout(0.0)
         tunnel = _Tunnel(_End(browser), _End(service), allowed)
@@ -91,7 +88,7 @@ class _Pump:
             os.write(self._woken, b".")
             return True
 
-    # Only the pump's own thread calls what follows.
+    # Everything below runs in the pump's own thread.
 
     def _run(self) -> None:
         check_at = time.monotonic() + CHECK_EVERY
@@ -115,7 +112,7 @@ class _Pump:
         os.close(self._woken)
 
     def _start_new(self) -> bool:
-        """Start the tunnels that were added. Return False, for good, when none is left."""
+        """Start the tunnels that were added. Return False, and end this pump, when none is left."""
         with self._lock:
             assert self._new is not None
             new, self._new = self._new, []
@@ -124,7 +121,7 @@ class _Pump:
                 return False
         for tunnel in new:
             self._tunnels.add(tunnel)
-            self._attempt(tunnel, self._begin, tunnel)
+            self._attempt(tunnel, self._send, tunnel)
         return True
 
     def _attempt(self, tunnel: _Tunnel, work: Callable[..., None], *arguments: object) -> None:
@@ -137,10 +134,6 @@ class _Pump:
         except Exception:
             log.exception("a tunnel failed")
             self._close(tunnel)
-
-    def _begin(self, tunnel: _Tunnel) -> None:
-        for end in (tunnel.browser, tunnel.service):
-            self._listen(tunnel, end, True)
 
     def _check(self, tunnel: _Tunnel) -> None:
         if not tunnel.allowed():
@@ -162,7 +155,8 @@ class _Pump:
         self._send(tunnel)
 
     def _send(self, tunnel: _Tunnel) -> None:
-        """Send what waits, in both directions, as far as the connections take it."""
+        """Send what waits, in both directions, as far as the connections accept it. Then listen to
+        each side, unless too much waits for the other."""
         for end in (tunnel.browser, tunnel.service):
             try:
                 while end.waiting:

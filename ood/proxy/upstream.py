@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from ood.errors import HostUnreachable, ServiceSilent
@@ -23,23 +24,14 @@ BODY_PATIENCE = 300.0  # seconds without a byte in the middle of a body
 IDLE_CONNECTIONS = 6  # of one service: as many as one browser opens
 MAX_HEAD = 64 * 1024  # bytes of the response to an upgrade
 
+RequestBody = Iterable[bytes] | None
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class UpstreamResponse:
-    """A service's response. `body` is read as it comes; the caller closes it."""
-
-    status: int
-    reason: str
-    headers: Headers
-    body: _Body
-
-
-@dataclass(frozen=True)
 class Upgraded:
-    """A service's response to an upgrade, and the connection. `first` are bytes that came after the
-    response and have been read already."""
+    """A service's response to an upgrade, and the connection. `first` holds bytes after the
+    response that have been read already."""
 
     status: int
     headers: Headers
@@ -60,12 +52,7 @@ class Upstream:
         self._idle: list[tuple[float, _Connection]] = []
 
     def request(
-        self,
-        method: str,
-        target: str,
-        headers: Headers,
-        body: Iterable[bytes] | None,
-        patience: float,
+        self, method: str, target: str, headers: Headers, body: RequestBody, patience: float
     ) -> UpstreamResponse:
         """Send a request; return the response once its headers are there. A body goes in chunks if
         there is no Content-Length among `headers`."""
@@ -82,7 +69,8 @@ class Upstream:
             return self._exchange(new, method, target, headers, body, patience)
 
     def upgrade(self, target: str, headers: Headers, patience: float) -> Upgraded:
-        """Ask for a WebSocket. A status other than 101 means that the service refused."""
+        """Ask for a WebSocket. With a status other than 101, the service refused and the connection
+        is closed."""
         with _errors_named(), ExitStack() as undo:
             stream = self._dial()
             undo.callback(stream.close)
@@ -103,12 +91,12 @@ class Upstream:
                 undo.pop_all()
             return Upgraded(int(status), found.items(), stream, first)
 
-    def close_idle(self, seconds: float = 0.0) -> None:
-        """Close the connections that were not used for `seconds`."""
-        now = time.monotonic()
+    def close_idle(self, seconds: float) -> None:
+        """Close the connections that have not been used for `seconds`."""
+        before = time.monotonic() - seconds
         with self._lock:
-            closing = [one for since, one in self._idle if now - since >= seconds]
-            self._idle = [kept for kept in self._idle if kept[1] not in closing]
+            closing = [connection for since, connection in self._idle if since <= before]
+            self._idle = [kept for kept in self._idle if kept[0] > before]
         for connection in closing:
             connection.hang_up()
 
@@ -130,7 +118,7 @@ class Upstream:
         method: str,
         target: str,
         headers: Headers,
-        body: Iterable[bytes] | None,
+        body: RequestBody,
         patience: float,
     ) -> UpstreamResponse:
         with ExitStack() as undo:
@@ -146,23 +134,25 @@ class Upstream:
                 connection.endheaders(body, encode_chunked=not sized)
             except TimeoutError:
                 raise
-            except OSError as error:  # it may have responded before the end of the body
+            except OSError as error:  # the service may respond without reading all of the body
                 log.debug("sending to a service: %s", error)
             response = connection.getresponse()
-            if response.status < 200:  # http.client has skipped 100; nothing else is valid here
+            if response.status < 200:  # not valid here; http.client has skipped 100
                 raise http.client.BadStatusLine(str(response.status))
             connection.stream.settimeout(BODY_PATIENCE)
             undo.pop_all()
-        parts = _Body(self, connection, response)
-        return UpstreamResponse(response.status, response.reason, response.getheaders(), parts)
+        return UpstreamResponse(self, connection, response)
 
 
-class _Body:
-    """The body of a response, part by part. Its end gives the connection back."""
+class UpstreamResponse:
+    """A service's response, which the caller closes. Iterating over it returns the body as it
+    arrives. At the end of the body the connection can be used again."""
 
     def __init__(
         self, upstream: Upstream, connection: _Connection, response: http.client.HTTPResponse
     ) -> None:
+        self.status = f"{response.status} {response.reason}"
+        self.headers = response.getheaders()
         self._upstream = upstream
         self._connection = connection
         self._response = response
@@ -182,7 +172,7 @@ class _Body:
             raise _broken_off() from error
         if part:
             return part
-        if self._response.length:  # http.client takes a lost connection for the end of the body
+        if self._response.length:  # the connection dropped, which http.client does not report
             raise _broken_off()
         self._finish()
         raise StopIteration
@@ -207,26 +197,17 @@ class _Connection(http.client.HTTPConnection):
     def __init__(self, stream: Stream) -> None:
         super().__init__("service")
         self.stream = stream
-        self.sock: Any = _Socket(stream)
+        self.sock: Any = SimpleNamespace(  # the part of a socket that http.client uses
+            sendall=stream.sendall,
+            makefile=lambda _mode: io.BufferedReader(_Reader(stream), RECEIVE),
+            close=lambda: None,  # see `hang_up`
+        )
 
     def hang_up(self) -> None:
-        """Close the connection. http.client calls `close` before the body has been read."""
+        """Close the connection. http.client calls `close` before the body has been read, so that
+        closes nothing."""
         self.close()
         self.stream.close()
-
-
-class _Socket:
-    """The part of a socket that http.client uses."""
-
-    def __init__(self, stream: Stream) -> None:
-        self.sendall = stream.sendall
-        self._stream = stream
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Reader(self._stream), RECEIVE)
-
-    def close(self) -> None:
-        """Does nothing: see `_Connection.hang_up`."""
 
 
 class _Reader(io.RawIOBase):
@@ -259,5 +240,5 @@ def _errors_named() -> Iterator[None]:
 
 
 def _broken_off() -> OSError:
-    """The error of a response that is not complete. gunicorn logs no traceback for this errno."""
+    """The error for an incomplete response. gunicorn logs no traceback for this errno."""
     return ConnectionResetError(errno.ECONNRESET, "the service did not finish its response")

@@ -7,13 +7,12 @@ from enum import StrEnum
 from ood.auth.signins import SignIn
 from ood.shells.shell import Shell
 
-ALONE = 600.0
-"""Seconds that a shell stays open without a page that shows it."""
+ALONE = 600.0  # seconds that a shell stays open while no page shows it
 NOTICE = 300.0  # seconds before the end, or half of a limit that is shorter than twice this
 
 
 class End(StrEnum):
-    """Why a shell ended, as the audit log and its page know it."""
+    """Why a shell ended. The audit log and the page get these codes."""
 
     EXITED = "exited"
     CLOSED = "closed"
@@ -33,29 +32,27 @@ class Due:
     notice: float  # seconds before `at` when the page shows a notice
 
 
+@dataclass(frozen=True)
 class Expiry:
-    """`idle` and `absolute` are in seconds. `sign_in_ends_at` returns a monotonic time."""
+    """The limits of shells, in seconds. `sign_in_ends_at` returns a monotonic time."""
 
-    def __init__(
-        self, idle: float, absolute: float, sign_in_ends_at: Callable[[SignIn], float]
-    ) -> None:
-        self._idle = idle
-        self._absolute = absolute
-        self._sign_in_ends_at = sign_in_ends_at
+    idle: float
+    absolute: float
+    sign_in_ends_at: Callable[[SignIn], float]
 
     def due(self, shell: Shell) -> Due:
-        """The first of the limits that a shell will reach."""
+        """The limit that a shell will reach first."""
         ends = [
-            Due(shell.typed_at + self._idle, End.IDLE, min(NOTICE, self._idle / 2)),
-            Due(shell.opened_at + self._absolute, End.ABSOLUTE, min(NOTICE, self._absolute / 2)),
-            Due(self._sign_in_ends_at(shell.sign_in), End.SIGNED_OUT, NOTICE),
+            Due(shell.typed_at + self.idle, End.IDLE, min(NOTICE, self.idle / 2)),
+            Due(shell.opened_at + self.absolute, End.ABSOLUTE, min(NOTICE, self.absolute / 2)),
+            Due(self.sign_in_ends_at(shell.sign_in), End.SIGNED_OUT, NOTICE),
         ]
         if shell.alone_since is not None:
             ends.append(Due(shell.alone_since + ALONE, End.LEFT, 0.0))
         return min(ends, key=lambda due: due.at)
 
     def notice(self, due: Due, now: float) -> str:
-        """The notice about an end that is near; empty until then."""
+        """The notice that a shell is about to end; empty until the end is near."""
         left = due.at - now
         if left > due.notice:
             return ""
@@ -64,8 +61,8 @@ class Expiry:
             return f"{soon} because nobody is typing in it. Press a key to keep it open."
         if due.end is End.ABSOLUTE:
             return (
-                f"{soon}: a shell may stay open for {_duration(self._absolute)}. Save your work; "
-                "you can open another one."
+                f"{soon}: a shell may stay open for {_duration(self.absolute)}. Save your work, "
+                "then open another one."
             )
         if due.end is End.SIGNED_OUT:
             return f"{soon}, when your sign-in expires. Save your work and sign in again."
@@ -77,18 +74,17 @@ class Expiry:
             End.EXITED: "This shell has ended.",
             End.CLOSED: "This shell was closed.",
             End.LOST: f"The connection to {host} dropped, so this shell ended.",
-            End.LEFT: f"This shell was closed: no page showed it for {_duration(ALONE)}.",
-            End.IDLE: f"This shell was closed: nobody typed in it for {_duration(self._idle)}.",
+            End.LEFT: f"This shell was closed because no page showed it for {_duration(ALONE)}.",
+            End.IDLE: f"This shell was closed because nobody typed for {_duration(self.idle)}.",
             End.ABSOLUTE: (
-                f"This shell was closed: a shell may stay open for {_duration(self._absolute)}."
+                f"This shell was closed: a shell may stay open for {_duration(self.absolute)}."
             ),
             End.SIGNED_OUT: "You are signed out, so this shell was closed.",
         }[end]
 
 
 def _duration(seconds: float) -> str:
-    for size, unit in ((3600, "hour"), (60, "minute"), (1, "second")):
-        if seconds >= size:
-            count = f"{seconds / size:.3g}"
-            return f"{count} {unit}" if count == "1" else f"{count} {unit}s"
-    return "a second"
+    sizes = ((3600, "hour"), (60, "minute"), (1, "second"))
+    size, unit = next((found for found in sizes if seconds >= found[0]), sizes[-1])
+    count = f"{seconds / size:.3g}"
+    return f"{count} {unit}" if count == "1" else f"{count} {unit}s"

@@ -1,7 +1,5 @@
-"""The last output of a terminal, kept for pages that open later.
-
-It is kept unchanged: the browser interprets it much faster than Python could.
-"""
+"""The last output of a terminal, kept for pages that open later. It is kept unchanged, because a
+browser interprets it much faster than Python could."""
 
 import re
 
@@ -10,15 +8,14 @@ NEAR = 4096  # bytes in which a line or a control sequence is expected to begin
 
 SAFE = re.compile(rb"\n|(?=\x1b)")
 MODES = re.compile(rb"\x1b(?:\[\?([0-9;]{1,64})([hl])|(c))")
-ALTERNATE = (47, 1047, 1049)
-"""The alternate screen, which editors and pagers use and which has no scrollback."""
+ALTERNATE = (47, 1047, 1049)  # the screen of editors and pagers, which has no scrollback
+# Modes that programs set once and rely on: cursor keys, mouse, bracketed paste…
 TRACKED = frozenset({1, 7, 25, 1000, 1002, 1003, 1004, 1006, 2004, *ALTERNATE})
-"""Modes that programs set once and rely on: cursor keys, mouse, bracketed paste…"""
 ON_AT_FIRST = frozenset({7, 25})
 
 
 class History:
-    """The last output. Offsets count from the first byte that was ever printed."""
+    """The last output. Offsets count from the first byte of the shell's output."""
 
     def __init__(self) -> None:
         self._data = bytearray()
@@ -42,10 +39,8 @@ class History:
     @property
     def prelude(self) -> str:
         """Control sequences that set a new terminal's modes as they were at `start`."""
-        changed = self._modes ^ ON_AT_FIRST
-        return "".join(
-            f"\x1b[?{mode}{'h' if mode in self._modes else 'l'}" for mode in sorted(changed)
-        )
+        changed = sorted(self._modes ^ ON_AT_FIRST)
+        return "".join(f"\x1b[?{mode}{'h' if mode in self._modes else 'l'}" for mode in changed)
 
     def is_on_alternate_screen(self) -> bool:
         modes = set(self._modes)

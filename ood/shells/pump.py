@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from ood.auth.signins import SignIns
 from ood.hosts.base import Terminal
 from ood.shells.expiry import End, Expiry
 from ood.shells.shell import READ, UNSENT, Shell, Viewer
@@ -29,21 +30,19 @@ Work = Callable[["Pump"], None]
 
 
 class Pump:
-    """`is_alive` returns whether a shell may go on; `on_input` is called when the user types, and
-    `on_end` when a shell has ended."""
+    """One user's shells, and the thread that moves their bytes until the last of them ends.
+    `on_end` is called when a shell has ended."""
 
     def __init__(
         self,
         user: str,
         first: Work,
         expiry: Expiry,
-        is_alive: Callable[[Shell], bool],
-        on_input: Callable[[Shell], None],
+        sign_ins: SignIns,
         on_end: Callable[[Shell, End], None],
     ) -> None:
         self._expiry = expiry
-        self._is_alive = is_alive
-        self._on_input = on_input
+        self._sign_ins = sign_ins
         self._on_end = on_end
         self._selector = selectors.DefaultSelector()
         self._wake, self._woken = os.pipe()
@@ -73,9 +72,9 @@ class Pump:
     def show(self, shell: Shell, websocket: WebSocket, seen: int | None) -> None:
         """Show a shell to a page, instead of the page that shows it now."""
         if shell not in self._shells:
-            websocket.close()  # the page connects again and is told that the shell has ended
+            websocket.close()  # the page connects again and learns that the shell has ended
             return
-        self._dismiss(shell, end="elsewhere", message="Another page shows this shell now.")
+        self._dismiss(shell, end="elsewhere", message="This shell is now open on another page.")
         self._guarded(shell, lambda: shell.show_to(websocket, seen))
 
     def end(self, shell: Shell, end: End) -> None:
@@ -94,14 +93,14 @@ class Pump:
             while self._do_work():
                 self._turn()
         except Exception:
-            log.exception("%s", threading.current_thread().name)
+            log.exception("%s failed, so its shells end", threading.current_thread().name)
             with self._lock:
                 self._work = None
             for shell in list(self._shells):
                 try:
                     self.end(shell, End.LOST)
                 except Exception:
-                    log.exception("shell of %s", shell.user)
+                    log.exception("ending a shell of %s", shell.user)
         self._selector.close()
         os.close(self._wake)
         os.close(self._woken)
@@ -112,7 +111,7 @@ class Pump:
             self._check_at = now + CHECK_EVERY
             for shell in list(self._shells):
                 self._guarded(shell, partial(self._check, shell, now))
-            for viewer in [one for one, until in self._leaving.items() if now >= until]:
+            for viewer in [each for each, until in self._leaving.items() if now >= until]:
                 self._forget(viewer)
         if now >= self._ping_at:
             self._ping_at = now + PING_EVERY
@@ -147,12 +146,12 @@ class Pump:
             try:
                 each(self)
             except Exception:
-                log.exception("%s", threading.current_thread().name)
+                log.exception("some work of %s failed", threading.current_thread().name)
         return True
 
     def _move(self, shell: Shell, viewer: Viewer | None, events: int) -> None:
-        """Read what arrived, and send what can be sent."""
-        if shell not in self._shells:  # it ended by an event before this one
+        """Handle events of a terminal, or of the page that shows it."""
+        if shell not in self._shells:  # an earlier event ended it
             return
         if viewer is None:
             self._read(shell)
@@ -174,19 +173,19 @@ class Pump:
             self._guarded(shell, shell.send)
         else:
             end = End.LOST if shell.terminal.lost else End.EXITED
-            self.end(shell, end if self._is_alive(shell) else End.SIGNED_OUT)
+            self.end(shell, end if self._is_signed_in(shell) else End.SIGNED_OUT)
 
     def _receive(self, shell: Shell) -> None:
         if shell.receive():
             shell.typed_at = time.monotonic()
-            self._on_input(shell)
+            self._sign_ins.find(shell.sign_in.id)  # a sign of life
             shell.type()
         assert shell.viewer is not None
         if not shell.viewer.websocket.is_open:  # the page is closing it
             raise ConnectionResetError
 
     def _watch_shell(self, shell: Shell) -> None:
-        """Make the selector watch for what can happen next."""
+        """Make the selector watch the terminal, unless the page is behind, and the page."""
         try:
             events = 0 if shell.is_full else selectors.EVENT_READ
             self._watch(shell.terminal, events, (shell, None))
@@ -211,9 +210,12 @@ class Pump:
             self._selector.register(source, events, data)
             self._watched[source] = events, data
 
+    def _is_signed_in(self, shell: Shell) -> bool:
+        return self._sign_ins.find(shell.sign_in.id, sign_of_life=False) is not None
+
     def _check(self, shell: Shell, now: float) -> None:
         due = self._expiry.due(shell)
-        if not self._is_alive(shell):
+        if not self._is_signed_in(shell):
             self.end(shell, End.SIGNED_OUT)
         elif now >= due.at:
             self.end(shell, due.end)
@@ -229,8 +231,8 @@ class Pump:
     def _ping(self, shell: Shell) -> None:
         viewer = shell.viewer
         if viewer is not None:
-            viewer.websocket.ping()  # for the portal: the browser answers
-            viewer.send()  # for the page
+            viewer.websocket.ping()  # the browser answers, which shows that the page is there
+            viewer.send()  # shows the page that the portal is there
 
     def _guarded(self, shell: Shell, work: Callable[[], None]) -> None:
         """Do something for a shell. After an OSError its page is gone, and the shell waits for
@@ -238,10 +240,10 @@ class Pump:
         try:
             work()
         except OSError as error:
-            log.debug("page of %s: %s", shell.user, error)
+            log.debug("lost a page of %s: %s", shell.user, error)
             self._lose_page(shell)
         except Exception:
-            log.exception("shell of %s", shell.user)
+            log.exception("a shell of %s failed", shell.user)
             self.end(shell, End.LOST)
 
     def _lose_page(self, shell: Shell) -> None:
@@ -252,7 +254,8 @@ class Pump:
             self._forget(viewer)
 
     def _dismiss(self, shell: Shell, **facts: str) -> None:
-        """Send the page of a shell the rest of the output and a last message, and close it."""
+        """Send the page of a shell the rest of the output and a last message, then close the
+        WebSocket."""
         viewer, shell.viewer = shell.viewer, None
         if viewer is None:
             return
@@ -265,7 +268,7 @@ class Pump:
             viewer.send(**facts)
             viewer.websocket.end(NORMAL)
         except OSError as error:
-            log.debug("page of %s: %s", shell.user, error)
+            log.debug("lost a page of %s: %s", shell.user, error)
             viewer.websocket.close()
             return
         self._leaving[viewer] = time.monotonic() + LINGER
@@ -279,7 +282,7 @@ class Pump:
                 self._watch_page(viewer, viewer)
                 return
         except OSError as error:
-            log.debug("page that was closing: %s", error)
+            log.debug("lost a page that was closing: %s", error)
         self._forget(viewer)
 
     def _forget(self, viewer: Viewer) -> None:

@@ -19,20 +19,19 @@ from ood.shells.websocket import WebSocket
 
 READ = 128 * 1024
 UNSHOWN = 128 * 1024
-"""Bytes that a browser has been sent and has not shown, after which no more output is read. With
-`READ`, at most what a history keeps."""
+"""Bytes that a page has not shown yet, after which no more output is read. Together with `READ`,
+this is at most what a history keeps."""
 SEND = 32 * 1024
 UNSENT = 64 * 1024  # bytes waiting for a slow connection, after which no more are added
-UNTAKEN = 1024 * 1024
-"""Bytes of input that may wait for the host. The portal's own page sends far fewer."""
+UNTAKEN = 1024 * 1024  # bytes of input that may wait for the host; the portal's page sends fewer
 ACKNOWLEDGE_EVERY = 16 * 1024  # bytes of input
 MAX_SIZE = 1000  # columns or rows
 
 
 @dataclass(frozen=True)
 class Where:
-    """Where a shell is: the `host` and `path` (surrogate escapes; empty for home) in its address,
-    the ID of the `job` whose node it is on, if any, and the host's `title`."""
+    """Where a shell is: the `host` and `path` (with surrogate escapes; empty for home) in its
+    address, the ID of the `job` whose node it is on, if any, and the host's `title`."""
 
     host: str
     path: str
@@ -87,24 +86,25 @@ class Shell:
 
     @property
     def is_full(self) -> bool:
-        """Whether the page has to show output before more is read."""
+        """Whether the page must show output before the portal reads more."""
         viewer = self.viewer
         return viewer is not None and self.history.end - viewer.shown >= UNSHOWN
 
     def show_to(self, websocket: WebSocket, seen: int | None) -> None:
-        """Show it to a page that has seen output up to an offset, or none. Raises OSError."""
+        """Show the shell on a page that has `seen` output up to an offset, if any. Raises
+        OSError."""
         history = self.history
-        goes_on = seen is not None and history.start <= seen <= history.end
-        offset = seen if goes_on and seen is not None else history.start
+        is_kept = seen is not None and history.start <= seen <= history.end
+        offset = seen if seen is not None and is_kept else history.start
         self.viewer = Viewer(websocket, offset, offset, time.monotonic())
         self.alone_since = None
         self.taken = 0
         self.viewer.send(
             shell=self.id,
             title=self.where.title,
-            replay=history.end if not goes_on else offset,
+            replay=offset if is_kept else history.end,
             prelude=history.prelude,
-            redraw=not goes_on and history.is_on_alternate_screen(),
+            redraw=not is_kept and history.is_on_alternate_screen(),
             **{"from": offset},
         )
         self.send()
@@ -133,7 +133,7 @@ class Shell:
 
     def receive(self) -> bool:
         """Handle the viewer's messages; return whether there was input. Raises OSError when the
-        viewer is gone or sends nonsense."""
+        viewer is gone or sends messages that are not valid."""
         viewer = self.viewer
         assert viewer is not None
         messages = viewer.websocket.receive()

@@ -19,8 +19,8 @@ MAX_OPENING = 16  # at the same time, of all users
 
 
 class Shells:
-    """A shell belongs to the sign-in whose page showed it last, and ends with it. `on_end` is
-    called with each shell that has ended; `idle` and `absolute` are in seconds."""
+    """A shell belongs to the sign-in whose page showed it last, and ends when that ends. `on_end`
+    is called with each shell that has ended; `idle` and `absolute` are limits in seconds."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Shells:
             return [shell for shell in self._by_id.values() if shell.user == user]
 
     def find(self, user: str, id: str) -> Shell:
-        """Raises the same `NotFound` for a shell of another user as for none."""
+        """One of the user's shells. Raises `NotFound`, also for another user's shell."""
         with self._lock:
             shell = self._by_id.get(id)
         if shell is None or shell.user != user:
@@ -56,7 +56,7 @@ class Shells:
         self, sign_in: SignIn, host: Host, where: Where, columns: int, rows: int, intro: str = ""
     ) -> Shell:
         """Start a shell, whose output begins with `intro`. Raises `HostError`, and `PortalError`
-        when the user has too many."""
+        when the user has too many shells."""
         if len(self.of(sign_in.user)) >= MAX_SHELLS:
             raise PortalError(f"You have {MAX_SHELLS} shells open. Close one and try again.")
         terminal = host.terminal(where.path, columns, rows)
@@ -71,8 +71,7 @@ class Shells:
     def show(
         self, shell: Shell, sign_in: SignIn, websocket: WebSocket, seen: int | None = None
     ) -> None:
-        """Show a shell to a page of this sign-in that has `seen` output up to an offset, and to no
-        other page any more."""
+        """Show a shell only on this sign-in's page, which has `seen` output up to an offset."""
         shell.sign_in = sign_in
         self._do(shell, lambda pump: pump.show(shell, websocket, seen))
 
@@ -80,7 +79,7 @@ class Shells:
         self._do(shell, lambda pump: pump.end(shell, End.CLOSED))
 
     def sign_in_ended(self, sign_in: SignIn) -> None:
-        """End the shells of a sign-in."""
+
         for shell in self.of(sign_in.user):
             if shell.sign_in is sign_in:
                 self._do(shell, partial(Pump.end, shell=shell, end=End.SIGNED_OUT))
@@ -91,14 +90,8 @@ class Shells:
             pump = self._pumps.get(shell.user)
             if pump is None or not pump.do(work):
                 self._pumps[shell.user] = Pump(
-                    shell.user, work, self._expiry, self._is_alive, self._typed, self._ended
+                    shell.user, work, self._expiry, self._sign_ins, self._ended
                 )
-
-    def _is_alive(self, shell: Shell) -> bool:
-        return self._sign_ins.find(shell.sign_in.id, sign_of_life=False) is not None
-
-    def _typed(self, shell: Shell) -> None:
-        self._sign_ins.find(shell.sign_in.id)  # a sign of life
 
     def _ended(self, shell: Shell, end: End) -> None:
         with self._lock:

@@ -29,8 +29,8 @@ class WebSocket:
     """One WebSocket, for one thread at a time."""
 
     def __init__(self, header: Callable[[str], str]) -> None:
-        """Accept the handshake of a request with these headers. `take` sends the answer. Raises
-        `NoWebSocket`."""
+        """Accept the handshake of a request; `header` returns the value of a header. `take` sends
+        the response. Raises `NoWebSocket`."""
         self._protocol = ServerProtocol(max_size=MAX_MESSAGE, logger=log)
         lines = [f"{name}: {header(name)}" for name in HANDSHAKE]
         head = "\r\n".join(["GET / HTTP/1.1", *lines, "", ""])
@@ -48,7 +48,7 @@ class WebSocket:
         self._connection: socket.socket | None = None
 
     def take(self, connection: socket.socket) -> None:
-        """Go on with the connection of the request. Raises OSError."""
+        """Take over the connection of the request. Raises OSError."""
         connection.setblocking(False)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         with suppress(OSError):  # a Unix socket has no such option
@@ -114,7 +114,7 @@ class WebSocket:
         self.flush()
 
     def end(self, reason: int) -> None:
-        """Begin to close, with one of the protocol's codes."""
+        """Begin to close, with a status code of the protocol."""
         if self.is_open:
             self._protocol.send_close(reason)
         with suppress(OSError):
@@ -132,7 +132,7 @@ class WebSocket:
         self.close()
 
     def flush(self) -> None:
-        """Send as much as possible of what waits. Raises OSError."""
+        """Send as much of the waiting data as the connection accepts. Raises OSError."""
         assert self._connection is not None
         for data in self._protocol.data_to_send():
             self._waiting += data

@@ -111,9 +111,9 @@ def _pass_on(grant: Grant) -> BaseResponse:
         with ExitStack() as held:
             held.enter_context(services.request(known))
             upstream = _ask(known, _target(grant.session_id))
-            held.callback(upstream.body.close)
+            held.callback(upstream.close)
             headers = _to_browser(upstream.headers, grant.session_id)
-            response = ProxiedResponse(upstream.body, f"{upstream.status} {upstream.reason}")
+            response = ProxiedResponse(upstream, upstream.status)
             response.headers = ResponseHeaders(headers)
             response.call_on_close(held.pop_all().close)
         return response

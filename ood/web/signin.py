@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from ood.auth.names import is_for_a_person
 from ood.errors import HostError, HostRefused, SignInExpired
-from ood.hosts.account import account_of
+from ood.hosts.pool import account_of
 from ood.proxy.origins import session_of
 from ood.web.current import note, portal
 from ood.web.filters import duration
