@@ -60,7 +60,7 @@ class Snapshot:
         return None
 
 
-def survey(scheduler: Scheduler, wanted: Iterable[str], last: Snapshot | None) -> Snapshot:
+def query_jobs(scheduler: Scheduler, wanted: Iterable[str], last: Snapshot | None) -> Snapshot:
     """Query the user's jobs, and accounting for the `wanted` job IDs that are no longer listed."""
     now = time.monotonic()
     jobs = {job.id: job for job in scheduler.jobs()}
@@ -91,7 +91,7 @@ def survey(scheduler: Scheduler, wanted: Iterable[str], last: Snapshot | None) -
 
 
 def snapshot_of(answer: Answer[Snapshot]) -> Snapshot:
-    """The snapshot in the answer to a question that runs `survey`, with the answer's problem."""
+    """The snapshot in an answer to `Watch.ask_jobs`, with the problem of the answer."""
     known = answer.value
     if answer.problem is None:
         assert known is not None

@@ -20,8 +20,7 @@ from ood.config import Cluster
 from ood.errors import FileFailed, HostError, InvalidForm, LaunchFailed, SchedulerError
 from ood.schedulers.base import JobRequest
 from ood.sessions.board import Board
-from ood.sessions.context_directory import ContextDirectory
-from ood.sessions.facts import PORTAL, Facts
+from ood.sessions.context_directory import FACTS, ContextDirectory, Facts
 from ood.sessions.job_report import secret_file
 from ood.sessions.record import SessionRecord
 from ood.sessions.service import service_path
@@ -128,7 +127,7 @@ def _prepare(
         "user_defined_context.json": _context_json(app, cluster, typed),
         "job_script_content.sh": request.content.encode(),
         "job_script_options.json": _options_json(request, options),
-        PORTAL: facts.to_json(),
+        FACTS: facts.to_json(),
     }
     return _Prepared(
         record,
