@@ -18,8 +18,7 @@ log = logging.getLogger("audit")
 
 
 class AuditLog:
-    """Writes events. `broken` is true if the last one could not be written, for example to a full
-    disk."""
+    """Writes events. `broken`: the last one could not be written, because the disk is full, say."""
 
     def __init__(self, path: Path | None) -> None:
         """Raises `ConfigError` when the file cannot be written."""
@@ -32,14 +31,15 @@ class AuditLog:
         """Write an event. Facts are `address`, `host`, `object` and others."""
         when = datetime.now(UTC).isoformat(timespec="milliseconds")
         found = {"time": when, "event": event, "user": user, **facts}
-        line = json.dumps({name: _cut(value) for name, value in found.items()})
+        cut = {k: v[:MAX_LENGTH] if isinstance(v, str) else v for k, v in found.items()}
+        line = json.dumps(cut)
         if self._path is None:
             log.info("%s", line)
             return
         before = "\n" if self.broken else ""  # ends a line that was cut off
         self.broken = not self._write(f"{before}{line}\n".encode())
         if self.broken:
-            log.error("not written to the audit log: %s", line)
+            log.error("could not write to the audit log: %s", line)
 
     def _write(self, data: bytes) -> bool:
         assert self._path is not None
@@ -52,7 +52,3 @@ class AuditLog:
         except OSError as error:
             log.error("%s: %s", self._path, error)
             return False
-
-
-def _cut(value: str | int) -> str | int:
-    return value[:MAX_LENGTH] if isinstance(value, str) else value

@@ -1,7 +1,7 @@
-"""How much may run at the same time.
+"""Limits on how many transfers may run at the same time.
 
-A request that streams holds one of the portal's threads for as long as its browser is slow, and one
-of the few channels to the user's host.
+A streaming request occupies a thread of the portal and one of the few channels to the user's host,
+for as long as its browser takes.
 """
 
 import threading
@@ -25,8 +25,8 @@ class Quota:
         self._taken: Counter[str] = Counter()
 
     def take(self, key: str, patience: float = 0.0, problem: Busy | None = None) -> None:
-        """Take a slot, which the caller gives back. Waits for at most `patience` seconds, then
-        raises `problem` or another `Busy`."""
+        """Take a slot, which the caller must give back. Waits for at most `patience` seconds, then
+        raises `problem`, by default a `Busy`."""
         with self._changed:
             if not self._changed.wait_for(
                 lambda: self._taken[key] < self._each and self._taken.total() < self._total,

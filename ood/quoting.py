@@ -12,7 +12,7 @@ def shell_word(value: object) -> str:
 
     Stricter than `shlex.quote`: every byte except letters, digits and a few harmless signs becomes
     an octal escape in ANSI-C quotes (`$'two\\040words'`). Inside quotes, a comment or a
-    here-document of a template the value may come out wrong, but it is never run as code: it has no
+    here-document of a template, the value may be wrong, but it is never run as code: it has no
     `$(`, backtick, space or newline.
 
     Raises ValueError for a NUL, which no shell word can hold.
@@ -31,7 +31,7 @@ def shell_word(value: object) -> str:
 def command_line(
     argv: Sequence[str], env: Mapping[str, str] | None = None, cwd: str | None = None
 ) -> str:
-    """Return a POSIX shell command for `argv`, for SSH, which accepts only a string."""
+    """Return `argv` as a POSIX shell command, because SSH accepts only a string."""
     if any("\0" in part for part in argv):
         raise ValueError("an argument cannot hold a NUL")
     words = list(argv)

@@ -146,6 +146,6 @@ def test_a_scheduler_that_cannot_be_reached_at_all_is_a_problem() -> None:
 def test_why_a_job_waits_is_asked_for_one_that_does() -> None:
     scheduler = ScriptedScheduler()
     monitor = JobMonitor("ada", cluster(), lambda _: scheduler, BackgroundQuestions())
-    assert monitor.why(job(reason="x")) == NO_REASON
-    assert monitor.why(job(status=JobStatus.QUEUED, reason="x")).text == "Because of x."
-    assert monitor.why(job(status=JobStatus.HELD, reason="y")).text == "Because of y."
+    assert monitor.why_it_waits(job(reason="x")) == NO_REASON
+    assert monitor.why_it_waits(job(status=JobStatus.QUEUED, reason="x")).text == "Because of x."
+    assert monitor.why_it_waits(job(status=JobStatus.HELD, reason="y")).text == "Because of y."

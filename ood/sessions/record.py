@@ -4,8 +4,6 @@ app/models/batch_connect/session.rb). Users can change it, so every value is che
 It is `~/ondemand/data/sys/dashboard/batch_connect/db/<session id>`, mode 0600.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import asdict, dataclass, replace
@@ -39,10 +37,10 @@ class SessionRecord:
 
     @property
     def comment(self) -> str:
-        """The job's comment, which names its session."""
+        """The comment of the job, by which its session is found."""
         return f"ood-session:{self.id}"
 
-    def completed(self, at: int) -> SessionRecord:
+    def completed(self, at: int) -> "SessionRecord":
         return replace(self, cache_completed=True, completed_at=at)
 
     def to_json(self) -> bytes:

@@ -53,7 +53,7 @@ class Session:
         return self.cancelled_at is not None or self.files.facts.cancelled_at is not None
 
     def evidence(self, record: SessionRecord, job: Job | None, snapshot: Snapshot) -> Evidence:
-        """What is known of a session that may still be running."""
+        """What is known about a session that may still be running."""
         return Evidence(
             job=job,
             problem=snapshot.problem.message if snapshot.problem else "",

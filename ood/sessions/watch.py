@@ -228,7 +228,9 @@ class Watch:
             job = snapshot.find(record.job_id) if record.job_id is not None else None
             verdict = judge(session.evidence(record, job, snapshot))
             if job is not None and verdict.status in (JobStatus.QUEUED, JobStatus.HELD):
-                verdict = replace(verdict, reason=self.monitors[record.cluster_id].why(job))
+                verdict = replace(
+                    verdict, reason=self.monitors[record.cluster_id].why_it_waits(job)
+                )
         if job is not None:
             session.node = job.host
         service = None
