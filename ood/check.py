@@ -93,7 +93,7 @@ def check_all(path: Path) -> tuple[list[str], list[str]]:
         warnings += _odd_in_app(directory)
     for app in apps.values():
         if clusters and not any(app.runs_on(id) for id, each in clusters.items() if each.job):
-            what = "clusters.d has no such cluster that runs jobs"
+            what = "clusters.d has no matching cluster that runs jobs"
             warnings.append(mistake_at(app.directory / "form.yml", what, [CLUSTER_FIELD]))
     return [*dict.fromkeys(wrong)], [*dict.fromkeys(warnings)]
 

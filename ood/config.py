@@ -86,8 +86,8 @@ class PortalSettings(Settings):
     title: str = "Open OnDemand"
     auth: Literal["token", "ssh", "header"] = "token"
     credentials: Literal["password", "certificate"] = "password"
-    """What opens users' SSH connections: the password that they sign in with, or a certificate that
-    the portal signs with `user_ca`."""
+    """What authenticates users' SSH connections: the password that they sign in with, or a
+    certificate that the portal signs with `user_ca`."""
     user_ca: Path | None = None
     """OpenSSH private key."""
     front_ends: tuple[FrontEnd, ...] = ()
@@ -98,17 +98,18 @@ class PortalSettings(Settings):
     """A sign-in ends after this time without activity, and in any case after `absolute_hours`."""
     absolute_hours: float = Field(default=24, gt=0)
     audit_log: Path | None = None
-    """One JSON line per event; without it, events go to the portal's own log."""
+    """A file with one JSON line for each event. By default, events go to the portal's own log."""
     portal_origin: Annotated[str | None, BeforeValidator(_origin)] = Field(
         default=None, pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$"
     )
     """Where browsers open the portal. `${PORT}` stands for the port that the portal listens on.
-    Without it, nobody can connect to a service."""
+    Without this setting, nobody can connect to a service."""
     apps_origin: Annotated[str | None, BeforeValidator(_origin)] = Field(
         default=None, pattern=r"^https?://(\*\.)?[A-Za-z0-9.-]+(:[0-9]{1,5})?$"
     )
-    """Where services are served, on other host names than the portal's, so that their pages cannot
-    reach it. With `*.`, each session has its own name. Without it, nobody can connect."""
+    """Where browsers open services: another host name than the portal's, so that the pages of
+    services cannot use the portal. With `*.`, each session has a host name of its own. Without this
+    setting, nobody can connect to a service."""
     portal_host: str | None = None
     """`name` or `name:port` of the machine with the users' homes; by default, this machine."""
     known_hosts: Path | None = None
@@ -260,7 +261,9 @@ def load_clusters(directory: Path) -> tuple[dict[str, Cluster], list[ConfigError
     for path in sorted([*directory.glob("*.yml"), *directory.glob("*.yaml")]):
         try:
             if not CLUSTER_ID.fullmatch(path.stem):
-                raise ConfigError(f"{path}: a cluster's file name may have letters, digits, _, -")
+                raise ConfigError(
+                    f"{path}: use only letters, digits, _ and - in the name of this file"
+                )
             found = read_yaml(path)
             if not isinstance(found.get("v2"), dict):
                 raise ConfigError(mistake_at(path, "missing or empty", ["v2"]))

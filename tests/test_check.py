@@ -282,7 +282,7 @@ def test_an_app_for_a_cluster_that_is_not_there(tmp_path: Path) -> None:
         "apps/one/template/script.sh": "",
     }
     _, (warning,) = check_all(written(tmp_path, files))
-    assert "apps/one/form.yml: line 2: cluster: clusters.d has no such cluster" in warning
+    assert "apps/one/form.yml: line 2: cluster: clusters.d has no matching cluster" in warning
 
 
 def test_included_templates_are_checked_with_the_names_of_the_app(tmp_path: Path) -> None:

@@ -235,18 +235,13 @@ def check_limits(options: ScriptOptions, cluster: Cluster, limits: Limits) -> No
     """Raise `InvalidForm` or `LaunchFailed` if a job requests more than its back-end allows."""
     mistakes: dict[str, str] = {}
     if limits.cores is not None and options.cores > limits.cores:
-        cores = "1 core" if limits.cores == 1 else f"{limits.cores} cores"
-        mistakes["cores"] = f"{cluster.label} has {cores}. Ask for no more."
-    memory = options.memory_gib
-    if limits.memory_gib is not None and memory and memory > limits.memory_gib:
-        mistakes["memory"] = (
-            f"{cluster.label} has {limits.memory_gib} GiB of memory. Ask for no more."
-        )
+        mistakes["cores"] = f"{cluster.label} allows at most {limits.cores}."
+    if limits.memory_gib is not None and (options.memory_gib or 0) > limits.memory_gib:
+        mistakes["memory"] = f"{cluster.label} allows at most {limits.memory_gib} GiB."
     if limits.gpus is not None and options.gpus_per_node > limits.gpus:
+        no_gpu = f"{cluster.label} has no GPU. Switch this off, or choose another cluster."
         mistakes["gpu"] = (
-            f"{cluster.label} has no GPU. Switch this off, or choose another cluster."
-            if not limits.gpus
-            else f"{cluster.label} has {limits.gpus} GPUs for one job. Ask for no more."
+            f"{cluster.label} allows at most {limits.gpus}." if limits.gpus else no_gpu
         )
     if mistakes:
         raise InvalidForm(mistakes)

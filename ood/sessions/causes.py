@@ -1,4 +1,4 @@
-"""Why a job ended, in words for the user, from the scheduler’s answer and the end of the log."""
+"""Why a job ended, as a sentence for the user, from the scheduler's answer and the job's log."""
 
 import re
 from signal import Signals
@@ -15,7 +15,7 @@ NODE_FAILURES = frozenset({"NODE_FAIL", "BOOT_FAIL", "LAUNCH_FAILED", "RECONFIG_
 YOU_CANCELLED = Reason("You cancelled it.")
 LOG_CAUSES = {
     "(?i:unauthorized: authentication required|invalid username/password)": Reason(
-        "The registry refused the user name or access token. Relaunch the job and type them again.",
+        "The registry refused the user name or access token. Relaunch it and enter them again.",
         HelpTopic.REGISTRY_LOGIN,
     ),
     "(?i:manifest unknown|name unknown: repository name not known)": Reason(
@@ -27,7 +27,7 @@ LOG_CAUSES = {
         HelpTopic.REGISTRY,
     ),
     r"/safe_data(/\S*)?: (No such file or directory|Permission denied)": Reason(
-        "The job found no safe data of your project on the machine that it ran on.",
+        "The job could not open your project's safe data on the machine that it ran on.",
         HelpTopic.SAFE_DATA,
     ),
     "No space left on device|Disk quota exceeded": Reason(

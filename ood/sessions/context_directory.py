@@ -36,19 +36,18 @@ class ContextDirectory:
         return f"{self.host.home}/{self.relative}"
 
     def write(self, files: Mapping[str, tuple[bytes, int]]) -> None:
-        """Write new files, name -> (content, mode), and make the directory (0700) if need be."""
+        """Make the directory (0700), and write new files into it: name -> (content, mode)."""
         path = self.path
         self.host.files.make_directories(path, 0o700)
         for name, (content, mode) in files.items():
             self.host.files.write(f"{path}/{name}", content, mode)
 
     def remove(self) -> None:
-        """Remove the directory with everything in it."""
         self.host.run(["rm", "-rf", "--", self.path])
 
 
 class Listing:
-    """The files of a context directory at one moment. Empty if there is no directory."""
+    """The files of a context directory at one moment. Empty if the directory does not exist."""
 
     def __init__(self, directory: ContextDirectory) -> None:
         self._directory = directory
@@ -64,7 +63,7 @@ class Listing:
         return (found.size, found.modified) if found and found.is_file else None
 
     def read(self, name: str, limit: int = MAX_SIZE, offset: int = 0) -> bytes | None:
-        """Read at most `limit` bytes of a regular file; None for others: opening a pipe blocks."""
+        """At most `limit` bytes of a file. None if it is not a regular file: a pipe would block."""
         if self.version(name) is None:
             return None
         try:
@@ -76,7 +75,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the portal wrote about a session into portal.json, a file that Open OnDemand lacks.
+    """What the portal records about a session in portal.json, which Open OnDemand does not have.
 
     `withheld` names the secret fields that the user filled in: a relaunch asks for them again.
     `cancelled_at` is in seconds since the epoch, `time_limit` in seconds. `topic` is the help for
@@ -141,7 +140,7 @@ class PortalFiles:
 
     @property
     def log_name(self) -> str:
-        """The file, in the same directory, that the scheduler writes the job's output to."""
+        """The name of the log, which the scheduler writes into the same directory."""
         if not self._log_name:
             data = self._read("job_script_options.json", MAX_TYPED)
             path = text(mapping(data).get("output_path"), 4096) or "output.log"

@@ -28,8 +28,9 @@ CONTROLS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b.|[\x00-\x08\x0b-\x1f\x7f-\x
 @dataclass(frozen=True)
 class JobReport:
     """`started_job` is the job ID in started.json, `exit_code` that in outcome.json. `failure` is
-    the job's own sentence about why it failed, `result` about what it did. `outputs` names its
-    outputs directory, `secrets` the secret files that still exist."""
+    the job's own sentence about why it failed, `result` about what it did. `connected`:
+    connection.yml exists. `outputs` is the name of the directory with the job's outputs. `secrets`
+    names the secret files that still exist."""
 
     started_job: str | None = None
     exit_code: int | None = None
@@ -52,28 +53,22 @@ def read_report(
     listing: Listing, last: JobReport, log_name: str, secrets: tuple[str, ...]
 ) -> JobReport:
     """Read what has changed since the `last` report."""
-    changed = {
-        name: version
-        for name in (*PARSERS, "connection.yml", log_name)
-        if (version := listing.version(name)) != last.versions.get(name)
-    }
+    names = (*PARSERS, "connection.yml", log_name)
+    versions = {name: at for name in names if (at := listing.version(name)) is not None}
+    changed = {name for name in names if versions.get(name) != last.versions.get(name)}
     found = replace(
         last,
-        connected=listing.version("connection.yml") is not None,
+        connected="connection.yml" in versions,
         secrets=tuple(name for name in secrets if name in listing.files),
-        versions={
-            **{name: at for name, at in last.versions.items() if name not in changed},
-            **{name: at for name, at in changed.items() if at is not None},
-        },
+        versions=versions,
     )
-    for name in PARSERS.keys() & changed.keys():
+    for name in changed & PARSERS.keys():
         key, parse = PARSERS[name]
         found = replace(found, **{key: parse(listing.read(name))})
     if "connection.yml" in changed:
         found = _with_connection(found, last, listing)
-    version = changed.get(log_name)
-    if version is not None:
-        start = max(0, version[0] - TAIL_BYTES)
+    if log_name in changed and log_name in versions:
+        start = max(0, versions[log_name][0] - TAIL_BYTES)
         data = listing.read(log_name, TAIL_BYTES, start) or b""
         found = replace(found, log_tail=tail_of(data, cut=start > 0))
     return found

@@ -67,7 +67,7 @@ def launch(board: Board, app: AppDefinition, cluster: Cluster, typed: Mapping[st
 def _prepare(
     board: Board, app: AppDefinition, cluster: Cluster, typed: Mapping[str, str]
 ) -> tuple[SessionRecord, ContextDirectory, JobRequest, Files, Files]:
-    """Check the values and render the job files, of which the second `Files` are secret."""
+    """Check the values and render the job files. The second `Files` contain the secrets."""
     values, now = app.read_form(typed), time.time()
     record = SessionRecord(
         id=str(uuid.uuid4()),

@@ -1,4 +1,4 @@
-"""What the portal remembers of one session while its record exists."""
+"""What the portal remembers about one session while its record exists."""
 
 import time
 from dataclasses import dataclass
@@ -20,18 +20,15 @@ ACCOUNTING_DELAY = 10.0  # seconds from the end of a job until accounting knows 
 @dataclass
 class Session:
     """`cluster` is None if it is no longer configured. Times are monotonic, except `cancelled_at`
-    (seconds since the epoch).
-
-    Only the thread that updates the cards changes these fields, except the second group, which the
-    user's actions set.
-    """
+    (seconds since the epoch). The user's actions set the second group of fields. Only the thread
+    that updates the cards sets the others."""
 
     files: PortalFiles
     cluster: Cluster | None
     report: JobReport = NO_REPORT
     reported_at: float = float("-inf")  # when the report was read
     seen_completed_at: float | None = None  # when a card first showed that the job had ended
-    node: str = ""  # where the scheduler runs the job
+    node: str = ""  # on which the scheduler runs the job
     card: Card | None = None  # once it no longer changes
 
     launching: bool = False
@@ -72,8 +69,7 @@ class Session:
         service: Service | None,
         silent: bool,
     ) -> Card:
-        """The card. `service` is None while there is none to connect to; `silent` means that it
-        does not answer."""
+        """The card. `service` is None if it is not running. `silent`: it does not answer."""
         files, facts, cluster = self.files, self.files.facts, self.cluster
         options = files.app.manifest.service if files.app is not None else None
         return Card(
@@ -104,7 +100,7 @@ class Session:
         )
 
     def is_final(self, card: Card, snapshot: Snapshot | None) -> bool:
-        """Whether nothing more can become known of a session that has ended."""
+        """Whether the card of a session that has ended will not change any more."""
         now = time.monotonic()
         self.seen_completed_at = self.seen_completed_at or now
         if self.unsynched and (self.report.secrets or self.reported_at == float("-inf")):

@@ -169,7 +169,7 @@ def _no_answer(error: HostError) -> SchedulerError:
 
 
 def for_scancel(job_id: str) -> str:
-    """The job ID that `scancel` accepts for one that `squeue` printed."""
+    """Convert a job ID printed by `squeue` into one that `scancel` accepts."""
     tasks = TASKS.fullmatch(job_id)
     if tasks is None:
         return job_id.partition("+")[0]  # a heterogeneous job is cancelled as a whole
@@ -186,7 +186,7 @@ def _without_step(tasks: str) -> str:
 
 
 def sbatch_options(request: JobRequest, partition: str | None) -> list[str]:
-    """The options of `sbatch` for a request, whose script is passed on standard input."""
+    """The options of `sbatch` for a request. Its script goes to standard input."""
     options = [
         "--parsable",
         f"--job-name={request.job_name}",
