@@ -261,9 +261,8 @@ def load_clusters(directory: Path) -> tuple[dict[str, Cluster], list[ConfigError
     for path in sorted([*directory.glob("*.yml"), *directory.glob("*.yaml")]):
         try:
             if not CLUSTER_ID.fullmatch(path.stem):
-                raise ConfigError(
-                    f"{path}: use only letters, digits, _ and - in the name of this file"
-                )
+                what = "a cluster's file name must begin with a letter or digit, and contain only"
+                raise ConfigError(f"{path}: {what} letters, digits, _ and -")
             found = read_yaml(path)
             if not isinstance(found.get("v2"), dict):
                 raise ConfigError(mistake_at(path, "missing or empty", ["v2"]))
