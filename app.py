@@ -1,4 +1,4 @@
-"""The WSGI application, put together. `gunicorn app:app` and `flask --app app run` start here."""
+"""The WSGI application, which `gunicorn app:app` and `flask --app app run` start."""
 
 import logging
 import secrets
@@ -44,9 +44,9 @@ def create_app(settings: PortalSettings | None = None) -> Flask:
     app = Flask(__name__)
     secure = settings.auth != "token" and settings.secure_cookies
     app.config.update(
-        # Sign-ins are kept in memory, so the key need not outlive the process.
+        # Sign-ins are kept in memory, so the key is not needed after the process ends.
         SECRET_KEY=secrets.token_bytes(32),
-        # Browsers accept the `__Host-` prefix only from this host itself, over TLS.
+        # Browsers accept a `__Host-` cookie only over TLS and only from the host itself.
         SESSION_COOKIE_NAME="__Host-ood_portal" if secure else "ood_portal",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
@@ -75,10 +75,10 @@ def create_app(settings: PortalSettings | None = None) -> Flask:
 
 
 def __getattr__(name: str) -> Flask:
-    """Make `app` when it is first asked for, so that importing this module starts nothing.
+    """Make `app` on first use, so that importing this module starts nothing.
 
-    While the `flask` command looks up a subcommand, `app` has the subcommands only: `check` must
-    work when portal.yml is broken, and needs no portal.
+    While the `flask` command looks up a subcommand, `app` has only the subcommands: `check` must
+    work when portal.yml is broken.
     """
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,7 @@
 """The settings `colours` and `announcements` of portal.yml. `web/theme.py` serves them to browsers.
 
-Colours are refused unless text is readable on them and in them, in both themes: WCAG 2.2 AA demands
-a contrast of at least 4.5.
+A colour is refused if text on it, or text of this colour, would be hard to read in either theme:
+WCAG 2.2 AA demands a contrast of at least 4.5.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ood.yaml_files import Settings
 
 LEAST_CONTRAST = 4.5
 WORST_GROUND = {"light": "#e4f0f9", "dark": "#14303f"}
-"""The background of portal.css with the least contrast to text, for each theme."""
+"""For each theme, the background in portal.css with the least contrast to text."""
 
 Colour = Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$")]
 
@@ -51,7 +51,7 @@ class Colours(Settings):
     def _can_be_read(self) -> Colours:
         if (self.accent is None) != (self.accent_dark is None):
             raise ValueError(
-                "`accent` and `accent_dark` need each other, as both themes have links"
+                "set both `accent` and `accent_dark`, or neither, as both themes have links"
             )
         if self.bar is None and self.bar_dark is not None:
             raise ValueError("`bar_dark` needs `bar`")
@@ -80,11 +80,7 @@ class Colours(Settings):
         return f":root {{ {' '.join(lines)} }}\n" if lines else ""
 
 
-def _with_zone(when: datetime) -> datetime:
-    return when.astimezone() if when.tzinfo is None else when
-
-
-When = Annotated[datetime, AfterValidator(_with_zone)]
+When = Annotated[datetime, AfterValidator(lambda when: when if when.tzinfo else when.astimezone())]
 
 
 class Announcement(Settings):
@@ -97,6 +93,5 @@ class Announcement(Settings):
     until: When | None = None
 
     def is_on(self, now: datetime) -> bool:
-        return (self.since is None or self.since <= now) and (
-            self.until is None or now < self.until
-        )
+        began = self.since is None or self.since <= now
+        return began and (self.until is None or now < self.until)

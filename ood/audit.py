@@ -18,8 +18,7 @@ log = logging.getLogger("audit")
 
 
 class AuditLog:
-    """Writes events. `broken` is true if the last one could not be written, for example to a full
-    disk."""
+    """Writes events. `broken`: the last event could not be written, for example to a full disk."""
 
     def __init__(self, path: Path | None) -> None:
         """Raises `ConfigError` when the file cannot be written."""

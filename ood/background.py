@@ -1,8 +1,8 @@
 """Questions that can take long, asked in the background.
 
-One thread at a time asks a question, at most once in a few seconds, however many cards, tabs and
-pages want the answer. Nobody waits long: while a new answer is late, the last one is used until it
-is overdue. After that the answer is a problem to show.
+Only one thread at a time asks a question, and at most once in a few seconds for all cards, tabs and
+pages together. Nobody waits long: if a new answer is late, the last one is used until it is too
+old. After that, the answer is an error to show.
 """
 
 import logging
@@ -15,14 +15,14 @@ from typing import Any, Generic, TypeVar, cast
 from ood.errors import PortalError
 
 # Seconds.
-GOOD_FOR = 5.0  # for which an answer is used, unless the asker says otherwise
-PATIENCE = 2.0  # to wait for a question that has just been asked
-LITTLE_PATIENCE = 0.3  # the same, if it was not answered the last time
-FORGET_AFTER = 60.0  # without anybody wanting the answer
+GOOD_FOR = 5.0  # for which an answer is used, by default
+PATIENCE = 2.0  # to wait for the answer, by default
+LITTLE_PATIENCE = 0.3  # to wait for the answer if the last one was a problem
+FORGET_AFTER = 60.0  # after the question was last asked
 
 SPARING = 5
-"""A slow question is asked less often: its answer is used this many times as long as it took,
-unless the asker says otherwise."""
+"""By default, an answer is used at least this many times as long as it took, so that slow questions
+are asked less often."""
 
 T = TypeVar("T")
 Key = tuple[Hashable, ...]
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Answer(Generic[T]):
-    """`asked_at` is on the monotonic clock. With a `problem`, `value` is the last one known, or
+    """`asked_at` is on the monotonic clock. With a `problem`, `value` is the last known value, or
     None."""
 
     asked_at: float
@@ -69,8 +69,8 @@ class Question(Generic[T]):
         patience: float,
         sparing: int,
     ) -> None:
-        """Ask, unless that is happening already or the last answer is still good. `ask` gets the
-        last value; `no_answer` is the problem while it takes too long."""
+        """Ask, unless a thread is asking already or the last answer is still good. `ask` is called
+        with the last value. `no_answer` is the problem to report if that takes too long."""
         with self._changed:
             now = self.wanted_at = time.monotonic()
             known = self._answer
@@ -86,7 +86,7 @@ class Question(Generic[T]):
         threading.Thread(target=self._ask, args=(ask,), name="question", daemon=True).start()
 
     def answer(self) -> Answer[T]:
-        """The newest answer, after waiting with patience. Only after `start`."""
+        """The newest answer. Waits for at most `patience`. Call `start` first."""
         with self._changed:
             if self._asking_since is not None:
                 failed = self._answer is not None and self._answer.problem is not None
@@ -107,12 +107,12 @@ class Question(Generic[T]):
 
     @property
     def known(self) -> T | None:
-        """What is known without waiting."""
+        """The last value, without waiting; None if there is none."""
         with self._changed:
             return self._answer.value if self._answer is not None else None
 
     def outdate(self) -> None:
-        """Something changed. Answers to questions asked before this are no longer good."""
+        """Discard answers to what was asked before now, because something has changed."""
         with self._changed:
             self._changes += 1
 
@@ -128,8 +128,10 @@ class Question(Generic[T]):
                 log.warning("%s %s", error.message, error.detail)
                 problem = error
             except Exception:
-                log.exception("a question asked in the background")
-                problem = PortalError("The portal made a mistake. Tell your administrator.")
+                log.exception("a background question failed")
+                problem = PortalError(
+                    "Something went wrong in the portal. Tell your administrator."
+                )
             with self._changed:
                 now = time.monotonic()
                 assert self._asking_since is not None
@@ -158,7 +160,7 @@ class BackgroundQuestions:
         patience: float | None = None,
         sparing: int | None = None,
     ) -> Question[T]:
-        """Ask in the background, if need be. Start many questions before waiting for the first
+        """Ask in the background, if necessary. Ask all questions before you wait for the first
         answer."""
         now = time.monotonic()
         with self._lock:
@@ -177,7 +179,7 @@ class BackgroundQuestions:
         return question
 
     def outdate(self, beginning: Key) -> None:
-        """Ask again all questions whose keys begin like this."""
+        """Discard the answers to all questions whose keys begin with `beginning`."""
         with self._lock:
             outdated = [q for k, q in self._questions.items() if k[: len(beginning)] == beginning]
         for question in outdated:

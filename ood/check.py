@@ -1,7 +1,7 @@
 """`flask --app app check` lists all mistakes in portal.yml, clusters.d and app_defs.
 
-Besides the mistakes that stop the portal or disable a cluster or an app, this finds those that only
-a launch would show, and warns of keys and files that the portal ignores but the site may rely on.
+It also finds mistakes that only a launch would reveal, and warns about keys and files that the
+portal ignores although the site may rely on them.
 """
 
 import os
@@ -24,8 +24,7 @@ from ood.apps.definition import (
     app_directories,
     load_apps,
 )
-from ood.apps.fields import Field
-from ood.apps.known_fields import KNOWN_FIELDS
+from ood.apps.fields import KNOWN_FIELDS, Field
 from ood.apps.names_check import Known
 from ood.apps.templates import check_template
 from ood.errors import ConfigError
@@ -34,8 +33,8 @@ from ood.sessions.card import Card
 from ood.sessions.record import SessionRecord
 from ood.yaml_files import Keys, given_twice, mistake_at, read_yaml
 
-LIKE = 0.7  # similarity, from 0 to 1, from which a name counts as a misspelling of another
-NOT_OURS = {
+SIMILARITY = 0.7  # similarity, from 0 to 1, from which a name counts as a misspelling of another
+IGNORED_KEYS = {
     "manifest": {"role", "url", "new_window", "caption", "layout"},
     "form": {"form", "attributes", CLUSTER_FIELD, "title", "description", "cacheable", "submit"},
     "attribute": {
@@ -52,8 +51,8 @@ NOT_OURS = {
     "v2.batch_connect": {"vnc", "vnc_container", "ssh_allow"},
 }
 """Keys that Open OnDemand knows and this portal ignores."""
-NOT_READ = ("*.erb", "view.html*.j2", "info.html*", "form.js")
-OURS = "v2.custom.portal"
+IGNORED_FILES = ("*.erb", "view.html*.j2", "info.html*", "form.js")
+PORTAL_KEYS = "v2.custom.portal"
 
 
 @click.command("check")
@@ -78,8 +77,7 @@ def check(portal_yml: Path | None) -> None:
 
 
 def check_all(path: Path) -> tuple[list[str], list[str]]:
-    """Check a portal.yml and the files it names. Returns the mistakes and the warnings, each with
-    one line."""
+    """The mistakes and the warnings in a portal.yml and the files it names, one line for each."""
     settings, wrong = _settings(path)
     clusters, broken_clusters = config.load_clusters(settings.clusters)
     apps, broken_apps = load_apps(settings.app_defs, settings.form_values)
@@ -92,10 +90,10 @@ def check_all(path: Path) -> tuple[list[str], list[str]]:
         warnings += _misspelt_in_cluster(file)
     for directory in app_directories(settings.app_defs):
         wrong += _app(directory, apps.get(directory.name))
-        warnings += _odd_in_app(directory)
+        warnings += _ignored_in_app(directory)
     for app in apps.values():
         if clusters and not any(app.runs_on(id) for id, each in clusters.items() if each.job):
-            what = "clusters.d has no such cluster that runs jobs"
+            what = "clusters.d has no matching cluster that runs jobs"
             warnings.append(mistake_at(app.directory / "form.yml", what, [CLUSTER_FIELD]))
     return [*dict.fromkeys(wrong)], [*dict.fromkeys(warnings)]
 
@@ -132,7 +130,6 @@ def _usable_settings(path: Path) -> config.PortalSettings:
 
 
 def _origins(path: Path, settings: config.PortalSettings) -> Iterator[str]:
-    """Warnings about the origins of the portal and of services."""
     apps, portal = settings.apps_origin, settings.portal_origin
     if (apps is None) != (portal is None):
         missing = "apps_origin" if apps is None else "portal_origin"
@@ -141,8 +138,8 @@ def _origins(path: Path, settings: config.PortalSettings) -> Iterator[str]:
         what = "without https, browsers do not protect the cookies that give access to services"
         yield mistake_at(path, what, ["apps_origin"])
     if apps is not None and not apps.partition("://")[2].startswith("*."):
-        what = "all services share this origin, so one of a user's services can read and control "
-        what += "the others. Put `*.` before the host name, as docs/admin.md explains"
+        what = "all services share this origin, so each service of a user can control the others."
+        what += " Put `*.` before the host name: see docs/admin.md"
         yield mistake_at(path, what, ["apps_origin"])
 
 
@@ -178,7 +175,9 @@ def _misspelt_in_cluster(path: Path) -> Iterator[str]:
         found = cluster
         for key in above:
             found = _mapping(found.get(key))
-        yield from _misspelt(path, found, above, keys | NOT_OURS.get(where, set()), where == OURS)
+        yield from _misspelt(
+            path, found, above, keys | IGNORED_KEYS.get(where, set()), where == PORTAL_KEYS
+        )
     for number, acl in enumerate(_list(_mapping(cluster.get("v2")).get("acls"))):
         yield from _misspelt(path, _mapping(acl), ["v2", "acls", number], config.Acl.model_fields)
 
@@ -187,7 +186,7 @@ def _misspelt_in_cluster(path: Path) -> Iterator[str]:
 
 
 def _app(directory: Path, app: AppDefinition | None) -> Iterator[str]:
-    """The mistakes that only a launch would show. `app` is None if it has other mistakes."""
+    """The mistakes that only a launch would reveal. `app` is None if it has other mistakes."""
     form = _read(directory / "form.yml")
     names = {*map(str, _list(form.get("form")))}
     attributes = _mapping(form.get("attributes"))
@@ -233,29 +232,27 @@ def _submit(app: AppDefinition) -> Iterator[str]:
         yield from error.message.splitlines()
 
 
-def _odd_in_app(directory: Path) -> Iterator[str]:
-    """Warnings about keys and files that the portal ignores but the site may rely on."""
+def _ignored_in_app(directory: Path) -> Iterator[str]:
+    """Warnings about keys and files that the portal ignores although the site may rely on them."""
     path = directory / "manifest.yml"
-    yield from _misspelt(path, _read(path), [], {*Manifest.model_fields} | NOT_OURS["manifest"])
+    yield from _misspelt(path, _read(path), [], {*Manifest.model_fields} | IGNORED_KEYS["manifest"])
     path = directory / "form.yml"
     form = _read(path)
-    yield from _misspelt(path, form, [], NOT_OURS["form"])
+    yield from _misspelt(path, form, [], IGNORED_KEYS["form"])
     names, attributes = _list(form.get("form")), _mapping(form.get("attributes"))
     bare = {str(name) for name in names if name not in attributes}
     for name, given in attributes.items():
-        known = {*Field.model_fields} - {"name"} | NOT_OURS["attribute"]
+        known = {*Field.model_fields} - {"name"} | IGNORED_KEYS["attribute"]
         yield from _misspelt(path, _mapping(given), ["attributes", str(name)], known)
-        if name not in names and (close := get_close_matches(str(name), bare, 1, LIKE)):
-            what = f"`form` has no such field; is it `{close[0]}`?"
+        if name not in names and (close := get_close_matches(str(name), bare, 1, SIMILARITY)):
+            what = f"`form` has no such field. Did you mean `{close[0]}`?"
             yield mistake_at(path, what, ["attributes", str(name)])
     for name in sorted(bare - {*KNOWN_FIELDS}):
         if name.startswith(("auto_", "bc_")):
-            what = (
-                "this portal does not fill in this field as Open OnDemand does: set its `widget`, "
-            )
-            yield mistake_at(path, what + "or leave it out", ["form", names.index(name)])
-    for file in sorted(path for name in NOT_READ for path in directory.rglob(name)):
-        yield mistake_at(file, "not used by this portal: see docs/from-open-ondemand.md")
+            what = "this portal does not fill in this field: set its `widget`, or remove it"
+            yield mistake_at(path, what, ["form", names.index(name)])
+    for file in sorted(path for name in IGNORED_FILES for path in directory.rglob(name)):
+        yield mistake_at(file, "this portal does not use this file: see docs/from-open-ondemand.md")
 
 
 def _misspelt(
@@ -264,13 +261,13 @@ def _misspelt(
     """Warnings about keys that look like known ones or, with `all_`, about all unknown keys."""
     names = {*known}
     for key in map(str, found):
-        if key not in names and (all_ or get_close_matches(key, names, 1, LIKE)):
+        if key not in names and (all_ or get_close_matches(key, names, 1, SIMILARITY)):
             yield mistake_at(path, _unknown(key, names, "key"), [*above, key])
 
 
 def _unknown(name: str, known: Iterable[str], what: str) -> str:
-    close = get_close_matches(name, [*known], 1, LIKE)
-    return f"unknown {what}" + (f"; is it `{close[0]}`?" if close else "")
+    close = get_close_matches(name, [*known], 1, SIMILARITY)
+    return f"unknown {what}" + (f". Did you mean `{close[0]}`?" if close else "")
 
 
 def _read(path: Path) -> dict[str, Any]:

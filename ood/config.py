@@ -32,11 +32,9 @@ Text = Annotated[
 ]
 
 
-def _peer(value: Any) -> Any:
-    return value if value == "unix" else str(ip_address(value))
-
-
-FrontEnd = Annotated[str, BeforeValidator(_peer)]
+FrontEnd = Annotated[
+    str, BeforeValidator(lambda value: value if value == "unix" else str(ip_address(value)))
+]
 
 
 def _origin(value: Any) -> Any:
@@ -61,7 +59,7 @@ project named by the user's groups."""
 
 
 class ShellSettings(Settings):
-    """`shell` of portal.yml. The times are as in `PortalSettings`, for shells."""
+    """`shell` of portal.yml. The times limit shells as those of `PortalSettings` limit sign-ins."""
 
     enabled: bool = True
     idle_minutes: float = Field(default=120, gt=0)
@@ -73,13 +71,13 @@ class FilesSettings(Settings):
 
     upload: bool = True
     download: bool = True
-    """Without it, text and pictures are still shown."""
+    """If false, the portal still shows text and images."""
     edit: bool = True
     """Whether users may create, change, rename, copy and delete files and directories."""
     roots: tuple[UserDirectory, ...] = ()
-    """The only directories that users can open, even through links; empty for no limit."""
+    """Users can open only these directories, even through links. No limit if empty."""
     favourites: tuple[UserDirectory, ...] = ("~", "~/safe_data", "/safe_data/{project}")
-    """Shortcuts to these directories, where they exist."""
+    """The File Manager has shortcuts to those of these directories that exist."""
 
 
 class PortalSettings(Settings):
@@ -88,36 +86,37 @@ class PortalSettings(Settings):
     title: str = "Open OnDemand"
     auth: Literal["token", "ssh", "header"] = "token"
     credentials: Literal["password", "certificate"] = "password"
-    """How users' SSH connections are opened: with the password of the sign-in, or with certificates
-    that the portal signs with `user_ca`."""
+    """What authenticates users' SSH connections: the password that they sign in with, or a
+    certificate that the portal signs with `user_ca`."""
     user_ca: Path | None = None
     """OpenSSH private key."""
     front_ends: tuple[FrontEnd, ...] = ()
-    """Trusted peers, by IP address, or `unix` for the portal's Unix socket. The portal trusts their
-    `X-Forwarded-For`, `X-Forwarded-Proto` and, with `auth: header`, `user_header`."""
+    """IP addresses of reverse proxies, or `unix` for the portal's Unix socket. The portal trusts
+    their `X-Forwarded-For`, `X-Forwarded-Proto` and, with `auth: header`, `user_header`."""
     user_header: str = Field(default="X-Remote-User", pattern=r"^[A-Za-z][A-Za-z0-9-]*$")
     idle_minutes: float = Field(default=480, gt=0)
     """A sign-in ends after this time without activity, and in any case after `absolute_hours`."""
     absolute_hours: float = Field(default=24, gt=0)
     audit_log: Path | None = None
-    """One JSON line per event; without it, events go to the portal's own log."""
+    """A file with one JSON line for each event. By default, events go to the portal's own log."""
     portal_origin: Annotated[str | None, BeforeValidator(_origin)] = Field(
         default=None, pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$"
     )
     """Where browsers open the portal. `${PORT}` stands for the port that the portal listens on.
-    Without it, nobody can connect to a service."""
+    Without this setting, nobody can connect to a service."""
     apps_origin: Annotated[str | None, BeforeValidator(_origin)] = Field(
         default=None, pattern=r"^https?://(\*\.)?[A-Za-z0-9.-]+(:[0-9]{1,5})?$"
     )
-    """Where services are served, on other host names than the portal's, so that their pages cannot
-    reach it. With `*.`, each session has its own name. Without it, nobody can connect."""
+    """Where browsers open services: another host name than the portal's, so that the pages of
+    services cannot use the portal. With `*.`, each session has a host name of its own. Without this
+    setting, nobody can connect to a service."""
     portal_host: str | None = None
-    """`name` or `name:port` of the machine with the users' homes; without it, this machine."""
+    """`name` or `name:port` of the machine with the users' homes; by default, this machine."""
     known_hosts: Path | None = None
     clusters: Path = Path("clusters.d")
     app_defs: Path = ROOT / "app_defs"
     secure_cookies: bool = True
-    """False only if browsers reach the portal without TLS, on one's own machine."""
+    """Set to false only if browsers reach the portal without TLS, for example for a test."""
     files: FilesSettings = FilesSettings()
     form_values: Mapping[str, dict[str, Any]] = {}
     """App name -> field name -> the site's initial value."""
@@ -138,7 +137,7 @@ class PortalSettings(Settings):
         if self.auth == "header" and not self.front_ends:
             wrong.append("`auth: header` needs `front_ends`, the peers that may name the user")
         if (self.credentials == "certificate") != (self.user_ca is not None):
-            wrong.append("`credentials: certificate` and `user_ca` need each other")
+            wrong.append("set both `credentials: certificate` and `user_ca`, or neither")
         portal, apps = (
             (origin or "").rpartition("/")[2].partition(":")[0].lower()
             for origin in (self.portal_origin, self.apps_origin)
@@ -155,8 +154,8 @@ class PortalSettings(Settings):
 
 
 class Acl(SharedSettings):
-    """A rule on groups, as in Open OnDemand. A whitelist admits members of any of its groups, a
-    blacklist everybody else."""
+    """A rule about groups, as in Open OnDemand. A whitelist admits the members of its groups, a
+    blacklist everyone else."""
 
     adapter: Literal["group"]
     groups: tuple[Text, ...]
@@ -215,8 +214,7 @@ class Cluster(SharedSettings):
 
     @property
     def scheduler_key(self) -> str:
-        """The same for all back-ends whose jobs the same scheduler runs, such as the partitions of
-        one cluster."""
+        """Equal for back-ends that share a scheduler, such as the partitions of one cluster."""
         return self.job.model_dump_json() if self.job is not None else ""
 
     @property
@@ -230,7 +228,7 @@ class Cluster(SharedSettings):
         return self.job is not None and self.job.adapter == "local"
 
     def on_this_machine(self) -> Cluster:
-        """This cluster or, if its jobs run on this machine, with the machine's own limits for those
+        """This cluster. If its jobs run on this machine, the machine's own limits replace those
         that the file does not set."""
         if self.job is None or self.job.adapter != "local" or self.job.submit_host is not None:
             return self
@@ -257,14 +255,14 @@ def load_settings(path: Path | None = None) -> PortalSettings:
 
 
 def load_clusters(directory: Path) -> tuple[dict[str, Cluster], list[ConfigError]]:
-    """Read clusters.d. Returns the clusters by ID, and the mistakes in files, whose clusters are
-    left out."""
+    """Read clusters.d. Returns the valid clusters by ID, and the mistakes in the other files."""
     clusters: dict[str, Cluster] = {}
     problems: list[ConfigError] = []
     for path in sorted([*directory.glob("*.yml"), *directory.glob("*.yaml")]):
         try:
             if not CLUSTER_ID.fullmatch(path.stem):
-                raise ConfigError(f"{path}: a cluster's file name may have letters, digits, _, -")
+                what = "a cluster's file name must begin with a letter or digit, and contain only"
+                raise ConfigError(f"{path}: {what} letters, digits, _ and -")
             found = read_yaml(path)
             if not isinstance(found.get("v2"), dict):
                 raise ConfigError(mistake_at(path, "missing or empty", ["v2"]))

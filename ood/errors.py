@@ -8,7 +8,7 @@
     ├── InvalidForm             mistakes in a form, one sentence per field
     ├── LaunchFailed            the job files could not be written, or the job was refused
     ├── Busy                    too many transfers or requests at once
-    ├── SchedulerError          the scheduler refused, did not answer, or gave a garbled answer
+    ├── SchedulerError          the scheduler refused, did not answer, or was not understood
     └── HostError               an operation on a host failed
         ├── HostUnreachable     no connection, or the connection dropped
         │   ├── HostBusy        no further SSH channel is free
@@ -30,11 +30,8 @@ from ood.help_topics import HelpTopic
 
 
 class PortalError(Exception):
-    """Base of the tree.
-
-    `message` is for the user and `detail` for the log. `http_status` and `code`, a stable word for
-    programs, go into the response. `topic` is the part of the troubleshooting page that helps.
-    """
+    """`message` is for the user, `detail` for the log. The response has `http_status` and `code`, a
+    stable word for programs. `topic` is the part of the troubleshooting page that helps."""
 
     http_status = 500
     code = "error"

@@ -1,6 +1,6 @@
 """The parts of the troubleshooting page, and reasons that link to them.
 
-Whoever writes a sentence for the user names its topic. Nothing works a topic out from a sentence.
+Each sentence for the user names its topic. No code derives a topic from the words of a sentence.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class HelpTopic(StrEnum):
 
 
 def known_topic(word: object) -> HelpTopic | None:
-    """The topic that a file names; None if there is no such topic."""
+    """The topic with this name; None if there is no such topic."""
     return next((topic for topic in HelpTopic if topic == word), None)
 
 

@@ -1,4 +1,4 @@
-"""The portal as one object: settings, apps, hosts and job cards, wired up for the pages."""
+"""The portal as one object that holds everything that pages use."""
 
 import logging
 import threading
@@ -13,6 +13,7 @@ from ood.auth.credentials import Credentials
 from ood.auth.signins import OneTimeToken, SignIn, SignIns
 from ood.background import BackgroundQuestions
 from ood.config import Cluster, PortalSettings, load_clusters, permit
+from ood.errors import SchedulerError
 from ood.hosts.base import Command, Stream
 from ood.hosts.pool import HostPool
 from ood.hosts.roles import HostRoles
@@ -22,7 +23,9 @@ from ood.proxy.services import Services
 from ood.proxy.tickets import Tickets
 from ood.proxy.tunnels import Tunnels
 from ood.quotas import Quota
-from ood.schedulers.choose import scheduler_of
+from ood.schedulers.base import Scheduler
+from ood.schedulers.local import Local
+from ood.schedulers.slurm.scheduler import Slurm
 from ood.sessions.board import Board
 from ood.sessions.service import Service
 from ood.sessions.store import SessionStore
@@ -38,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 class Portal:
-    """Everything that pages use. One for the process, for all threads."""
+    """One for the process, for all threads."""
 
     def __init__(self, settings: PortalSettings) -> None:
         self.settings = settings
@@ -50,7 +53,7 @@ class Portal:
             log.error("%s", problem)
         authority = UserAuthority(settings.user_ca) if settings.user_ca is not None else None
         if settings.auth == "header" and {"127.0.0.1", "::1"} & {*settings.front_ends}:
-            log.warning("front_ends: any user of this machine can sign in as anybody. Use unix.")
+            log.warning("front_ends: any user of this machine can sign in as another. Use unix.")
         self.pool = HostPool(settings.portal_host, settings.known_hosts, Credentials(authority))
         self.hosts = HostRoles(self.pool)
         self.questions = BackgroundQuestions()
@@ -90,15 +93,13 @@ class Portal:
 
     def job_clusters(self, groups: AbstractSet[str]) -> dict[str, Cluster]:
         """The clusters that run jobs, as forms offer them."""
-        found = self.clusters_for(groups)
-        return {id: cluster for id, cluster in found.items() if cluster.job is not None}
+        return {id: each for id, each in self.clusters_for(groups).items() if each.job is not None}
 
     def apps_for(self, groups: AbstractSet[str]) -> dict[str, AppDefinition]:
         """The apps that a user in these groups may launch."""
         return {name: app for name, app in self.apps.items() if permit(app.manifest.acls, groups)}
 
     def board(self, user: str) -> Board:
-        """The user's job cards."""
         with self._lock:
             if user not in self._boards:
                 watch = Watch(
@@ -107,15 +108,22 @@ class Portal:
                     self.clusters,
                     self.apps,
                     self.questions,
-                    lambda cluster: scheduler_of(cluster, self.hosts, user),
+                    lambda cluster: self.scheduler(user, cluster),
                     lambda cluster: self.hosts.files(user, cluster),
                     self.services.is_silent,
                 )
                 self._boards[user] = Board(watch)
             return self._boards[user]
 
+    def scheduler(self, user: str, cluster: Cluster) -> Scheduler:
+        """The cluster's scheduler, used as this user. Raises `SchedulerError` if it has none."""
+        if cluster.job is None:
+            raise SchedulerError(f"{cluster.label} runs no jobs. You can only open a shell there.")
+        host = self.hosts.scheduler(user, cluster)
+        return Local(cluster, host) if cluster.is_local else Slurm(cluster, cluster.job, host)
+
     def _start_on_node(self, service: Service) -> Command:
-        scheduler = scheduler_of(self.clusters[service.cluster_id], self.hosts, service.user)
+        scheduler = self.scheduler(service.user, self.clusters[service.cluster_id])
         return scheduler.start_on_node(service.job_id, service.node, ARGV)
 
     def _dial(self, service: Service) -> Stream:
@@ -128,10 +136,10 @@ class Portal:
             try:
                 self.sign_ins.end_expired()
             except Exception:
-                log.exception("ending expired sign-ins")
+                log.exception("could not end expired sign-ins")
 
-    def _sign_in_ended(self, sign_in: SignIn, why: str, last: bool) -> None:
-        self.audit.note("sign-out", sign_in.user, address=sign_in.address, reason=why)
+    def _sign_in_ended(self, sign_in: SignIn, reason: str, last: bool) -> None:
+        self.audit.note("sign-out", sign_in.user, address=sign_in.address, reason=reason)
         self.shells.sign_in_ended(sign_in)
         if last:
             with self._lock:

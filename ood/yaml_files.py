@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ood.errors import ConfigError
 
 Keys = Sequence[str | int]
-"""The keys, and positions in lists, from the top of a file down to a value."""
+"""The keys and list positions from the top of a file down to a value."""
 Model = TypeVar("Model", bound=BaseModel)
 
 
 class Settings(BaseModel):
-    """Settings with keys of the portal's own. An unknown key is a mistake."""
+    """Settings with the portal's own keys. An unknown key is a mistake."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,7 +28,7 @@ class SharedSettings(BaseModel):
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping; an empty file is an empty one. Raises `ConfigError`."""
+    """Read a YAML mapping, empty for an empty file. Raises `ConfigError`."""
     try:
         return parse_yaml(path.read_text("utf-8"), path)
     except (OSError, UnicodeDecodeError) as error:
@@ -51,8 +51,8 @@ def parse_yaml(text: str, path: Path) -> dict[str, Any]:
 
 
 def validated(model: type[Model], found: Any, path: Path, within: Keys = ()) -> Model:
-    """The settings in `found`, which stands below the keys `within` of the file. Raises
-    `ConfigError` with a line for each mistake."""
+    """The settings in `found`, which the file has below the keys `within`. Raises `ConfigError`
+    with a line for each mistake."""
     try:
         return model.model_validate(found)
     except ValidationError as error:

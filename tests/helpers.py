@@ -147,7 +147,7 @@ class ScriptedScheduler(Scheduler):
     def queue(self) -> Queue:
         return Queue(())
 
-    def why(
+    def why_it_waits(
         self,
         job: Job,
         partitions: Sequence[Partition],  # noqa: ARG002

@@ -426,15 +426,19 @@ def test_an_undefined_value_is_named_and_never_empty(tmp_path: Path) -> None:
             {"cores": 4, "memory_gib": 8, "gpus_per_node": 1},
             {},
         ),
-        ({"max_cores": 4}, {"cores": 5}, {"cores": "This machine has 4 cores"}),
-        ({"max_memory_gib": 8}, {"memory_gib": 9}, {"memory": "This machine has 8 GiB"}),
+        ({"max_cores": 4}, {"cores": 5}, {"cores": "This machine allows at most 4."}),
+        (
+            {"max_memory_gib": 8},
+            {"memory_gib": 9},
+            {"memory": "This machine allows at most 8 GiB."},
+        ),
         ({}, {"gpus_per_node": 1}, {}),  # not known: the scheduler says
         ({"gpus": 0}, {"gpus_per_node": 1}, {"gpu": "has no GPU"}),
-        ({"gpus": 2}, {"gpus_per_node": 3}, {"gpu": "has 2 GPUs"}),
+        ({"gpus": 2}, {"gpus_per_node": 3}, {"gpu": "allows at most 2."}),
         (
             {"max_cores": 1, "max_memory_gib": 1, "gpus": 0},
             {"cores": 2, "memory_gib": 2, "gpus_per_node": 1},
-            {"cores": "1 core", "memory": "1 GiB", "gpu": "no GPU"},
+            {"cores": "most 1.", "memory": "1 GiB", "gpu": "no GPU"},
         ),
     ],
     ids=str,

@@ -95,18 +95,18 @@ apps/one/form.yml: line 9: attributes.mode.help: this key appears twice, and onl
 used
 apps/one/form.yml: line 12: attributes.secret.min: Input should be a valid number, unable to parse \
 string as a number
-apps/one/submit.yml.j2: line 2: `context` has no `coers`; is it `cores`?
-apps/one/info.md.j2: line 1: `session` has no `otputs`; is it `outputs`?
+apps/one/submit.yml.j2: line 2: `context` has no `coers`. Did you mean `cores`?
+apps/one/info.md.j2: line 1: `session` has no `otputs`. Did you mean `outputs`?
 apps/one/info.md.j2: line 2: there is no `context`
 apps/one/template/before.sh.j2: line 1: `context` has no `secret`
 apps/one/template/before.sh.j2: line 2: `session.secrets` has no `other`
-apps/one/template/before.sh.j2: line 2: a value is inside ". Move it out: values are quoted \
+apps/one/template/before.sh.j2: line 2: this value is inside ". Move it out: values are quoted \
 already.
 apps/one/template/before.sh.j2: line 4: `cluster` has no `ip`
-apps/one/template/before.sh.j2: line 5: a value is inside ((. Move it out: values are quoted \
+apps/one/template/before.sh.j2: line 5: this value is inside ((. Move it out: values are quoted \
 already.
-apps/one/template/before.sh.j2: line 6: there is no nothing.sh.j2 to include
-apps/one/template/before.sh.j2: line 7: `context` has no `coers`; is it `cores`?
+apps/one/template/before.sh.j2: line 6: cannot include nothing.sh.j2
+apps/one/template/before.sh.j2: line 7: `context` has no `coers`. Did you mean `cores`?
 apps/one/template/script.sh.j2: missing: this is the script of the job
 apps/two/manifest.yml: line 1: name: Input should be a valid string
 apps/two/manifest.yml: line 2: service.title: Field required
@@ -117,15 +117,15 @@ apps/two/form.yml: line 1: form: expected a list of names
 apps/two/template/after.sh.j2: line 2: Expected an expression, got 'end of statement block'
 apps/three/submit.yml.j2: line 3: script.memory: Extra inputs are not permitted"""
 WARNINGS = """\
-clusters.d/alpha.yml: line 3: v2.metadata.titel: unknown key; is it `title`?
-clusters.d/alpha.yml: line 6: v2.job.submit_hosts: unknown key; is it `submit_host`?
-clusters.d/alpha.yml: line 10: v2.custom.portal.cores: unknown key; is it `max_cores`?
-apps/one/manifest.yml: line 2: catgory: unknown key; is it `category`?
-apps/one/form.yml: line 3: attributes.core: `form` has no such field; is it `cores`?
-apps/one/form.yml: line 7: attributes.mode.labell: unknown key; is it `label`?
-apps/one/form.yml: line 1: form.4: this portal does not fill in this field as Open \
-OnDemand does: set its `widget`, or leave it out
-apps/one/template/script.sh.erb: not used by this portal: see \
+clusters.d/alpha.yml: line 3: v2.metadata.titel: unknown key. Did you mean `title`?
+clusters.d/alpha.yml: line 6: v2.job.submit_hosts: unknown key. Did you mean `submit_host`?
+clusters.d/alpha.yml: line 10: v2.custom.portal.cores: unknown key. Did you mean `max_cores`?
+apps/one/manifest.yml: line 2: catgory: unknown key. Did you mean `category`?
+apps/one/form.yml: line 3: attributes.core: `form` has no such field. Did you mean `cores`?
+apps/one/form.yml: line 7: attributes.mode.labell: unknown key. Did you mean `label`?
+apps/one/form.yml: line 1: form.4: this portal does not fill in this field: set \
+its `widget`, or remove it
+apps/one/template/script.sh.erb: this portal does not use this file: see \
 docs/from-open-ondemand.md"""
 
 
@@ -266,8 +266,8 @@ def test_values_for_what_is_not_there(tmp_path: Path) -> None:
     path = tmp_path / "portal.yml"
     assert mistakes == []
     assert warnings == [
-        f"{path}: line 2: form_values.container_ap: unknown app; is it `container_app`?",
-        f"{path}: line 4: form_values.jupyter_app.container_urll: unknown field; is it "
+        f"{path}: line 2: form_values.container_ap: unknown app. Did you mean `container_app`?",
+        f"{path}: line 4: form_values.jupyter_app.container_urll: unknown field. Did you mean "
         "`container_url`?",
     ]
 
@@ -282,7 +282,7 @@ def test_an_app_for_a_cluster_that_is_not_there(tmp_path: Path) -> None:
         "apps/one/template/script.sh": "",
     }
     _, (warning,) = check_all(written(tmp_path, files))
-    assert "apps/one/form.yml: line 2: cluster: clusters.d has no such cluster" in warning
+    assert "apps/one/form.yml: line 2: cluster: clusters.d has no matching cluster" in warning
 
 
 def test_included_templates_are_checked_with_the_names_of_the_app(tmp_path: Path) -> None:

@@ -14,9 +14,8 @@ import yaml
 from playwright.sync_api import Page, expect
 
 from ood.apps.definition import ICONS, Manifest, ScriptOptions, ServiceOptions, load_apps
-from ood.apps.fields import Field, Widget
+from ood.apps.fields import KNOWN_FIELDS, Field, Widget
 from ood.apps.formats import FORMATS
-from ood.apps.known_fields import KNOWN_FIELDS
 from ood.check import check_all
 from ood.config import ROOT, Cluster, FilesSettings, JobSettings, PortalSettings, ShellSettings
 from tests.conftest import RunningPortal

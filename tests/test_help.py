@@ -35,7 +35,7 @@ from ood.hosts.local_files import LocalFiles
 from ood.schedulers.base import Job, JobStatus, Outcome
 from ood.schedulers.slurm.reasons import why_it_waits
 from ood.schedulers.slurm.refusals import refusal
-from ood.sessions.job_report import parse_failure
+from ood.sessions.job_report import JobReport, parse_failure
 from ood.sessions.status import Verdict, judge_completed
 from tests.conftest import RunningPortal
 from tests.researcher import PREFILLED, Researcher, accessible, looks
@@ -160,7 +160,9 @@ def test_a_refusal_of_slurm_has_its_topic(said: str, topic: str) -> None:
     ],
 )
 def test_a_failed_job_has_the_topic_of_its_log(log: str, topic: str) -> None:
-    assert judge_completed(1, NO_REASON, log, cancelled_here=False).topic == topic
+    assert (
+        judge_completed(JobReport(exit_code=1, log_tail=log), cancelled_here=False).topic == topic
+    )
 
 
 def test_a_file_that_is_missing_has_no_help_whatever_its_name(ada: Browser, home: Path) -> None:  # noqa: F811

@@ -290,7 +290,7 @@ def test_colours_that_cannot_be_read_are_refused() -> None:
     for wrong, said in (
         ({"accent": "#66aadd", "accent_dark": "#7cc0ee"}, "`accent`: #66aadd .* a darker colour"),
         ({"accent": "#1a5f8c", "accent_dark": "#1a5f8c"}, "`accent_dark`: .* a lighter colour"),
-        ({"accent": "#1a5f8c"}, "need each other"),
+        ({"accent": "#1a5f8c"}, "or neither"),
         ({"bar_dark": "#1a5f8c"}, "needs `bar`"),
         ({"bar": "blue"}, "bar"),
         ({"bar": "#123456;}"}, "bar"),

@@ -11,7 +11,7 @@ from ood.errors import HostUnreachable, SchedulerError
 from ood.help_topics import NO_REASON
 from ood.schedulers.base import Job, JobStatus, Node, Outcome, Partition
 from ood.schedulers.limits import Limits, limits_of
-from ood.schedulers.monitor import JobMonitor, Snapshot, combined, survey
+from ood.schedulers.monitor import JobMonitor, Snapshot, combined, query_jobs
 from tests.helpers import Clock, ScriptedScheduler, cluster, ended, job
 
 
@@ -25,20 +25,20 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_accounting_is_asked_about_what_is_gone_and_not_again_and_again(clock: Clock) -> None:
     scheduler = ScriptedScheduler()
     scheduler.answer = [job("1"), ended_job("2")]
-    first = survey(scheduler, ["1", "2", "3", "4"], None)
+    first = query_jobs(scheduler, ["1", "2", "3", "4"], None)
     assert scheduler.asked_of_accounting == [["3", "4"]]
     assert first.find("2") == ended_job("2")
     assert first.find("3") is None
     scheduler.accounting = [ended_job("3")]
     clock.now += 14
-    second = survey(scheduler, ["1", "2", "3", "4"], first)
+    second = query_jobs(scheduler, ["1", "2", "3", "4"], first)
     assert len(scheduler.asked_of_accounting) == 1
     clock.now += 2
-    third = survey(scheduler, ["1", "2", "3", "4"], second)
+    third = query_jobs(scheduler, ["1", "2", "3", "4"], second)
     assert scheduler.asked_of_accounting[1:] == [["3", "4"]]
     assert third.find("3") == ended_job("3")
     clock.now += 16
-    survey(scheduler, ["3"], third)
+    query_jobs(scheduler, ["3"], third)
     assert len(scheduler.asked_of_accounting) == 2, "3 is known"
 
 
@@ -49,7 +49,7 @@ def ended_job(id: str, outcome: Outcome = Outcome.SUCCEEDED) -> Job:
 def test_what_accounting_says_of_a_job_that_runs_is_no_end() -> None:
     scheduler = ScriptedScheduler()
     scheduler.accounting = [job("3")]
-    assert survey(scheduler, ["3"], None).find("3") is None
+    assert query_jobs(scheduler, ["3"], None).find("3") is None
 
 
 def test_with_a_problem_only_what_has_ended_is_known() -> None:
@@ -91,7 +91,7 @@ def test_of_an_array_accounting_remembers_the_tasks_that_the_queue_forgot() -> N
     scheduler = ScriptedScheduler()
     scheduler.answer = [ended_job("5_2")]
     scheduler.accounting = [ended_job("5_1", Outcome.FAILED), ended_job("5_2"), ended_job("55_1")]
-    found = survey(scheduler, ["5"], None).find("5")
+    found = query_jobs(scheduler, ["5"], None).find("5")
     assert found is not None
     assert found.outcome is Outcome.FAILED
 
@@ -146,6 +146,6 @@ def test_a_scheduler_that_cannot_be_reached_at_all_is_a_problem() -> None:
 def test_why_a_job_waits_is_asked_for_one_that_does() -> None:
     scheduler = ScriptedScheduler()
     monitor = JobMonitor("ada", cluster(), lambda _: scheduler, BackgroundQuestions())
-    assert monitor.why(job(reason="x")) == NO_REASON
-    assert monitor.why(job(status=JobStatus.QUEUED, reason="x")).text == "Because of x."
-    assert monitor.why(job(status=JobStatus.HELD, reason="y")).text == "Because of y."
+    assert monitor.why_it_waits(job(reason="x")) == NO_REASON
+    assert monitor.why_it_waits(job(status=JobStatus.QUEUED, reason="x")).text == "Because of x."
+    assert monitor.why_it_waits(job(status=JobStatus.HELD, reason="y")).text == "Because of y."

@@ -300,12 +300,12 @@ def test_the_form_follows_the_limits_of_the_chosen_back_end(
             with page.expect_request(lambda request: request.method == "POST") as sent:
                 alice.presses_launch()
             assert "gpu=1" not in (sent.value.post_data or "")
-            assert alice.mistake_at("cores") == "Desktop has 8 cores. Ask for no more."
+            assert alice.mistake_at("cores") == "Desktop allows at most 8."
             expect(page.locator(".mistake")).to_have_count(1)
             shows("8", "15")
             alice.fills_in(cluster="gpu", gpu="1", cores="5")
             alice.presses_launch()
-            assert alice.mistake_at("cores") == "GPU has 4 cores. Ask for no more."
+            assert alice.mistake_at("cores") == "GPU allows at most 4."
             shows("4", "15")
             expect(use_gpu).to_be_checked()
             assert alice.complaints == []
@@ -345,9 +345,9 @@ def test_what_slurm_has_not_is_not_submitted(alice: Researcher, devcluster: Devc
     """Its limits are in the form, and hold whatever the form says."""
     last = devcluster.host("alpha-login", "squeue", "-h", "-t", "all", "-o", "%i")
     for fields, name, said in (
-        ({"cores": "9"}, "cores", "Desktop has 8 cores. Ask for no more."),
-        ({"memory": "16"}, "memory", "Desktop has 15 GiB of memory. Ask for no more."),
-        ({"cluster": "beta", "cores": "5"}, "cores", "Beta has 4 cores. Ask for no more."),
+        ({"cores": "9"}, "cores", "Desktop allows at most 8."),
+        ({"memory": "16"}, "memory", "Desktop allows at most 15 GiB."),
+        ({"cluster": "beta", "cores": "5"}, "cores", "Beta allows at most 4."),
     ):
         alice.opens_run_container()
         alice.fills_in(**{"cluster": "desktop", **fields})

@@ -45,9 +45,16 @@ from ood.schedulers.base import Job, JobRequest, JobStatus, Outcome, Scheduler
 from ood.schedulers.local import Local
 from ood.sessions.board import Board
 from ood.sessions.card import Card
-from ood.sessions.context_directory import Listing, PortalFiles
-from ood.sessions.facts import Facts, parse_exit_code, parse_facts, parse_started_job
-from ood.sessions.job_report import NO_REPORT, JobReport, read_report, remove_secrets, tail_of
+from ood.sessions.context_directory import Facts, Listing, PortalFiles, parse_facts
+from ood.sessions.job_report import (
+    NO_REPORT,
+    JobReport,
+    parse_exit_code,
+    parse_started_job,
+    read_report,
+    remove_secrets,
+    tail_of,
+)
 from ood.sessions.launch import JOB_SCRIPT, launch, remember_form
 from ood.sessions.record import SessionRecord, parse_record
 from ood.sessions.status import Evidence, judge
@@ -376,17 +383,21 @@ def test_a_started_job_without_a_job_id_says_nothing(id: object) -> None:
 
 NOTHING = Evidence(
     job=None,
-    silence="",
-    exit_code=None,
-    failure=NO_REASON,
-    log_tail="",
-    connected=False,
+    problem="",
+    report=NO_REPORT,
     submitted=True,
     fresh=False,
     age=5.0,
     cancelled_here=False,
 )
 COMPLETED = JobStatus.COMPLETED
+
+
+def evidence_of(known: dict[str, Any]) -> Evidence:
+    """Evidence with some fields of its own and some of the job's report."""
+    reported = {key: value for key, value in known.items() if hasattr(NO_REPORT, key)}
+    others = {key: value for key, value in known.items() if key not in reported}
+    return replace(NOTHING, report=replace(NO_REPORT, **reported), **others)
 
 
 @pytest.mark.parametrize(
@@ -414,21 +425,21 @@ COMPLETED = JobStatus.COMPLETED
         ({"job": ended(Outcome.UNKNOWN), "exit_code": 9}, ("completed", "failed", 9)),
         # What the job itself left
         ({"exit_code": 0}, ("completed", "succeeded", 0)),
-        ({"exit_code": 0, "silence": "No answer."}, ("completed", "succeeded", 0)),
+        ({"exit_code": 0, "problem": "No answer."}, ("completed", "succeeded", 0)),
         ({"exit_code": 2}, ("completed", "failed", 2)),
         ({"exit_code": 143}, ("completed", "failed", 143)),
         ({"exit_code": 143, "cancelled_here": True}, ("completed", "cancelled", 143)),
         ({"exit_code": 2, "cancelled_here": True}, ("completed", "failed", 2)),
         # No word of it
-        ({"silence": "No answer."}, ("undetermined", None, None)),
+        ({"problem": "No answer."}, ("undetermined", None, None)),
         ({}, ("undetermined", None, None)),
         ({"age": 1e9}, ("undetermined", None, None)),
         ({"cancelled_here": True}, ("undetermined", None, None)),
         ({"fresh": True}, ("queued", None, None)),
-        ({"fresh": True, "silence": "No answer."}, ("queued", None, None)),
+        ({"fresh": True, "problem": "No answer."}, ("queued", None, None)),
         # Never submitted, as far as is known
         ({"submitted": False, "age": 59.0}, ("queued", None, None)),
-        ({"submitted": False, "age": 61.0, "silence": "No."}, ("undetermined", None, None)),
+        ({"submitted": False, "age": 61.0, "problem": "No."}, ("undetermined", None, None)),
         ({"submitted": False, "age": 61.0, "fresh": True}, ("queued", None, None)),
         ({"submitted": False, "age": 61.0}, ("completed", "failed", None)),
         (
@@ -441,7 +452,7 @@ COMPLETED = JobStatus.COMPLETED
 def test_a_verdict_needs_its_evidence(
     evidence: dict[str, Any], verdict: tuple[str, str | None, int | None]
 ) -> None:
-    found = judge(replace(NOTHING, **evidence))
+    found = judge(evidence_of(evidence))
     assert (found.status, found.outcome, found.exit_code) == verdict
 
 
@@ -449,7 +460,7 @@ def test_a_verdict_needs_its_evidence(
     ("evidence", "reason"),
     [
         ({"job": job(status=JobStatus.QUEUED, reason="Resources")}, "Resources"),
-        ({"silence": "No answer."}, "No answer."),
+        ({"problem": "No answer."}, "No answer."),
         ({}, "The scheduler no longer lists this job, and the job did not record its outcome."),
         ({"exit_code": 1, "failure": Reason("Because.")}, "Because."),
         ({"exit_code": 0, "failure": Reason("Because.")}, ""),
@@ -466,13 +477,13 @@ def test_a_verdict_needs_its_evidence(
     ids=str,
 )
 def test_a_verdict_gives_its_reason(evidence: dict[str, Any], reason: str) -> None:
-    assert judge(replace(NOTHING, **evidence)).reason.text == reason
+    assert judge(evidence_of(evidence)).reason.text == reason
 
 
 def test_only_a_final_word_is_ever_completed() -> None:
     """Whatever else is known: without a final state, an outcome or a failed launch, it may run."""
     for status in set(JobStatus) - {COMPLETED}:
-        for evidence in (NOTHING, replace(NOTHING, silence="x"), replace(NOTHING, age=1e9)):
+        for evidence in (NOTHING, replace(NOTHING, problem="x"), replace(NOTHING, age=1e9)):
             assert judge(evidence).status is not COMPLETED
             assert judge(replace(evidence, job=job(status=status))).status is not COMPLETED
 

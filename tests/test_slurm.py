@@ -282,7 +282,7 @@ def test_names_in_accounting(name: str) -> None:
     ],
 )
 def test_garbled_accounting_is_no_answer(printed: str) -> None:
-    with pytest.raises(SchedulerError, match="garbled"):
+    with pytest.raises(SchedulerError, match="does not understand"):
         parse_sacct(printed)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ood.errors import SchedulerError
-from ood.help_topics import NO_REASON, HelpTopic
+from ood.help_topics import HelpTopic
 from ood.schedulers.base import Canceller, Job, JobStatus, Node, Outcome, Partition, Queue
 from ood.schedulers.slurm.reasons import why_it_waits
 from ood.schedulers.slurm.sacct import parse_sacct
@@ -294,7 +294,3 @@ def test_reasons_in_words(reason: str, words: str) -> None:
     found = why_it_waits(waiting(reason)).text
     assert words in found
     assert found.endswith(".")
-
-
-def test_only_what_waits_has_a_reason_to() -> None:
-    assert why_it_waits(job(reason="Resources"), [WORK]) == NO_REASON

@@ -10,9 +10,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 from pydantic import Field as Setting
 
-from ood.apps.directives import changes, unasked
-from ood.apps.fields import Field
-from ood.apps.known_fields import KNOWN_FIELDS, job_options
+from ood.apps.directives import changes, value_if_hidden
+from ood.apps.fields import KNOWN_FIELDS, Field, job_options
 from ood.apps.templates import check_template, render
 from ood.config import Acl, Cluster
 from ood.errors import ConfigError, InvalidForm, LaunchFailed
@@ -23,13 +22,9 @@ from ood.yaml_files import Settings, SharedSettings, mistake_at, parse_yaml, rea
 APP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 CLUSTER_FIELD = "cluster"
 ICONS = frozenset({"box", "notebook", "terminal", "chart", "desktop", "file", "jobs"})
-"""The icons for apps in static/icons.svg."""
+"""The icons for apps in static/icons.svg, which has none of Open OnDemand's, as in `fa://desktop`."""
+Icon = Annotated[str, BeforeValidator(lambda given: given if given in ICONS else "box")]
 ServicePath = Annotated[str, Setting(pattern=r"^([A-Za-z0-9_.~-][A-Za-z0-9_.~/-]*)?$")]
-
-
-def _known_icon(given: Any) -> Any:
-    """The portal does not have the icon set of Open OnDemand's `fa://desktop`."""
-    return given if given in ICONS else "box"
 
 
 class ServiceOptions(Settings):
@@ -37,8 +32,8 @@ class ServiceOptions(Settings):
 
     The card's button "Connect to `title`" opens `path` on the service's origin. The portal requests
     the path `alive` every few seconds to see whether the service answers. It adds `headers` to each
-    request that it passes on, with `{password}` replaced by the password in connection.yml, which
-    no browser gets.
+    request that it passes on, with `{password}` replaced by the password in connection.yml. No
+    browser gets that password.
     """
 
     title: str
@@ -57,8 +52,8 @@ class Manifest(SharedSettings):
     category: str = "Apps"
     subcategory: str = ""
     metadata: Mapping[str, Any] = {}
-    """Facts such as the app's version, which the page of all apps shows."""
-    icon: Annotated[str, BeforeValidator(_known_icon)] = "box"
+    """Details such as the app's version. The page All Apps shows them."""
+    icon: Icon = "box"
     service: ServiceOptions | None = None
     acls: tuple[Acl, ...] = ()
 
@@ -81,8 +76,8 @@ class ScriptOptions(Settings):
 
 @dataclass(frozen=True)
 class AppDefinition:
-    """One app. `fields` are shown in the form, in this order; `fixed` are fields whose value the
-    app or the site sets. Neither contains the cluster field, as its options depend on the user."""
+    """One app. The form shows `fields` in this order. The app or the site sets the values of the
+    `fixed` fields. Neither contains the cluster field, as its options depend on the user."""
 
     name: str
     directory: Path
@@ -104,18 +99,15 @@ class AppDefinition:
         return f"sys/{self.name}"
 
     def read_form(self, typed: Mapping[str, str]) -> dict[str, Any]:
-        """Return the values of all fields by name. Raises `InvalidForm` with all mistakes."""
+        """The values of all fields by name. Raises `InvalidForm` with all mistakes."""
         values: dict[str, Any] = {}
         mistakes: dict[str, str] = {}
         changed = changes(self.fields, typed)
         for field in self.fields:
-            change = changed[field.name]
+            change, text = changed[field.name], typed.get(field.name, "")
             try:
-                values[field.name] = (
-                    unasked(field)
-                    if change.hide
-                    else change.applied(field).read(typed.get(field.name, ""))
-                )
+                value = value_if_hidden(field) if change.hide else change.applied(field).read(text)
+                values[field.name] = value
             except ValueError as mistake:
                 mistakes[field.name] = str(mistake)
         if mistakes:
@@ -131,7 +123,7 @@ class AppDefinition:
         return validated(ScriptOptions, script, path, ["script"])
 
     def job_files(self, values: Mapping[str, Any]) -> dict[str, bytes]:
-        """Render `template/`. Returns the content of each file by name. Raises `ConfigError`."""
+        """Render `template/`: the content of each file by name. Raises `ConfigError`."""
         root = self.directory / "template"
         if not root.is_dir():
             raise ConfigError(f"{root}: directory not found")
@@ -240,21 +232,16 @@ def _field(path: Path, name: str, given: Any, site_values: Mapping[str, Any]) ->
 
 
 def check_limits(options: ScriptOptions, cluster: Cluster, limits: Limits) -> None:
-    """Raise `InvalidForm` or `LaunchFailed` if a job asks for more than its back-end has."""
+    """Raise `InvalidForm` or `LaunchFailed` if a job requests more than its back-end allows."""
     mistakes: dict[str, str] = {}
     if limits.cores is not None and options.cores > limits.cores:
-        cores = "1 core" if limits.cores == 1 else f"{limits.cores} cores"
-        mistakes["cores"] = f"{cluster.label} has {cores}. Ask for no more."
-    memory = options.memory_gib
-    if limits.memory_gib is not None and memory and memory > limits.memory_gib:
-        mistakes["memory"] = (
-            f"{cluster.label} has {limits.memory_gib} GiB of memory. Ask for no more."
-        )
+        mistakes["cores"] = f"{cluster.label} allows at most {limits.cores}."
+    if limits.memory_gib is not None and (options.memory_gib or 0) > limits.memory_gib:
+        mistakes["memory"] = f"{cluster.label} allows at most {limits.memory_gib} GiB."
     if limits.gpus is not None and options.gpus_per_node > limits.gpus:
+        no_gpu = f"{cluster.label} has no GPU. Switch this off, or choose another cluster."
         mistakes["gpu"] = (
-            f"{cluster.label} has no GPU. Switch this off, or choose another cluster."
-            if not limits.gpus
-            else f"{cluster.label} has {limits.gpus} GPUs for one job. Ask for no more."
+            f"{cluster.label} allows at most {limits.gpus}." if limits.gpus else no_gpu
         )
     if mistakes:
         raise InvalidForm(mistakes)

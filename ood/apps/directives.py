@@ -1,8 +1,8 @@
 """Changes to fields that depend on other choices: Open OnDemand's `data-*` directives, and the
 limits of the chosen back-end.
 
-In the browser, portal.js applies them while the user chooses. This module applies them again to the
-values that the browser sent, which is what counts.
+In the browser, portal.js applies them while the user fills in the form. This module applies them
+again to the values that the browser sends, because a browser cannot be trusted.
 
     data-hide-FIELD: true                    hides the field
     data-min-FIELD, data-max-FIELD: NUMBER   with -for-OTHER-VALUE, only while OTHER has that value
@@ -10,7 +10,7 @@ values that the browser sent, which is what counts.
     data-label-FIELD, data-help-FIELD: TEXT
     data-set-FIELD: VALUE                    sets the field, in the browser only
 
-In the names and values of fields, `-` stands for every character but letters and digits.
+In names and values of fields, `-` stands for all characters except letters and digits.
 """
 
 import re
@@ -52,21 +52,22 @@ class Changes:
 
 
 def changes(fields: Sequence[Field], typed: Mapping[str, str]) -> dict[str, Changes]:
-    """How the values in `typed`, by field and including the cluster, change each field."""
+    """How each field changes with the values in `typed`, by field, which include the cluster."""
     found = {each.name: Changes() for each in fields}
     names = {dashed(each.name): each.name for each in fields}
-    chosen = {dashed(name): dashed(value) for name, value in typed.items()}
+    true = {f"{dashed(name)}-{dashed(value)}" for name, value in typed.items()}  # conditions
     for each in fields:
         for option in each.options:
             for key, value in option.directives.items():
                 condition = key.removeprefix("data-option-for-")
-                if condition != key and value == "false" and _holds(condition, chosen):
+                if condition != key and value == "false" and condition in true:
                     found[each.name].without.add(option.value)
     for key, value in _in_force(fields, typed):
         verb, _, rest = key.removeprefix("data-").partition("-")
-        target, _, condition = _split(rest, names)
+        # For example `num-cores-for-cluster-ruby`, unless a field has this very name.
+        target, _, condition = (rest, "", "") if rest in names else rest.partition("-for-")
         change = found.get(names.get(target, ""))
-        if change is None or (condition and not _holds(condition, chosen)):
+        if change is None or (condition and condition not in true):
             continue
         if verb == "hide" and value == "true":
             change.hide = True
@@ -78,7 +79,7 @@ def changes(fields: Sequence[Field], typed: Mapping[str, str]) -> dict[str, Chan
 
 
 def _in_force(fields: Sequence[Field], typed: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """The directives of all chosen options and check boxes."""
+    """The directives of the chosen options and of the check boxes, as (key, value)."""
     for each in fields:
         text = typed.get(each.name, each.value)
         for option in each.options:
@@ -91,16 +92,6 @@ def _in_force(fields: Sequence[Field], typed: Mapping[str, str]) -> Iterator[tup
                 yield what, value
 
 
-def _split(rest: str, names: Mapping[str, str]) -> tuple[str, str, str]:
-    """`num-cores-for-cluster-ruby` as a tuple of the field, `-for-` and the condition."""
-    return (rest, "", "") if rest in names else rest.partition("-for-")
-
-
-def _holds(condition: str, chosen: Mapping[str, str]) -> bool:
-    """Whether the condition `FIELD-VALUE` is true."""
-    return any(condition == f"{name}-{value}" for name, value in chosen.items())
-
-
 def _number(text: str) -> float | None:
     try:
         return float(text)
@@ -108,7 +99,7 @@ def _number(text: str) -> float | None:
         return None
 
 
-def unasked(hidden: Field) -> Any:
+def value_if_hidden(hidden: Field) -> Any:
     """The value of a hidden field: False for a check box, else the field's initial value."""
     if hidden.widget == "check_box":
         return False

@@ -26,6 +26,16 @@ MAX_LENGTH = 16_384  # characters of one field
 UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\u2028\u2029\ud800-\udfff]")
 DIRECTIVE = re.compile(r"data-[a-z0-9]+(-[a-z0-9]+)+")
 CHECKED = "1"
+COUNT = {"widget": "number_field", "value": 1, "min": 1, "required": True}
+EMAIL = {"widget": "check_box", "label": "Send me an email when the job starts"}
+KNOWN_FIELDS: dict[str, dict[str, Any]] = {
+    "bc_num_hours": {"label": "Number of hours", **COUNT},
+    "bc_num_slots": {"label": "Number of cores", **COUNT},
+    "bc_account": {"label": "Account"},
+    "bc_queue": {"label": "Partition"},
+    "bc_email_on_started": EMAIL,
+}
+"""The predefined fields of Open OnDemand, with the attributes that a form need not repeat."""
 
 
 class Option(NamedTuple):
@@ -38,8 +48,8 @@ class Option(NamedTuple):
 
 
 def _options(given: Any) -> Any:
-    """Options as Open OnDemand writes them: each is a plain value, or a list of a label, a value
-    and any number of `data-…: value`."""
+    """Options in Open OnDemand's notation: each is a plain value, or a list of a label, a value and
+    any number of `data-…: value`."""
     if not isinstance(given, list):
         raise ValueError("expected a list of options")
     options = []
@@ -105,7 +115,7 @@ class Field(SharedSettings):
     hide_when_empty: bool = False
     """With `display`: whether the card leaves out an empty value."""
     fixed: bool = False
-    """The app or the site sets the value. The field is not in the form."""
+    """Whether the app or the site sets the value, so that the form does not show the field."""
     pattern: str | None = None
     title: str = ""
     """One sentence that describes `pattern`, shown if a value does not match."""
@@ -159,7 +169,7 @@ class Field(SharedSettings):
         return FORMATS[self.format](text) if self.format else text
 
     def example(self) -> Any:
-        """A valid value for templates: the field's initial value, else one that it accepts."""
+        """A value for checking templates: the field's initial value, or another that is valid."""
         given = self.options[0].value if self.options else f"{self.min or 1:g}"
         for text in (self.value or given, "registry.example/image:1.0", "A=b"):
             try:
@@ -170,7 +180,7 @@ class Field(SharedSettings):
 
     def _number(self, text: str) -> int | float:
         if not re.fullmatch(r"-?[0-9]{1,12}(\.[0-9]{1,6})?", text, re.ASCII):
-            raise ValueError("Enter a number, in digits.")
+            raise ValueError("Enter a number in digits.")
         number = Decimal(text)
         if self.min is not None and number < Decimal(str(self.min)):
             raise ValueError(f"Enter {self.min:g} or more.")
@@ -182,3 +192,15 @@ class Field(SharedSettings):
                 "Enter a whole number." if step == 1 else f"Enter a number in steps of {step:g}."
             )
         return int(number) if number == int(number) else float(number)
+
+
+def job_options(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of `KNOWN_FIELDS` in a form as keys of submit.yml, which can replace them."""
+    found = {
+        "wall_time": int(float(values.get("bc_num_hours") or 0) * 3600),
+        "cores": int(values.get("bc_num_slots") or 0),
+        "accounting_id": values.get("bc_account"),
+        "queue_name": values.get("bc_queue"),
+        "email_on_started": values.get("bc_email_on_started"),
+    }
+    return {key: value for key, value in found.items() if value}

@@ -1,7 +1,7 @@
 """Parsers for the text of fields that have a `format`.
 
-Each takes the text that was typed and returns the value for templates, or raises ValueError with a
-message for the user.
+Each takes what was typed, and returns the value for templates or raises ValueError with a message
+for the user.
 """
 
 import re
@@ -20,8 +20,8 @@ IMAGE = re.compile(
 
 
 def shell_words(text: str) -> list[str]:
-    """Split the text into words as a shell does, with quotes, but expand nothing: `$HOME` and `*`
-    stay literal."""
+    """Split the text into words as a shell does, with quotes, but without expanding anything, such
+    as `$HOME` or `*`."""
     try:
         return shlex.split(text)
     except ValueError:

@@ -1,7 +1,7 @@
 """Finding the names in a template that would be undefined at a launch.
 
-This reads the template's syntax tree. Rendering it with example values would prove less: it sees
-only the branches that those values take.
+This reads the template's syntax tree. Rendering the template with example values would check only
+the branches that those values take.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -19,8 +19,8 @@ REFERENCES = (nodes.Name, nodes.Getattr, nodes.Getitem)
 def unknown_names(
     environment: Environment, tree: nodes.Template, known: Known
 ) -> Iterator[tuple[int, str]]:
-    """The line of each unknown name, and a description. Names that are tested with `is defined` or
-    have a `default` may be unknown."""
+    """The line of each unknown name, and a description. Ignores names that the template tests with
+    `is defined` or gives a `default`."""
     free = find_undeclared_variables(tree) - set(environment.globals) - {"loop"}
     guarded = {
         id(node)
@@ -38,7 +38,7 @@ def unknown_names(
             continue
         close = get_close_matches(last, inside, 1)
         what = f"`{'.'.join(above)}` has no `{last}`" if above else f"there is no `{last}`"
-        yield node.lineno, what + (f"; is it `{close[0]}`?" if close else "")
+        yield node.lineno, what + (f". Did you mean `{close[0]}`?" if close else "")
 
 
 def _path(node: nodes.Node) -> list[str]:

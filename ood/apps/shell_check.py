@@ -1,9 +1,9 @@
 """Finding values in shell templates where their quoting does not protect them.
 
-A value is rendered as one quoted word. Inside other quotes the quotes end early, inside `${...}`
-bash expands quoted text too, and where it expects a number it evaluates the word, including
-commands in subscripts. An app with a value in such a place is refused. The check follows bash's
-quoting as far as needed, but does not know here-documents.
+A value is rendered as one quoted word. Inside other quotes, its quotes end these. Inside `${...}`,
+bash expands quoted text too. Where bash expects a number, it evaluates the word, with any commands
+in subscripts. An app with a value in such a place is refused. The check follows bash's quoting as
+far as needed, but does not know here-documents.
 """
 
 import re
@@ -31,10 +31,8 @@ def check_values(environment: Environment, source: str) -> Iterator[tuple[int, s
         elif kind == "variable_begin":
             number_at = 0
             if any(opener != "$(" for opener in open_):
-                yield (
-                    line,
-                    f"a value is inside {open_[-1]}. Move it out: values are quoted already.",
-                )
+                what = f"this value is inside {open_[-1]}. Move it out: values are quoted already."
+                yield line, what
             elif before.endswith("[") or COMPARES_NUMBERS.fullmatch(before.rstrip()[-3:]):
                 yield line, "bash would evaluate this value as a number."
             else:

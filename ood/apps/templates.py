@@ -1,8 +1,8 @@
 """Jinja2 templates in app definitions, where Open OnDemand uses ERB.
 
 In `*.sh.j2` each `{{ value }}` becomes one shell word, in `*.yml.j2` one YAML scalar, so that a
-value cannot become code or structure. The filter `expands_on_the_back_end` marks text that bash
-must expand there.
+value cannot become code or structure. The filter `expands_on_the_back_end` leaves text unquoted, so
+that the job's shell expands it.
 """
 
 import json
@@ -32,7 +32,7 @@ from ood.yaml_files import mistake_at
 
 
 class _Expands(str):
-    """Text that the shell of the job expands."""
+    """Text that is rendered without quotes, so that the job's shell expands it."""
 
 
 def _to_shell(value: Any) -> str:
@@ -100,7 +100,7 @@ def render(path: Path, **values: Any) -> str:
 
 def check_template(path: Path, known: Known | None = None) -> list[str]:
     """The mistakes in a template and in those that it includes, each with file and line. With
-    `known`, that includes the names that the template does not get."""
+    `known`, unknown names are mistakes too."""
     environment = _environment(path.parent, _kind(path))
     found: list[tuple[int, str]] = []
     problems: list[str] = []
@@ -119,7 +119,7 @@ def check_template(path: Path, known: Known | None = None) -> list[str]:
                 _, filename, _ = environment.loader.get_source(environment, included)
                 problems += check_template(Path(filename or ""), known)
             except TemplateNotFound:
-                what = f"there is no {included or 'template with a variable name'} to include"
+                what = f"cannot include {included or 'a template whose name is in a variable'}"
                 found.append((line, what))
         environment.compile(tree)  # finds unknown filters
     except TemplateSyntaxError as error:
@@ -130,7 +130,7 @@ def check_template(path: Path, known: Known | None = None) -> list[str]:
 
 
 def _included_by(tree: nodes.Template) -> list[tuple[str, int]]:
-    """The templates that a template includes, and the line; empty for a name in a variable."""
+    """The templates that a template includes, each with its line. A name in a variable is empty."""
     return [
         (str(name.value) if isinstance(name, nodes.Const) else "", found.lineno)
         for found in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends))

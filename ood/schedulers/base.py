@@ -12,12 +12,12 @@ from ood.help_topics import NO_REASON, Reason
 from ood.hosts.base import Command
 
 NO_ANSWER = "The scheduler is not responding right now."
-"""The message for users when a scheduler gives no answer, for whatever reason."""
+"""The message for users when a scheduler gives no answer, whatever the cause."""
 
 
 class JobStatus(StrEnum):
-    """A job's status. Schedulers never report `STARTING`: it means a running job whose service does
-    not answer yet, which only the session can know."""
+    """Schedulers never report `STARTING`: it means a running job without connection.yml, which only
+    its session knows."""
 
     QUEUED = "queued"
     STARTING = "starting"
@@ -29,8 +29,6 @@ class JobStatus(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How a completed job ended."""
-
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -46,12 +44,9 @@ class Canceller(StrEnum):
 
 @dataclass(frozen=True)
 class JobRequest:
-    """A job to submit: the `script` section of submit.yml, with Open OnDemand's names where it has
-    them.
-
-    `wall_time` is in seconds (None: the scheduler's default), `memory_gib` in GiB for the job.
-    `comment` holds the session ID, by which a job is found again if its ID was lost.
-    """
+    """A job to submit, with Open OnDemand's names where it has them. `wall_time` is in seconds
+    (None: the scheduler's default), `memory_gib` in GiB for the whole job. `comment` holds the
+    session ID, by which a job is found again if its ID was lost."""
 
     content: str
     workdir: str
@@ -72,9 +67,8 @@ class Job:
     seconds since the epoch.
 
     `state` and `reason` are the scheduler's own words. `outcome` is None until the job completes.
-    `exit_code` and `signal` are None if the scheduler does not report them. `host` is its list of
-    nodes. Before a job starts, `started_at` is its expected start. `cancelled_by` is None if the
-    scheduler does not report who cancelled it.
+    `host` is the scheduler's list of nodes. Before a job starts, `started_at` is its expected
+    start. Other fields are None if the scheduler does not report them.
     """
 
     id: str
@@ -132,11 +126,11 @@ class Partition:
 
 
 class Queue:
-    """All users' jobs that wait for free resources, in the order in which they will start."""
+    """All users' jobs that wait for free resources, in the order in which they will start: by
+    priority, then by job ID."""
 
     def __init__(self, waiting: Iterable[tuple[str, str, int]]) -> None:
-        """`waiting` holds each job's ID, partition and priority. Of jobs with the same priority,
-        the one with the lower ID starts first."""
+        """`waiting` holds each job's ID, partition and priority."""
         self._partitions: dict[str, list[tuple[int, int]]] = {}
         self._ranks: dict[str, tuple[int, int]] = {}
         for id, partition, priority in waiting:
@@ -155,11 +149,8 @@ class Queue:
 
 
 class Scheduler(ABC):
-    """A back-end's scheduler, used as one user.
-
-    Every method raises `SchedulerError` or `HostError` if it gets no answer that it understands. It
-    never returns an empty list instead.
-    """
+    """A back-end's scheduler, used as one user. Every method raises `SchedulerError` or `HostError`
+    if it gets no answer, or an answer that it does not understand."""
 
     @abstractmethod
     def submit(self, request: JobRequest) -> str:
@@ -187,24 +178,30 @@ class Scheduler(ABC):
         """Return the queue of waiting jobs; None if the user may not see it."""
         return None
 
-    def why(self, job: Job, partitions: Sequence[Partition], queue: Queue | None) -> Reason:
-        """Return why a job waits, from earlier answers of `partitions` and `queue`; `NO_REASON` for
-        a job that does not wait. Never contacts the scheduler."""
+    def why_it_waits(
+        self, job: Job, partitions: Sequence[Partition], queue: Queue | None
+    ) -> Reason:
+        """Return why a queued or held job waits, from earlier answers of `partitions` and `queue`.
+        Never contacts the scheduler."""
         return NO_REASON
 
     @abstractmethod
     def start_on_node(self, job_id: str, node: str, argv: Sequence[str]) -> Command:
-        """Start a command inside a running job, on one of its nodes.
+        """Start a command inside a running job, on one of its nodes. The caller closes it.
 
-        The command ends with the job, if not before. The caller closes it. If the job has ended or
-        the scheduler refuses, the command ends at once and prints why. Raises what `Host.start`
-        raises.
+        The command ends when the job does, at the latest. If the job has ended or the scheduler
+        refuses, it ends at once and prints why. Raises what `Host.start` raises.
         """
 
     @abstractmethod
     def cancel(self, job_id: str) -> None:
-        """End a job, whatever its state. Does nothing if the job has ended already."""
+        """End a job. Does nothing if it has ended already."""
 
 
 def invalid_job_id(job_id: str) -> SchedulerError:
     return SchedulerError(f"“{job_id}” is not a valid job ID.")
+
+
+def not_understood(output: str) -> SchedulerError:
+    text = "The scheduler gave an answer that the portal does not understand."
+    return SchedulerError(f"{text} Tell your administrator.", output[:500])

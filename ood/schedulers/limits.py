@@ -9,7 +9,7 @@ from ood.schedulers.base import Partition
 
 @dataclass(frozen=True)
 class Limits:
-    """What one job, on one node, may request at most. None means unknown or unlimited."""
+    """The most that a job on one node may request. None means unknown or unlimited."""
 
     cores: int | None = None
     memory_gib: int | None = None
@@ -20,8 +20,8 @@ class Limits:
 def limits_of(
     cluster: Cluster, partitions: Sequence[Partition], queue_name: str | None = None
 ) -> Limits:
-    """The lower of the limits in `v2.custom.portal` and those of the partition. The partition is
-    that of the job, else that of the cluster's file, else the scheduler's default."""
+    """The lower of each limit in `v2.custom.portal` and of the partition, which is that of the job,
+    else that in the cluster's file, else the scheduler's default."""
     name = queue_name or cluster.partition
     partition = next(
         (each for each in partitions if (each.name == name if name else each.is_default)), None

@@ -1,7 +1,4 @@
-"""Jobs on the portal host itself, for a machine without Slurm.
-
-This class runs the commands of `local_job.py` on the host and parses what they print.
-"""
+"""Jobs on a host without Slurm. `Local` runs `local_job.py` on the host and parses its output."""
 
 import json
 import re
@@ -33,8 +30,8 @@ OUTCOMES = {
 
 
 class Local(base.Scheduler):
-    """Jobs that are processes of the host's user. They start at once, have no limit but their time
-    limit, and outlive the portal."""
+    """Jobs that are processes of the host's user. They start at once, have no limit except their
+    time limit, and go on when the portal stops."""
 
     def __init__(self, cluster: Cluster, host: Host) -> None:
         self._cluster = cluster

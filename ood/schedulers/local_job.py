@@ -23,16 +23,16 @@ from typing import Any
 
 GRACE = 10  # seconds between TERM and KILL
 REQUIRED = "id name comment host state exit_code started time_limit boot supervisor script"
-"""The keys that every complete job.json has."""
+"""The keys of every complete job.json."""
 REMEMBERED = 30 * 24 * 3600.0  # seconds for which the record of a job is kept
 
 
 def submit(directory: Path) -> str:
-    """Start a job and return its ID as soon as the supervisor has recorded that it runs."""
+    """Start a job, and return its ID once the supervisor has recorded that it is running."""
     request = json.load(sys.stdin)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     job = new_job(directory)
-    forget_old(directory)  # after `new_job`, so that no number is used twice
+    forget_old(directory)  # after `new_job`, so that no number is reused
     (job / "script.sh").write_text(request["content"], "utf-8")
     record = {
         "id": job.name,
@@ -80,12 +80,12 @@ def new_job(directory: Path) -> Path:
 
 def supervise(job: Path, record: dict[str, Any], request: dict[str, Any], ready: int) -> None:
     """Run the script to its end. Does not return."""
-    why: list[str] = []
+    end_states: list[str] = []  # the first counts
     try:
         with open(request["output_path"], "ab") as output, open(os.devnull, "r+b") as nothing:
             for standard in (0, 1, 2):
                 os.dup2(nothing.fileno(), standard)
-            # The job would inherit that the signal is ignored.
+            # Otherwise a job of a portal that ignores SIGHUP would ignore it too.
             signal.signal(signal.SIGHUP, signal.SIG_DFL)
             process = subprocess.Popen(
                 ["/bin/bash", str(job / "script.sh")],
@@ -98,14 +98,14 @@ def supervise(job: Path, record: dict[str, Any], request: dict[str, Any], ready:
 
             def end(state: str, *, kill: bool = False) -> None:
                 """Send TERM to the script's process group, and KILL after GRACE seconds."""
-                why.append(state)
+                end_states.append(state)
                 signal_group(process.pid, signal.SIGKILL if kill else signal.SIGTERM)
                 signal.alarm(GRACE)
 
             def on_alarm(*_: object) -> None:
-                if not why:
+                if not end_states:
                     os.write(output.fileno(), b"The job reached its time limit and was ended.\n")
-                end("TIMEOUT", kill=bool(why))
+                end("TIMEOUT", kill=bool(end_states))
 
             signal.signal(signal.SIGTERM, lambda *_: end("CANCELLED"))
             signal.signal(signal.SIGALRM, on_alarm)
@@ -118,7 +118,7 @@ def supervise(job: Path, record: dict[str, Any], request: dict[str, Any], ready:
             code = process.wait()
             signal.alarm(0)
             signal_group(process.pid, signal.SIGKILL)  # processes that the script left behind
-        record["state"] = why[0] if why else ("COMPLETED" if code == 0 else "FAILED")
+        record["state"] = end_states[0] if end_states else ("FAILED" if code else "COMPLETED")
         record["exit_code"] = code if code >= 0 else None
         record["ended"] = time.time()
         write(job, record)
@@ -149,8 +149,7 @@ def list_jobs(directory: Path) -> list[dict[str, Any]]:
             record = read(directory / name) or record
             if record["state"] == "RUNNING":
                 record["state"] = "LOST"
-        left = record["started"] + record["time_limit"] - time.time()
-        record["time_left"] = max(int(left), 0)
+        record["time_left"] = max(int(record["started"] + record["time_limit"] - time.time()), 0)
         found.append(record)
     return found
 

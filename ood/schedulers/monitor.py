@@ -1,5 +1,5 @@
-"""One back-end's jobs, queue and limits as one user sees them, each queried once in a few seconds
-whatever the number of pages."""
+"""One back-end's jobs, queue and limits as one user sees them, each queried at most once in a few
+seconds for all pages together."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +25,7 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Snapshot:
     """A user's jobs on a back-end. `jobs` are those that the scheduler lists, by ID. Accounting was
-    queried for wanted jobs that it no longer lists: `asked` holds when, `ended` the jobs it found.
+    queried for wanted jobs that it no longer lists: at the times `asked`, with the result `ended`.
 
     Times are on the monotonic clock. `asked_at` is before the query, so jobs submitted later may be
     missing. With a `problem`, `jobs` are those of the last successful query.
@@ -60,7 +60,7 @@ class Snapshot:
         return None
 
 
-def survey(scheduler: Scheduler, wanted: Iterable[str], last: Snapshot | None) -> Snapshot:
+def query_jobs(scheduler: Scheduler, wanted: Iterable[str], last: Snapshot | None) -> Snapshot:
     """Query the user's jobs, and accounting for the `wanted` job IDs that are no longer listed."""
     now = time.monotonic()
     jobs = {job.id: job for job in scheduler.jobs()}
@@ -70,8 +70,8 @@ def survey(scheduler: Scheduler, wanted: Iterable[str], last: Snapshot | None) -
     missing = []
     for job_id in wanted:
         listed = snapshot.listed(job_id)
-        # The scheduler may have purged the tasks of an array that ended first, and it does not
-        # report who cancelled a job.
+        # Accounting is also needed for arrays, as the scheduler may have purged their first tasks,
+        # and for cancelled jobs, as the scheduler does not report who cancelled them.
         gone = listed is None or (
             listed.status is JobStatus.COMPLETED
             and (job_id not in jobs or listed.outcome is Outcome.CANCELLED)
@@ -91,7 +91,7 @@ def survey(scheduler: Scheduler, wanted: Iterable[str], last: Snapshot | None) -
 
 
 def snapshot_of(answer: Answer[Snapshot]) -> Snapshot:
-    """The snapshot in the answer to a question that runs `survey`, with the answer's problem."""
+    """The snapshot in an answer to `Watch.ask_jobs`, with the problem of the answer."""
     known = answer.value
     if answer.problem is None:
         assert known is not None
@@ -101,7 +101,7 @@ def snapshot_of(answer: Answer[Snapshot]) -> Snapshot:
     return replace(known, problem=answer.problem)
 
 
-# An array has the first of these statuses, and then of these outcomes, that any of its tasks has.
+# An array has the first of these statuses and outcomes that any of its tasks has.
 STATUSES = ("running", "suspended", "queued", "held", "undetermined", "completed")
 OUTCOMES = ("out-of-memory", "timed-out", "failed", "cancelled", "unknown", "succeeded")
 
@@ -109,18 +109,14 @@ OUTCOMES = ("out-of-memory", "timed-out", "failed", "cancelled", "unknown", "suc
 def combined(job_id: str, jobs: Iterable[Job]) -> Job | None:
     """All tasks of an array, or parts of a heterogeneous job, as one; None without any."""
     tasks = [job for job in jobs if job.id.startswith((f"{job_id}_", f"{job_id}+"))]
-    if not tasks:
-        return None
-
-    def rank(job: Job) -> tuple[int, int]:
-        return STATUSES.index(job.status), OUTCOMES.index(job.outcome) if job.outcome else 0
-
-    return replace(min(tasks, key=rank), id=job_id)
+    tasks.sort(key=lambda job: OUTCOMES.index(job.outcome) if job.outcome else 0)
+    tasks.sort(key=lambda job: STATUSES.index(job.status))  # keeps the order of equal ones
+    return replace(tasks[0], id=job_id) if tasks else None
 
 
 class JobMonitor:
-    """One back-end as one user sees it. Each method starts a query in the background. Start all
-    queries before you wait for the first answer."""
+    """Queries about one back-end as one user, in the background. Start all queries before you wait
+    for the first answer."""
 
     def __init__(
         self,
@@ -142,21 +138,21 @@ class JobMonitor:
         self, what: str, ask: Callable[[T | None], T], good_for: float | None = None
     ) -> Question[T]:
         """Start a query named `what`, unless its last answer is less than `good_for` seconds old.
-        Back-ends that are partitions of one cluster share the answer."""
-        late = SchedulerError(NO_ANSWER, "not within its time")
+        Back-ends with the same scheduler share the answer."""
+        late = SchedulerError(NO_ANSWER, "timed out")
         key = (self._user, self.cluster.scheduler_key, what)
         return self._questions.ask(key, ask, late, good_for)
 
     def everyones(self) -> Question[list[Job]]:
-        """All jobs that this user may see."""
+        """All jobs that the user may see."""
         return self.ask("everyone's jobs", lambda _: self.scheduler().jobs(everyones=True))
 
     def recent(self) -> Question[list[Job]]:
-        """This user's jobs that ended in the last day, from accounting."""
+        """The user's jobs that ended in the last day, from accounting."""
         return self.ask("recent jobs", lambda _: self.scheduler().recent(), RECENT_SECONDS)
 
     def queue(self) -> Question[Queue | None]:
-        """All users' waiting jobs; None if this user may not see them."""
+        """All users' waiting jobs; None if the user may not see them."""
         return self.ask("queue", lambda _: self.scheduler().queue(), PARTITIONS_SECONDS)
 
     def partitions(self, good_for: float = PARTITIONS_SECONDS) -> Question[list[Partition]]:
@@ -171,7 +167,7 @@ class JobMonitor:
         partitions = self.partitions(LIMITS_SECONDS).answer().value
         return limits_of(self.cluster, partitions or [], queue_name)
 
-    def why(self, job: Job, *, wait: bool = True) -> Reason:
+    def why_it_waits(self, job: Job, *, wait: bool = True) -> Reason:
         """Why a job waits; `NO_REASON` for a job that does not wait. With `wait`, waits for the
         partitions and the queue; without it, uses what is known now."""
         if job.status not in (JobStatus.QUEUED, JobStatus.HELD):
@@ -179,8 +175,8 @@ class JobMonitor:
         asked, queued = self.partitions(), self.queue()
         partitions = asked.answer().value if wait else asked.known
         queue = queued.answer().value if wait else queued.known
-        return self.scheduler().why(job, partitions or (), queue)
+        return self.scheduler().why_it_waits(job, partitions or (), queue)
 
     def outdate(self) -> None:
-        """Query again before the next answer, because a job was submitted or cancelled."""
+        """Discard the answers, because a job was submitted or cancelled."""
         self._questions.outdate((self._user, self.cluster.scheduler_key))

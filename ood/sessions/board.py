@@ -1,6 +1,6 @@
-"""The board: all the job cards of one user.
+"""The board: all job cards of one user.
 
-A background thread updates the cards, once in `CARDS_SECONDS` however many pages want them. So no
+A background thread updates the cards, at most once in `CARDS_SECONDS` for all pages together. So no
 page waits long for a slow home directory.
 """
 
@@ -19,10 +19,8 @@ from ood.sessions.record import SessionRecord
 from ood.sessions.service import Service
 from ood.sessions.watch import Watch
 
-# Seconds.
 CARDS_SECONDS = 2.0
-PATIENCE = 10.0
-"""To wait for the cards. Within this, the update waits for schedulers."""
+PATIENCE = 10.0  # seconds to wait for the cards, which includes the wait for schedulers
 NO_ANSWER = HostUnreachable("Your home directory did not answer in time. Try again in a minute.")
 HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 
@@ -30,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class Board:
-    """All sessions of one user, for all threads."""
+    """For all threads."""
 
     def __init__(self, watch: Watch) -> None:
         self.user = watch.user
@@ -44,7 +42,7 @@ class Board:
         return self._ask_cards().answer().demand()
 
     def find(self, session_id: str) -> Card:
-        """One card. Raises `NotFound`, the same for no such session and another user's."""
+        """One card. Raises `NotFound`, also for another user's session."""
         for card in self.cards():
             if card.record.id == session_id:
                 return card
@@ -55,15 +53,12 @@ class Board:
         return self._watch.session(self.find(session_id).record).files
 
     def job_directory(self, record: SessionRecord) -> ContextDirectory:
-        """The context directory of a session as its job sees it."""
+        """The context directory that a session's job uses."""
         return self._watch.job_directory(record)
 
     def service(self, session_id: str) -> Service:
-        """Where the service of a session is.
-
-        Raises `NotFound`, `ServiceNotThere` when there is nothing to connect to, and
-        `ServiceRefused` when what the job says cannot be trusted.
-        """
+        """The service of a session. Raises `NotFound`, `ServiceNotThere` if it is not running, and
+        `ServiceRefused` if connection.yml cannot be trusted."""
         card = self.find(session_id)
         return self._watch.service(card.record, card.status)
 
@@ -72,8 +67,8 @@ class Board:
         return self._watch.ask_jobs(cluster_id)
 
     def host_of_job(self, cluster_id: str, job_id: str) -> str:
-        """The host that a job of the user runs on, according to the scheduler; empty if it does not
-        run, or runs on several. Raises the scheduler's problem when it does not answer."""
+        """The host that a job of the user runs on, according to the scheduler. Empty if the job is
+        not running, or runs on several hosts. Raises `PortalError` if the scheduler fails."""
         snapshot = snapshot_of(self.ask_jobs(cluster_id).answer())
         if snapshot.problem is not None:
             raise snapshot.problem
@@ -83,13 +78,13 @@ class Board:
         return job.host if HOST_NAME.fullmatch(job.host) else ""
 
     def begin(self, record: SessionRecord) -> None:
-        """A launch begins: the job files exist, and the job has not been submitted."""
+        """Start a launch: the job files exist, but the job has not been submitted."""
         self._watch.session(record, launching=True)
         self.store.write(record)
         self._outdate()
 
     def submitted(self, record: SessionRecord) -> None:
-        """A launch ends, with a job ID or without knowing one."""
+        """End a launch. The record has a job ID, unless it is not known."""
         session = self._watch.session(record)
         try:
             if record.job_id is not None:
@@ -108,11 +103,11 @@ class Board:
         steps: list[Callable[[], None]] = [home.remove, lambda: self.store.remove(record)]
         if job_directory != home:
             steps.insert(0, job_directory.remove)
-        for step in steps:
+        for remove in steps:
             try:
-                step()
+                remove()
             except HostError as error:  # a card that stays says that the launch was interrupted
-                log.warning("files of %s remain: %s %s", record.id, error, error.detail)
+                log.warning("could not remove files of %s: %s %s", record.id, error, error.detail)
         self._outdate()
 
     def cancel(self, session_id: str) -> None:
@@ -125,10 +120,10 @@ class Board:
         self._cancel_job(card.record)
         self._watch.session(card.record).cancelled_at = int(time.time())
         self._outdate()
-        self._ask_cards().answer()  # which writes it down
+        self._ask_cards().answer()  # records the cancellation
 
     def delete(self, session_id: str) -> None:
-        """Remove a card; its files stay. A job that has not ended is cancelled first."""
+        """Cancel the job if it has not ended, and remove the card. The files stay."""
         card = self.find(session_id)
         record = card.record
         session = self._watch.session(record)

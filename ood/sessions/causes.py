@@ -1,4 +1,4 @@
-"""Why a job ended, in words for the user, from the scheduler’s answer and the end of the log."""
+"""Why a job ended, as a sentence for the user, from the scheduler's answer and the job's log."""
 
 import re
 from signal import Signals
@@ -15,7 +15,7 @@ NODE_FAILURES = frozenset({"NODE_FAIL", "BOOT_FAIL", "LAUNCH_FAILED", "RECONFIG_
 YOU_CANCELLED = Reason("You cancelled it.")
 LOG_CAUSES = {
     "(?i:unauthorized: authentication required|invalid username/password)": Reason(
-        "The registry refused the user name or access token. Relaunch the job and type them again.",
+        "The registry refused the user name or access token. Relaunch it and enter them again.",
         HelpTopic.REGISTRY_LOGIN,
     ),
     "(?i:manifest unknown|name unknown: repository name not known)": Reason(
@@ -27,7 +27,7 @@ LOG_CAUSES = {
         HelpTopic.REGISTRY,
     ),
     r"/safe_data(/\S*)?: (No such file or directory|Permission denied)": Reason(
-        "The job found no safe data of your project on the machine that it ran on.",
+        "The job could not open your project's safe data on the machine that it ran on.",
         HelpTopic.SAFE_DATA,
     ),
     "No space left on device|Disk quota exceeded": Reason(
@@ -35,13 +35,12 @@ LOG_CAUSES = {
         HelpTopic.DISK_FULL,
     ),
 }
-"""Messages of other programs, as regular expressions, and what they mean. The first that the log
-holds counts."""
+"""Messages of other programs, as regular expressions, and their meaning. The first match counts."""
 
 
 def ended_by_memory(job: Job, log_tail: str) -> bool:
-    """Whether a job that the scheduler lists as failed was killed for its memory use. A Slurm that
-    samples memory itself reports that only in the job's log."""
+    """Whether a job that the scheduler lists as failed was killed for its memory use. Some Slurm
+    configurations report that only in the job's log."""
     return job.outcome is Outcome.FAILED and bool(OUT_OF_MEMORY.search(log_tail))
 
 
@@ -58,19 +57,12 @@ def why_it_ended(job: Job, outcome: Outcome) -> Reason:
             return Reason("An administrator cancelled it.")
         return YOU_CANCELLED if job.cancelled_by is Canceller.OWNER else NO_REASON
     if outcome is Outcome.FAILED and job.signal is not None:
-        text = f"It was killed by signal {job.signal}{_name(job.signal)}."
-        return Reason(text, HelpTopic.MACHINE)
+        name = next((f" ({each.name})" for each in Signals if each == job.signal), "")
+        return Reason(f"It was killed by signal {job.signal}{name}.", HelpTopic.MACHINE)
     return NO_REASON
 
 
 def likely_cause(log_tail: str) -> Reason:
     """A known cause of failure that the end of a log shows; `NO_REASON` if none."""
-    causes = (reason for said, reason in LOG_CAUSES.items() if re.search(said, log_tail))
+    causes = (reason for message, reason in LOG_CAUSES.items() if re.search(message, log_tail))
     return next(causes, NO_REASON)
-
-
-def _name(number: int) -> str:
-    try:
-        return f" ({Signals(number).name})"
-    except ValueError:
-        return ""

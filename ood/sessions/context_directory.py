@@ -1,28 +1,32 @@
 """The job context directory of a session, and the portal's own files in it.
 
-Users, and what runs in their jobs, can change everything in it. So every file is read with a limit,
-and only if it is a regular file.
+Users and their jobs can change everything in it. So every file is read with a limit, and only if it
+is a regular file, and every value in it is checked.
 """
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ood.apps.definition import CLUSTER_FIELD, AppDefinition
 from ood.apps.fields import CHECKED, MAX_LENGTH
 from ood.errors import FileFailed
+from ood.help_topics import HelpTopic, known_topic
 from ood.hosts.base import FileEntry, Host
-from ood.sessions.checked_json import mapping, text
-from ood.sessions.facts import MAX_SIZE, PORTAL, Facts, parse_facts
+from ood.schedulers.base import Outcome
+from ood.sessions.checked_json import integer, mapping, text
 
-MAX_TYPED = 1024 * 1024  # bytes
+FACTS = "portal.json"
+MAX_SIZE = 65_536  # bytes of a file
+MAX_TYPED = 1024 * 1024  # bytes of a file with the values of a form
 
 Version = tuple[int, float]  # size and time of change
 
 
 @dataclass(frozen=True)
 class ContextDirectory:
-    """A directory below the user's home on a host. `path` may ask the host where home is."""
+    """A directory below the user's home on a host. `path` asks the host for its home directory."""
 
     host: Host
     relative: str
@@ -32,19 +36,18 @@ class ContextDirectory:
         return f"{self.host.home}/{self.relative}"
 
     def write(self, files: Mapping[str, tuple[bytes, int]]) -> None:
-        """Write new files, name -> (content, mode), and make the directory (0700) if need be."""
+        """Make the directory (0700), and write new files into it: name -> (content, mode)."""
         path = self.path
         self.host.files.make_directories(path, 0o700)
         for name, (content, mode) in files.items():
             self.host.files.write(f"{path}/{name}", content, mode)
 
     def remove(self) -> None:
-        """Remove the directory with everything in it."""
         self.host.run(["rm", "-rf", "--", self.path])
 
 
 class Listing:
-    """The files of a context directory at one moment. Empty if there is no directory."""
+    """The files of a context directory at one moment. Empty if the directory does not exist."""
 
     def __init__(self, directory: ContextDirectory) -> None:
         self._directory = directory
@@ -60,23 +63,62 @@ class Listing:
         return (found.size, found.modified) if found and found.is_file else None
 
     def read(self, name: str, limit: int = MAX_SIZE, offset: int = 0) -> bytes | None:
-        """At most `limit` bytes of a regular file. (Opening a pipe would wait for ever.)"""
+        """At most `limit` bytes of a file. None if it is not a regular file: a pipe would block."""
         if self.version(name) is None:
             return None
         try:
-            path = f"{self._directory.path}/{name}"
-            return self._directory.host.files.read(path, limit, offset)
+            directory = self._directory
+            return directory.host.files.read(f"{directory.path}/{name}", limit, offset)
         except FileFailed:
             return None
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What the portal records about a session in portal.json, which Open OnDemand does not have.
+
+    `withheld` names the secret fields that the user filled in: a relaunch asks for them again.
+    `cancelled_at` is in seconds since the epoch, `time_limit` in seconds. `topic` is the help for
+    `reason`. `directory` is where the job's files are on an unsynched back-end.
+    """
+
+    withheld: tuple[str, ...] = ()
+    cancelled_at: int | None = None
+    outcome: Outcome | None = None
+    exit_code: int | None = None
+    reason: str = ""
+    host: str = ""
+    time_limit: int | None = None
+    directory: str = ""
+    topic: HelpTopic | None = None
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+
+def parse_facts(data: bytes | None) -> Facts:
+    found = mapping(data)
+    outcome, withheld = found.get("outcome"), found.get("withheld")
+    return Facts(
+        withheld=tuple(map(str, withheld)) if isinstance(withheld, list) else (),
+        cancelled_at=integer(found.get("cancelled_at")),
+        outcome=Outcome(outcome) if outcome in list(Outcome) else None,
+        exit_code=integer(found.get("exit_code")),
+        reason=text(found.get("reason"), 1000),
+        host=text(found.get("host"), 200),
+        time_limit=integer(found.get("time_limit")),
+        directory=text(found.get("directory"), 4096),
+        topic=known_topic(found.get("topic")),
+    )
+
+
 class PortalFiles:
-    """What the portal wrote into a context directory on the portal host: the values of the form and
-    facts about the session. Call `update` first, with the files that exist now."""
+    """The files that the portal wrote into a context directory on the portal host: the values of
+    the form, and `Facts`. Call `update` before anything else."""
 
     def __init__(self, directory: ContextDirectory, app: AppDefinition | None) -> None:
         self.directory = directory
-        self._app = app
+        self.app = app
         self._listing: Listing | None = None
         self._facts: Facts | None = None
         self._facts_version: Version | None = None
@@ -84,11 +126,11 @@ class PortalFiles:
         self._log_name = ""
 
     def update(self, listing: Listing) -> None:
-        """Use this listing from now on."""
+        """Use the files in this listing from now on."""
         self._listing = listing
-        version = listing.version(PORTAL)
+        version = listing.version(FACTS)
         if version is not None and version != self._facts_version:
-            self._facts = None  # another portal may write it too
+            self._facts = None  # another portal may have written it
             self._facts_version = version
 
     @property
@@ -98,7 +140,7 @@ class PortalFiles:
 
     @property
     def log_name(self) -> str:
-        """The file, in the same directory, that the scheduler writes the job's output to."""
+        """The name of the log, which the scheduler writes into the same directory."""
         if not self._log_name:
             data = self._read("job_script_options.json", MAX_TYPED)
             path = text(mapping(data).get("output_path"), 4096) or "output.log"
@@ -110,13 +152,13 @@ class PortalFiles:
     @property
     def facts(self) -> Facts:
         if self._facts is None:
-            self._facts = parse_facts(self._read(PORTAL))
+            self._facts = parse_facts(self._read(FACTS))
         return self._facts
 
     def add_facts(self, **known: Any) -> None:
-        """Add facts and write them down. Raises `FileFailed`; the facts are known even then."""
+        """Add facts and save them. Raises `FileFailed`, but `facts` has them even then."""
         self._facts = replace(self.facts, **known)
-        path = f"{self.directory.path}/{PORTAL}"
+        path = f"{self.directory.path}/{FACTS}"
         self.directory.host.files.replace(path, self._facts.to_json(), 0o600)
 
     @property
@@ -130,9 +172,9 @@ class PortalFiles:
         return self._typed
 
     def values(self, *, display: bool) -> tuple[tuple[str, str], ...]:
-        """What was typed, as (label, value) for the card, without the cluster and empty fields:
-        with `display` the fields that form.yml shows on the card itself, else all the others."""
-        fields = {field.name: field for field in self._app.fields} if self._app else {}
+        """What was typed, as (label, value), without the cluster. With `display`, only the fields
+        that form.yml shows on the card itself; else all others that are not empty."""
+        fields = {field.name: field for field in self.app.fields} if self.app else {}
         rows = []
         for name, value in self.typed.items():
             field = fields.get(name)

@@ -1,32 +1,35 @@
-"""What a session's job reports, in files of its context directory on the back-end.
+"""What a session's job reports in files of its context directory.
 
-A file is read again only if it has changed.
+The job's `started.json` has its `job_id`, `outcome.json` its `exit_code`. The user can change all
+files. A file is read again only if it has changed.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ood.errors import FileMissing
 from ood.help_topics import NO_REASON, Reason, known_topic
 from ood.hosts.base import Host
+from ood.sessions.checked_json import integer, mapping, text
 from ood.sessions.context_directory import ContextDirectory, Listing, Version
-from ood.sessions.facts import OUTCOME, STARTED, parse_exit_code, parse_started_job
+from ood.sessions.record import JOB_ID
 from ood.sessions.service import MAX_CONNECTION, Connection, parse_connection
 
 TAIL_LINES = 20
 TAIL_BYTES = 8192
 MAX_SENTENCE = 500  # characters
 OUTPUTS = re.compile(r"outputs-[0-9]+")
-FILES = (STARTED, OUTCOME, "failure", "result", "connection.yml", "outputs_directory")
 # Terminal control sequences (ECMA-48) and the other characters that a page cannot show.
 CONTROLS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b.|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
 class JobReport:
-    """`started_job` is the job ID that the job wrote down and `exit_code` that of the outcome file.
-    `failure` is the job's own sentence about why it failed, `result` about what it did. `secrets`
+    """`started_job` is the job ID in started.json, `exit_code` that in outcome.json. `failure` is
+    the job's own sentence about why it failed, `result` about what it did. `connected`:
+    connection.yml exists. `outputs` is the name of the directory with the job's outputs. `secrets`
     names the secret files that still exist."""
 
     started_job: str | None = None
@@ -36,7 +39,7 @@ class JobReport:
     connected: bool = False
     connection: Connection | None = None
     connection_changed: bool = False
-    """connection.yml is not what the job first wrote."""
+    """Whether connection.yml differs from what the job first wrote."""
     log_tail: str = ""
     outputs: str = ""
     secrets: tuple[str, ...] = ()
@@ -50,62 +53,48 @@ def read_report(
     listing: Listing, last: JobReport, log_name: str, secrets: tuple[str, ...]
 ) -> JobReport:
     """Read what has changed since the `last` report."""
-    changed = {
-        name: version
-        for name in (*FILES, log_name)
-        if (version := listing.version(name)) != last.versions.get(name)
-    }
+    names = (*PARSERS, "connection.yml", log_name)
+    versions = {name: at for name in names if (at := listing.version(name)) is not None}
+    changed = {name for name in names if versions.get(name) != last.versions.get(name)}
     found = replace(
         last,
-        connected=listing.version("connection.yml") is not None,
+        connected="connection.yml" in versions,
         secrets=tuple(name for name in secrets if name in listing.files),
-        versions={
-            **{name: at for name, at in last.versions.items() if name not in changed},
-            **{name: at for name, at in changed.items() if at is not None},
-        },
+        versions=versions,
     )
-    if STARTED in changed:
-        found = replace(found, started_job=parse_started_job(listing.read(STARTED)))
-    if OUTCOME in changed:
-        found = replace(found, exit_code=parse_exit_code(listing.read(OUTCOME)))
-    if "failure" in changed:
-        found = replace(found, failure=parse_failure(listing.read("failure")))
-    if "result" in changed:
-        found = replace(found, result=_sentence(listing.read("result")))
-    if "outputs_directory" in changed:
-        name = (listing.read("outputs_directory") or b"").decode("ascii", "replace").strip()
-        found = replace(found, outputs=name if OUTPUTS.fullmatch(name) else "")
+    for name in changed & PARSERS.keys():
+        key, parse = PARSERS[name]
+        found = replace(found, **{key: parse(listing.read(name))})
     if "connection.yml" in changed:
         found = _with_connection(found, last, listing)
-    version = changed.get(log_name)
-    if version is not None:
-        start = max(0, version[0] - TAIL_BYTES)
+    if log_name in changed and log_name in versions:
+        start = max(0, versions[log_name][0] - TAIL_BYTES)
         data = listing.read(log_name, TAIL_BYTES, start) or b""
         found = replace(found, log_tail=tail_of(data, cut=start > 0))
     return found
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A session whose report is wanted. `over`: its job has ended, so its secrets are removed."""
+class ReportRequest:
+    """A session whose report to read. If its job has `ended`, its secrets are removed."""
 
     session_id: str
     relative: str
     log_name: str
     secrets: tuple[str, ...]
-    over: bool
+    ended: bool
 
 
 def read_reports(
-    host: Host, wanted: Iterable[Wanted], last: Mapping[str, JobReport] | None
+    host: Host, requests: Iterable[ReportRequest], last: Mapping[str, JobReport] | None
 ) -> dict[str, JobReport]:
     """Read the reports of many sessions, by session ID. Raises `HostError`."""
     found = {}
-    for session in wanted:
-        directory = ContextDirectory(host, session.relative)
-        known = (last or {}).get(session.session_id, NO_REPORT)
-        report = read_report(Listing(directory), known, session.log_name, session.secrets)
-        found[session.session_id] = remove_secrets(directory, report) if session.over else report
+    for each in requests:
+        directory = ContextDirectory(host, each.relative)
+        known = (last or {}).get(each.session_id, NO_REPORT)
+        report = read_report(Listing(directory), known, each.log_name, each.secrets)
+        found[each.session_id] = remove_secrets(directory, report) if each.ended else report
     return found
 
 
@@ -120,15 +109,13 @@ def remove_secrets(directory: ContextDirectory, report: JobReport) -> JobReport:
 
 
 def secret_file(name: str) -> str:
-    """The name of the file with a secret for the job, which removes it."""
+    """The name of the file that passes the secret field `name` to the job, which removes it."""
     return f"secret_{name}"
 
 
 def tail_of(data: bytes, *, cut: bool) -> str:
-    """The last lines of a log as plain text. `cut`: the data begins in the middle of a line.
-
-    Of a line overwritten with carriage returns (a progress bar), the last state remains.
-    """
+    """The last lines of a log as plain text. `cut`: the data begins in the middle of a line. If
+    carriage returns overwrite a line, as in a progress bar, only its last state remains."""
     lines = data.decode("utf-8", "replace").split("\n")
     if cut and len(lines) > 1:
         lines = lines[1:]
@@ -148,8 +135,19 @@ def _with_connection(found: JobReport, last: JobReport, listing: Listing) -> Job
     return replace(found, connection_changed=changed)
 
 
+def parse_started_job(data: bytes | None) -> str | None:
+    """The job ID in started.json; None if it is missing or not valid."""
+    job_id = text(mapping(data).get("job_id"), 100)
+    return job_id if JOB_ID.fullmatch(job_id) else None
+
+
+def parse_exit_code(data: bytes | None) -> int | None:
+    """The exit code in outcome.json; None if it is missing or not a number."""
+    return integer(mapping(data).get("exit_code"))
+
+
 def parse_failure(data: bytes | None) -> Reason:
-    """The first line is a sentence; the second line may name its help topic."""
+    """The reason in `failure`: its first line is a sentence, its second line may name a topic."""
     lines = (data or b"").split(b"\n", 2)
     topic = lines[1].decode("ascii", "replace").strip() if len(lines) > 1 else ""
     return Reason(_sentence(data), known_topic(topic))
@@ -158,3 +156,18 @@ def parse_failure(data: bytes | None) -> Reason:
 def _sentence(data: bytes | None) -> str:
     line = (data or b"").decode("utf-8", "replace").partition("\n")[0]
     return CONTROLS.sub("", line).strip()[:MAX_SENTENCE]
+
+
+def _outputs(data: bytes | None) -> str:
+    name = (data or b"").decode("ascii", "replace").strip()
+    return name if OUTPUTS.fullmatch(name) else ""
+
+
+PARSERS: dict[str, tuple[str, Callable[[bytes | None], Any]]] = {
+    "started.json": ("started_job", parse_started_job),
+    "outcome.json": ("exit_code", parse_exit_code),
+    "failure": ("failure", parse_failure),
+    "result": ("result", _sentence),
+    "outputs_directory": ("outputs", _outputs),
+}
+"""For each file, the field of `JobReport` and the function that reads it."""

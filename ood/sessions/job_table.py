@@ -1,6 +1,6 @@
-"""The jobs of a user over all back-ends, with or without sessions, for the table of Active Jobs.
+"""A user's jobs on all back-ends, with or without sessions, for the table of Active Jobs.
 
-What is asked of a back-end is asked of all at once, so that a slow one holds up no other.
+All back-ends are queried at the same time, so that a slow one does not delay the others.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,13 +24,13 @@ class JobRow:
 
     @property
     def own_card(self) -> Card | None:
-        """The card, if it is of just this job: not of an array that the job is one task of."""
+        """The card, if it is about this job alone; None if it is about an array with this task."""
         card = self.card
         return card if card is not None and card.record.job_id == self.job.id else None
 
     @property
     def status(self) -> JobStatus:
-        """The card's: only a session knows whether its service is there yet."""
+        """The card's, if there is one: only a session knows whether its service has started."""
         return self.own_card.status if self.own_card is not None else self.job.status
 
     @property
@@ -44,15 +44,15 @@ class JobRow:
 
 @dataclass(frozen=True)
 class Jobs:
-    """`problems`: why nothing is known of a back-end right now, by its id; its jobs that were going
-    on are Undetermined."""
+    """`problems` holds, by ID, why a back-end did not answer. Its unfinished jobs are
+    Undetermined."""
 
     rows: list[JobRow]
     problems: Mapping[str, PortalError]
 
 
 def jobs_on(board: Board, clusters: Iterable[Cluster], *, everyones: bool) -> Jobs:
-    """The user's jobs, or all that the user may see, on these back-ends."""
+    """The user's jobs, or all jobs that the user may see, on these back-ends."""
     cards = {(card.record.cluster_id, card.record.job_id): card for card in board.cards()}
     sharing: dict[str, list[Cluster]] = {}
     for cluster in clusters:
@@ -80,7 +80,7 @@ def jobs_on(board: Board, clusters: Iterable[Cluster], *, everyones: bool) -> Jo
 
 
 def _known(snapshot: Snapshot, recent: Iterable[Job], everybodys: Iterable[Job]) -> Iterable[Job]:
-    """Each job once: as the queue has it, but for the last word on it by the accounts."""
+    """Each job once, as the scheduler lists it or, once it has ended, as accounting records it."""
     known = {job.id: job for job in everybodys}
     known |= snapshot.jobs
     for job in (*recent, *snapshot.ended.values()):
@@ -100,7 +100,7 @@ def _undetermined(job: Job) -> Job:
 def _row(
     job: Job, back_ends: list[Cluster], cards: Mapping[tuple[str, str | None], Card]
 ) -> JobRow:
-    """A job under the back-end it was submitted to, or else the one with its partition."""
+    """The row for a job, under the back-end that it was submitted to or that has its partition."""
     for cluster in back_ends if cards else ():
         card = cards.get((cluster.id, job.id)) or cards.get((cluster.id, parent_id(job.id)))
         if card is not None:
@@ -113,5 +113,5 @@ def _row(
 
 
 def parent_id(job_id: str) -> str:
-    """The id of the array, or heterogeneous job, that this is a part of."""
+    """The ID of the array or heterogeneous job that this job is a part of, or its own ID."""
     return job_id.partition("_")[0].partition("+")[0]

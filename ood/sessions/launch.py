@@ -1,7 +1,7 @@
-"""Launching: from the values of a form to a job with a card.
+"""Launching an app, from the values of its form to a job with a card.
 
-The record is written before the job is submitted, and the job's comment holds the session ID. So a
-portal that is killed at any moment leaves no job without a card.
+The record is written before the job is submitted, and the job's comment holds the session ID. So no
+job is without a card, even if the portal is killed at any moment.
 """
 
 import json
@@ -9,7 +9,7 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,47 +20,36 @@ from ood.config import Cluster
 from ood.errors import FileFailed, HostError, InvalidForm, LaunchFailed, SchedulerError
 from ood.schedulers.base import JobRequest
 from ood.sessions.board import Board
-from ood.sessions.context_directory import ContextDirectory
-from ood.sessions.facts import PORTAL, Facts
+from ood.sessions.context_directory import FACTS, ContextDirectory, Facts
 from ood.sessions.job_report import secret_file
 from ood.sessions.record import SessionRecord
 from ood.sessions.service import service_path
 
 JOB_SCRIPT = Path(__file__).with_name("job_script_content.sh.j2")
 
+Files = dict[str, tuple[bytes, int]]  # name -> (content, mode)
+
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """A launch before anything is written, with its files as name -> (content, mode)."""
-
-    record: SessionRecord
-    directory: ContextDirectory
-    request: JobRequest
-    files: dict[str, tuple[bytes, int]]
-    secrets: dict[str, tuple[bytes, int]]
 
 
 def launch(board: Board, app: AppDefinition, cluster: Cluster, typed: Mapping[str, str]) -> str:
     """Launch an app; return the session ID.
 
     Raises `InvalidForm` for mistakes in `typed`. Raises `LaunchFailed` if the files could not be
-    written or the scheduler refused the job; then nothing is left behind. If the scheduler does not
+    written or the scheduler refused the job, and then removes all files. If the scheduler does not
     answer, the job may exist, so the card stays.
     """
-    prepared = _prepare(board, app, cluster, typed)
-    record, directory = prepared.record, prepared.directory
+    record, directory, request, files, secrets = _prepare(board, app, cluster, typed)
     home = board.store.directory(record)
     where = "your home directory"
     try:
-        home.write(prepared.files)
+        home.write(files)
         board.begin(record)
         if cluster.unsynched:
             where = f"{cluster.label}, where the job would run"
-            directory.write(prepared.files)
-        # Last: deleting the card removes the secrets, so it must exist before them.
-        directory.write(prepared.secrets)
+            directory.write(files)
+        # Secrets come last: deleting the card removes them, so the card must exist before them.
+        directory.write(secrets)
     except HostError as error:
         board.discard(record)
         raise LaunchFailed(
@@ -71,16 +60,15 @@ def launch(board: Board, app: AppDefinition, cluster: Cluster, typed: Mapping[st
     except BaseException:
         board.submitted(record)
         raise
-    _submit(board, cluster, record, prepared.request)
+    _submit(board, cluster, record, request)
     return record.id
 
 
 def _prepare(
     board: Board, app: AppDefinition, cluster: Cluster, typed: Mapping[str, str]
-) -> _Prepared:
-    """Check the values and render the job files."""
-    values = app.read_form(typed)
-    now = time.time()
+) -> tuple[SessionRecord, ContextDirectory, JobRequest, Files, Files]:
+    """Check the values and render the job files. The second `Files` contain the secrets."""
+    values, now = app.read_form(typed), time.time()
     record = SessionRecord(
         id=str(uuid.uuid4()),
         cluster_id=cluster.id,
@@ -89,11 +77,11 @@ def _prepare(
         token=app.token,
         title=app.manifest.name,
     )
-    # If left empty, the site's own secret is used. No page ever shows it.
+    # The site's own secret replaces an empty one. No page ever shows it.
     secrets = {f.name: values.pop(f.name) or f.value for f in app.secrets}
     session = {
         "id": record.id,
-        # Unique among the user's sessions: the time in milliseconds.
+        # The time in milliseconds is unique among the user's sessions.
         "run_id": datetime.fromtimestamp(now).strftime("%Y%m%d%H%M%S%f")[:17],
         "secrets": {name: secret_file(name) for name in secrets},
         "service_path": service_path(record.id),
@@ -123,32 +111,28 @@ def _prepare(
         withheld=tuple(name for name in secrets if typed.get(name)),
         directory=path if cluster.unsynched else "",
     )
+    shown = {f.name: typed.get(f.name, "") for f in app.fields if not f.is_secret}
+    context = json.dumps({CLUSTER_FIELD: cluster.id, **shown}, indent=2, ensure_ascii=False)
     contents = {
         **app.job_files(known),
-        "user_defined_context.json": _context_json(app, cluster, typed),
+        "user_defined_context.json": context.encode(),
         "job_script_content.sh": request.content.encode(),
         "job_script_options.json": _options_json(request, options),
-        PORTAL: facts.to_json(),
+        FACTS: facts.to_json(),
     }
-    return _Prepared(
-        record,
-        directory,
-        request,
-        {name: (content, 0o600) for name, content in contents.items()},
-        {secret_file(n): (value.encode(), 0o600) for n, value in secrets.items() if value},
-    )
+    files = {name: (content, 0o600) for name, content in contents.items()}
+    secret = {secret_file(n): (value.encode(), 0o600) for n, value in secrets.items() if value}
+    return record, directory, request, files, secret
 
 
 def remember_form(board: Board, app: AppDefinition, typed: Mapping[str, str]) -> None:
-    """Save the values for the next launch, without secrets and uncacheable fields."""
+    """Save the values for the next form, except secrets and fields with `cacheable: false`."""
     names = [field.name for field in app.fields if field.cacheable and not field.is_secret]
     values = {name: typed[name] for name in [CLUSTER_FIELD, *names] if name in typed}
     try:
         board.store.remember_values(app.token, values)
     except FileFailed as error:  # the launch matters more
-        log.warning(
-            "could not save the form values of %s for %s: %s", app.name, board.user, error.detail
-        )
+        log.warning("could not save %s's values for %s: %s", board.user, app.name, error.detail)
 
 
 def _submit(board: Board, cluster: Cluster, record: SessionRecord, request: JobRequest) -> None:
@@ -158,7 +142,7 @@ def _submit(board: Board, cluster: Cluster, record: SessionRecord, request: JobR
         board.discard(record)
         raise
     except (SchedulerError, HostError) as error:
-        log.warning("launch of %s by %s: %s", record.id, board.user, error, exc_info=True)
+        log.warning("submitting %s for %s: %s", record.id, board.user, error, exc_info=True)
         board.submitted(record)
         return
     except BaseException:
@@ -176,12 +160,8 @@ def _job_request(
     directory: str,
     secrets: list[str],
 ) -> JobRequest:
-    script = render(
-        JOB_SCRIPT,
-        work_dir=directory,
-        set_host=cluster.set_host,
-        secrets=[secret_file(name) for name in secrets],
-    )
+    names = [secret_file(name) for name in secrets]
+    script = render(JOB_SCRIPT, work_dir=directory, set_host=cluster.set_host, secrets=names)
     return JobRequest(
         content=f"#!/bin/bash\n{cluster.script_wrapper.replace('%s', script)}\n",
         workdir=directory,
@@ -199,17 +179,10 @@ def _job_request(
 
 
 def native_options(options: ScriptOptions) -> list[str]:
-    """Options for the scheduler's command, including those with names of Open OnDemand's."""
+    """Options for the scheduler's command: `native`, and those with names of their own."""
     account = [f"--account={options.accounting_id}"] if options.accounting_id else []
     email = ["--mail-type=BEGIN"] if options.email_on_started else []
     return [*account, *email, *options.native]
-
-
-def _context_json(app: AppDefinition, cluster: Cluster, typed: Mapping[str, str]) -> bytes:
-    """The values without secrets, in Open OnDemand's format."""
-    context = {CLUSTER_FIELD: cluster.id}
-    context |= {f.name: typed.get(f.name, "") for f in app.fields if not f.is_secret}
-    return json.dumps(context, indent=2, ensure_ascii=False).encode()
 
 
 def _options_json(request: JobRequest, options: ScriptOptions) -> bytes:

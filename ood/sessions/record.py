@@ -1,10 +1,8 @@
-"""The record of a session: a JSON file in Open OnDemand's format.
+"""The record of a session, a JSON file in Open OnDemand's format (apps/dashboard,
+app/models/batch_connect/session.rb). Users can change it, so every value is checked.
 
-`~/ondemand/data/sys/dashboard/batch_connect/db/<session id>`, mode 0600 (apps/dashboard,
-app/models/batch_connect/session.rb). Users can change the file, so all of it is checked.
+It is `~/ondemand/data/sys/dashboard/batch_connect/db/<session id>`, mode 0600.
 """
-
-from __future__ import annotations
 
 import json
 import re
@@ -15,7 +13,7 @@ from ood.sessions.checked_json import integer, mapping, text
 SESSION_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 TOKEN = re.compile(r"(sys|usr|dev)(/[A-Za-z0-9_][A-Za-z0-9_.-]*){1,3}")
 CLUSTER = re.compile(r"[A-Za-z0-9_.-]+")
-JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+\[\]-]{0,63}")
+JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+\[\]-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -39,10 +37,10 @@ class SessionRecord:
 
     @property
     def comment(self) -> str:
-        """The job's comment, which names its session."""
+        """The comment of the job, by which its session is found."""
         return f"ood-session:{self.id}"
 
-    def completed(self, at: int) -> SessionRecord:
+    def completed(self, at: int) -> "SessionRecord":
         return replace(self, cache_completed=True, completed_at=at)
 
     def to_json(self) -> bytes:
@@ -59,7 +57,7 @@ def parse_record(name: str, data: bytes) -> SessionRecord | None:
         return None
     if not CLUSTER.fullmatch(cluster) or not TOKEN.fullmatch(token):
         return None
-    if job_id is not None and not JOB.fullmatch(job_id):
+    if job_id is not None and not JOB_ID.fullmatch(job_id):
         return None
     return SessionRecord(
         id=name,

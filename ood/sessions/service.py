@@ -1,7 +1,7 @@
-"""The service of a session: where it listens, and whether to believe that.
+"""The service of a session: where it listens, and whether the portal may connect to it.
 
-The job writes `connection.yml`, so the user can change it. It is read with limits, and the host in
-it must be the one that the scheduler runs the job on.
+The job writes `connection.yml`, so the user can change it. It is read with limits, and it must name
+the host that the scheduler runs the job on.
 """
 
 from collections.abc import Mapping
@@ -35,8 +35,8 @@ class Connection(BaseModel):
 
 @dataclass(frozen=True)
 class Service:
-    """Where a session's service is and how to reach it. `alive` is the path of a small request that
-    shows whether it answers. The portal adds `headers`, with the password, to each request."""
+    """Where a session's service is and how to reach it. The portal requests the path `alive` to see
+    whether it answers, and adds `headers`, with the password, to each request."""
 
     session_id: str
     user: str
@@ -50,7 +50,7 @@ class Service:
 
     @property
     def prefix(self) -> str:
-        """The path of the service, in the browser and in the job alike."""
+        """The path of the service, both in the browser and in the job."""
         return service_path(self.session_id)
 
 

@@ -1,13 +1,14 @@
-"""Works out the status of a session from `Evidence`, without looking anything up itself."""
+"""Working out the status of a session from `Evidence`. Nothing here contacts a host."""
 
 from dataclasses import dataclass
 
 from ood.help_topics import NO_REASON, HelpTopic, Reason
 from ood.schedulers.base import Job, JobStatus, Outcome
 from ood.sessions.causes import YOU_CANCELLED, ended_by_memory, likely_cause, why_it_ended
+from ood.sessions.job_report import JobReport
 
 NEVER_SUBMITTED_AFTER = 60.0
-"""Seconds after which a session without a job ID never had a job. `sbatch` times out earlier."""
+"""Seconds after a launch without a job ID, from which there is no job. `sbatch` ends sooner."""
 TOPICS: dict[JobStatus | Outcome, HelpTopic] = {
     JobStatus.HELD: HelpTopic.HELD,
     JobStatus.UNDETERMINED: HelpTopic.UNDETERMINED,
@@ -23,19 +24,14 @@ TOPICS: dict[JobStatus | Outcome, HelpTopic] = {
 class Evidence:
     """What is known of a session's job at the moment.
 
-    `job`: as the scheduler lists it. `silence`: the message if the scheduler did not answer.
-    `exit_code`: from outcome.json. `failure`: from the job's `failure` file. `log_tail`: the end
-    of the log. `connected`: connection.yml exists. `submitted`: the job ID is known. `fresh`: the
-    job was submitted after the scheduler was asked. `age`: seconds since the launch.
-    `cancelled_here`: the user pressed Cancel.
+    `job`: as the scheduler lists it. `problem`: the message if the scheduler did not answer.
+    `submitted`: the job ID is known. `fresh`: the job was submitted after the scheduler was asked.
+    `age`: seconds since the launch. `cancelled_here`: the user pressed Cancel.
     """
 
     job: Job | None
-    silence: str
-    exit_code: int | None
-    failure: Reason
-    log_tail: str
-    connected: bool
+    problem: str
+    report: JobReport
     submitted: bool
     fresh: bool
     age: float
@@ -57,29 +53,27 @@ class Verdict:
 
 def judge(evidence: Evidence) -> Verdict:
     """Return the status of a session. Completed needs proof: a final state, or outcome.json."""
-    job = evidence.job
+    job, report = evidence.job, evidence.report
     if job is not None:
         if job.status is JobStatus.COMPLETED:
             return _ended(job, evidence)
-        if job.status is JobStatus.RUNNING and evidence.exit_code is not None:
+        if job.status is JobStatus.RUNNING and report.exit_code is not None:
             # The job has ended, but the scheduler still lists it as running. Only the scheduler
-            # knows why a job failed, so a failure waits for its word.
-            outcome = _outcome_of(evidence.exit_code, evidence.cancelled_here)
+            # knows why a job failed, so do not report a failure before it does.
+            outcome = _outcome_of(report.exit_code, evidence.cancelled_here)
             if outcome is not Outcome.FAILED:
-                exit_code = evidence.exit_code if outcome is Outcome.SUCCEEDED else None
+                exit_code = report.exit_code if outcome is Outcome.SUCCEEDED else None
                 reason = YOU_CANCELLED if outcome is Outcome.CANCELLED else NO_REASON
                 return Verdict(JobStatus.COMPLETED, outcome, exit_code, reason)
-        if job.status is JobStatus.RUNNING and not evidence.connected:
+        if job.status is JobStatus.RUNNING and not report.connected:
             return Verdict(JobStatus.STARTING, reason=Reason(job.reason))
         return Verdict(job.status, reason=Reason(job.reason))
-    if evidence.exit_code is not None:
-        return judge_completed(
-            evidence.exit_code, evidence.failure, evidence.log_tail, evidence.cancelled_here
-        )
+    if report.exit_code is not None:
+        return judge_completed(report, evidence.cancelled_here)
     if evidence.fresh:
         return Verdict(JobStatus.QUEUED)
-    if evidence.silence:
-        return Verdict(JobStatus.UNDETERMINED, reason=Reason(evidence.silence))
+    if evidence.problem:
+        return Verdict(JobStatus.UNDETERMINED, reason=Reason(evidence.problem))
     if evidence.submitted:
         text = "The scheduler no longer lists this job, and the job did not record its outcome."
         return Verdict(JobStatus.UNDETERMINED, reason=Reason(text))
@@ -91,38 +85,34 @@ def judge(evidence: Evidence) -> Verdict:
     return Verdict(JobStatus.COMPLETED, outcome, reason=Reason(text, HelpTopic.LAUNCH))
 
 
-def judge_completed(
-    exit_code: int | None, failure: Reason, log_tail: str, cancelled_here: bool
-) -> Verdict:
-    """How a session ended, from the job's own files alone."""
-    if exit_code is None:
+def judge_completed(report: JobReport, cancelled_here: bool) -> Verdict:
+    """How a session ended, according to the job's own files alone."""
+    if report.exit_code is None:
         return Verdict(JobStatus.COMPLETED, Outcome.UNKNOWN)
-    outcome = _outcome_of(exit_code, cancelled_here)
-    reason = failure or likely_cause(log_tail) if outcome is Outcome.FAILED else NO_REASON
-    if outcome is Outcome.CANCELLED:
-        reason = YOU_CANCELLED
-    return Verdict(JobStatus.COMPLETED, outcome, exit_code, reason)
+    outcome = _outcome_of(report.exit_code, cancelled_here)
+    reason = YOU_CANCELLED if outcome is Outcome.CANCELLED else NO_REASON
+    if outcome is Outcome.FAILED:
+        reason = report.failure or likely_cause(report.log_tail)
+    return Verdict(JobStatus.COMPLETED, outcome, report.exit_code, reason)
 
 
 def _ended(job: Job, evidence: Evidence) -> Verdict:
-    outcome = job.outcome or Outcome.UNKNOWN
-    exit_code = job.exit_code if job.exit_code is not None else evidence.exit_code
-    if evidence.exit_code is not None and evidence.exit_code - 128 == job.exit_code:
-        exit_code = evidence.exit_code  # Slurm's accounting drops the 128
+    report, outcome = evidence.report, job.outcome or Outcome.UNKNOWN
+    exit_code = job.exit_code if job.exit_code is not None else report.exit_code
+    if report.exit_code is not None and report.exit_code - 128 == job.exit_code:
+        exit_code = report.exit_code  # Slurm's accounting drops the 128
     if outcome is Outcome.UNKNOWN and exit_code is not None:
         outcome = _outcome_of(exit_code, evidence.cancelled_here)
-    if ended_by_memory(job, evidence.log_tail):
+    if ended_by_memory(job, report.log_tail):
         outcome = Outcome.OUT_OF_MEMORY
-    if outcome in (Outcome.CANCELLED, Outcome.TIMED_OUT, Outcome.OUT_OF_MEMORY):
-        exit_code = None  # it would be the exit code of whatever was killed
-    if outcome is Outcome.FAILED and job.signal is not None:
-        exit_code = None
+    killed = outcome in (Outcome.CANCELLED, Outcome.TIMED_OUT, Outcome.OUT_OF_MEMORY)
+    if killed or (outcome is Outcome.FAILED and job.signal is not None):
+        exit_code = None  # it would be that of the process that was killed
     reason = why_it_ended(job, outcome)
     if outcome is Outcome.CANCELLED and evidence.cancelled_here:
         reason = YOU_CANCELLED
     if outcome is Outcome.FAILED:
-        reason = reason or evidence.failure or likely_cause(evidence.log_tail)
-        reason = reason or Reason(job.reason)
+        reason = reason or report.failure or likely_cause(report.log_tail) or Reason(job.reason)
     return Verdict(JobStatus.COMPLETED, outcome, exit_code, reason)
 
 

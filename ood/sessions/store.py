@@ -14,6 +14,8 @@ ROOT = "ondemand/data/sys/dashboard/batch_connect"
 MAX_RECORD = 65_536  # bytes
 MAX_FORM = 1024 * 1024  # bytes
 
+Known = tuple[Version, SessionRecord | None]  # None if the file is not a valid record
+
 log = logging.getLogger(__name__)
 
 
@@ -24,7 +26,7 @@ class SessionStore:
         self._host = host
         self._files = host.files
         self._lock = threading.Lock()  # guards the two fields below
-        self._known: dict[str, tuple[Version, SessionRecord | None]] = {}
+        self._known: dict[str, Known] = {}  # by file name
         self._writes = 0
 
     @property
@@ -53,7 +55,7 @@ class SessionStore:
             if (pair := self._read(entry, known.get(entry.name))) is not None
         }
         with self._lock:
-            # A file written meanwhile can have the size and time of the one that was read.
+            # A file written meanwhile can have the size and time of the file that was read.
             self._known = found if writes == self._writes else {}
         records = [record for _, record in found.values() if record is not None]
         return sorted(records, key=lambda record: (record.created_at, record.id), reverse=True)
@@ -71,7 +73,7 @@ class SessionStore:
             self._known.pop(record.id, None)
 
     def remove(self, record: SessionRecord) -> None:
-        """Remove a session's record, if it exists. Its other files stay."""
+        """Remove a session's record, if it exists, and none of its other files."""
         try:
             self._files.remove(f"{self.root}/db/{record.id}")
         except FileMissing:
@@ -93,9 +95,7 @@ class SessionStore:
     def _cache_path(self, token: str) -> str:
         return f"{self.root}/cache/{token.replace('/', '_')}.json"
 
-    def _read(
-        self, entry: FileEntry, known: tuple[Version, SessionRecord | None] | None
-    ) -> tuple[Version, SessionRecord | None] | None:
+    def _read(self, entry: FileEntry, known: Known | None) -> Known | None:
         version = (entry.size, entry.modified)
         if not SESSION_ID.fullmatch(entry.name) or not entry.is_file or entry.size > MAX_RECORD:
             return None
@@ -107,7 +107,5 @@ class SessionStore:
             return None
         record = parse_record(entry.name, data)
         if record is None:
-            log.warning(
-                "%s: %s/db/%s is not a session record", self._host.user, self.root, entry.name
-            )
+            log.warning("%s/db/%s is not a valid session record", self.root, entry.name)
         return version, record

@@ -1,7 +1,7 @@
-"""Finding out how sessions are.
+"""Updating the cards of a user's sessions.
 
-A card rests on two things: what the scheduler says about the job, and what the job reports in its
-context directory. Reports on an unsynched back-end are read in the background.
+A card shows what the scheduler says about the job and what the job reports in its context
+directory. Reports on an unsynched back-end are read in the background.
 """
 
 import logging
@@ -18,13 +18,13 @@ from ood.errors import FileFailed, HostError, NotFound, ServiceNotThere
 from ood.help_topics import Reason
 from ood.hosts.base import Host
 from ood.schedulers.base import Job, JobStatus, Scheduler
-from ood.schedulers.monitor import JobMonitor, Snapshot, snapshot_of, survey
-from ood.sessions.card import Card, compose
+from ood.schedulers.monitor import JobMonitor, Snapshot, query_jobs, snapshot_of
+from ood.sessions.card import Card
 from ood.sessions.context_directory import ContextDirectory, Listing, PortalFiles
 from ood.sessions.job_report import (
     NO_REPORT,
     JobReport,
-    Wanted,
+    ReportRequest,
     read_report,
     read_reports,
     remove_secrets,
@@ -37,15 +37,15 @@ from ood.sessions.status import Verdict, judge, judge_completed
 from ood.sessions.store import SessionStore
 
 REPORT_SECONDS = 3.0
-"""For how long a report read on an unsynched back-end is used."""
+"""For how long a report from an unsynched back-end is used."""
 
 log = logging.getLogger(__name__)
 
 
 class Watch:
-    """The sessions of one user. `files_host` is where a cluster's jobs find the home directory.
+    """The sessions of one user. `files_host` returns the host with the files of a cluster's jobs.
 
-    One thread at a time may call `update`; the rest is for all threads.
+    Only one thread at a time may call `update`. All threads may call the other methods.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Watch:
         self._is_silent = is_silent
         self._lock = threading.Lock()  # guards `_sessions`
         self._sessions: dict[str, Session] = {}
-        self._wanted: dict[str, list[str]] = {}  # by scheduler: job IDs; replaced as a whole
+        self._job_ids: dict[str, list[str]] = {}  # by scheduler key; always replaced as a whole
 
     def monitor(self, cluster_id: str) -> JobMonitor:
         """Raises `NotFound`."""
@@ -80,20 +80,15 @@ class Watch:
         except KeyError:
             raise NotFound(f"The cluster {cluster_id} is no longer configured here.") from None
 
-    def is_unsynched(self, record: SessionRecord) -> bool:
-        """Whether a session's job reports on an unsynched back-end."""
-        cluster = self._clusters.get(record.cluster_id)
-        return cluster is not None and cluster.unsynched
-
     def job_directory(self, record: SessionRecord) -> ContextDirectory:
-        """The context directory as the job sees it."""
-        if not self.is_unsynched(record):
+        """The context directory that the job uses, on its own back-end if that is unsynched."""
+        cluster = self._clusters.get(record.cluster_id)
+        if cluster is None or not cluster.unsynched:
             return self.store.directory(record)
-        host = self._files_host(self._clusters[record.cluster_id])
-        return ContextDirectory(host, self.store.relative_path(record))
+        return ContextDirectory(self._files_host(cluster), self.store.relative_path(record))
 
     def remove_secrets(self, record: SessionRecord) -> None:
-        """Remove the secrets that a job has left, known or not."""
+        """Remove the secrets that a job has left, whether or not a report listed them."""
         directory = self.job_directory(record)
         report = read_report(Listing(directory), NO_REPORT, "", self._secret_files(record))
         remove_secrets(directory, report)
@@ -105,7 +100,7 @@ class Watch:
             raise NotFound("This session has nothing to connect to.")
         session = self.session(record)
         report = session.report
-        # While the scheduler does not answer, the service is where it was last seen.
+        # While the scheduler does not answer, use the node that it named last.
         runs = status in (JobStatus.RUNNING, JobStatus.UNDETERMINED) and session.node
         if not runs or not report.connected:
             raise ServiceNotThere(f"{app.manifest.service.title} is not running.")
@@ -118,21 +113,22 @@ class Watch:
             if found is None:
                 app = self._apps.get(record.app_name)
                 files = PortalFiles(self.store.directory(record), app)
-                found = self._sessions[record.id] = Session(files)
+                found = Session(files, self._clusters.get(record.cluster_id))
+                self._sessions[record.id] = found
             found.launching |= launching
             return found
 
     def ask_jobs(self, cluster_id: str) -> Question[Snapshot]:
         """Ask for the user's jobs on a cluster, with and without sessions."""
         monitor = self.monitors[cluster_id]
-        wanted = self._wanted.get(monitor.cluster.scheduler_key, [])
-        return monitor.ask("jobs", lambda last: survey(monitor.scheduler(), wanted, last))
+        job_ids = self._job_ids.get(monitor.cluster.scheduler_key, [])
+        return monitor.ask("jobs", lambda last: query_jobs(monitor.scheduler(), job_ids, last))
 
     def update(self) -> list[Card]:
-        """The cards of all sessions, newest first, after asking about those that may have changed.
+        """Query schedulers and reports, and return the cards of all sessions, newest first.
 
-        On the way it writes down what it finds: the job of a launch that was interrupted, a
-        cancellation, how a session ended. It also removes secrets that jobs have left.
+        This also records the job of an interrupted launch, cancellations, and how sessions ended,
+        and removes the secrets that jobs have left.
         """
         began = time.monotonic()
         records = self.store.records()
@@ -141,11 +137,11 @@ class Watch:
         for record in records:
             if self.session(record).card is None:
                 live.setdefault(record.cluster_id, []).append(record)
-        wanted: dict[str, list[str]] = {}
+        job_ids: dict[str, list[str]] = {}
         for id in live.keys() & self._clusters.keys():
-            ids = wanted.setdefault(self._clusters[id].scheduler_key, [])
+            ids = job_ids.setdefault(self._clusters[id].scheduler_key, [])
             ids.extend(record.job_id for record in live[id] if record.job_id is not None)
-        self._wanted = wanted
+        self._job_ids = job_ids
         jobs = {
             id: self.ask_jobs(id)
             for id, theirs in live.items()
@@ -154,16 +150,16 @@ class Watch:
         reports = {
             id: self._ask_reports(id, theirs)
             for id, theirs in live.items()
-            if self.is_unsynched(theirs[0])
+            if self.session(theirs[0]).unsynched
         }
         snapshots = {id: snapshot_of(question.answer()) for id, question in jobs.items()}
         for id, question in reports.items():
             answer = question.answer()
             for record in live[id]:
-                session = self.session(record)
-                if answer.value is not None and record.id in answer.value:
-                    read_at = answer.asked_at if answer.problem is None else session.reported_at
-                    session.take_report(answer.value[record.id], read_at)
+                report = (answer.value or {}).get(record.id)
+                if report is not None:
+                    read_at = answer.asked_at if answer.problem is None else float("-inf")
+                    self.session(record).take_report(report, read_at)
         return [self._card(record, snapshots.get(record.cluster_id)) for record in records]
 
     def _forget_others(self, ids: set[str], began: float) -> None:
@@ -183,23 +179,23 @@ class Watch:
         self, cluster_id: str, records: list[SessionRecord]
     ) -> Question[dict[str, JobReport]]:
         """Ask for the reports of jobs on an unsynched back-end."""
-        wanted = []
+        requests = []
         for record in records:
             session = self.session(record)
             session.files.update(Listing(session.files.directory))
-            wanted.append(
-                Wanted(
+            requests.append(
+                ReportRequest(
                     record.id,
                     self.store.relative_path(record),
                     session.files.log_name,
                     self._secret_files(record),
-                    session.over_since is not None,
+                    session.seen_completed_at is not None,
                 )
             )
         cluster = self._clusters[cluster_id]
         return self.monitors[cluster_id].ask(
             f"reports on {cluster_id}",
-            lambda last: read_reports(self._files_host(cluster), wanted, last),
+            lambda last: read_reports(self._files_host(cluster), requests, last),
             REPORT_SECONDS,
         )
 
@@ -207,9 +203,9 @@ class Watch:
         session = self.session(record)
         if session.card is not None:
             return session.card
-        unsynched, files = self.is_unsynched(record), session.files
-        if not unsynched:
-            # After asking the scheduler: a job that has ended has reported everything by then.
+        files = session.files
+        if not session.unsynched:
+            # After the scheduler's answer: a job that it lists as ended has reported everything.
             listing = Listing(files.directory)
             files.update(listing)
             secrets = self._secret_files(record)
@@ -221,10 +217,8 @@ class Watch:
         if facts.outcome is not None:
             reason = Reason(facts.reason, facts.topic)
             verdict = Verdict(JobStatus.COMPLETED, facts.outcome, facts.exit_code, reason)
-        elif record.cache_completed:  # by Open OnDemand, which keeps no outcome
-            verdict = judge_completed(
-                report.exit_code, report.failure, report.log_tail, session.cancelled_here
-            )
+        elif record.cache_completed:  # set by Open OnDemand, which records no outcome
+            verdict = judge_completed(report, session.cancelled_here)
         else:
             if snapshot is None:
                 missing = NotFound(f"The cluster {record.cluster_id} is no longer configured here.")
@@ -234,7 +228,9 @@ class Watch:
             job = snapshot.find(record.job_id) if record.job_id is not None else None
             verdict = judge(session.evidence(record, job, snapshot))
             if job is not None and verdict.status in (JobStatus.QUEUED, JobStatus.HELD):
-                verdict = replace(verdict, reason=self.monitors[record.cluster_id].why(job))
+                verdict = replace(
+                    verdict, reason=self.monitors[record.cluster_id].why_it_waits(job)
+                )
         if job is not None:
             session.node = job.host
         service = None
@@ -242,16 +238,15 @@ class Watch:
             with suppress(NotFound, ServiceNotThere):
                 service = self.service(record, verdict.status)
         silent = service is not None and self._is_silent(service)
-        cluster, app = self._clusters.get(record.cluster_id), self._apps.get(record.app_name)
-        card = compose(record, cluster, app, files, report, job, verdict, service, silent)
+        card = session.make_card(record, job, verdict, service, silent)
         if card.status is JobStatus.COMPLETED:
             try:
-                if not unsynched:
+                if not session.unsynched:
                     session.report = remove_secrets(files.directory, report)
-                if session.is_final(card, snapshot, unsynched=unsynched):
+                if session.is_final(card, snapshot):
                     card = session.card = self._record_end(card, session)
-            except FileFailed as error:  # a full disk, for example: written down later
-                log.warning("end of %s not written down: %s", record.id, error.detail)
+            except FileFailed as error:  # a full disk, for example: the next update tries again
+                log.warning("could not record how %s ended: %s", record.id, error.detail)
         return card
 
     def _repair_launch(
@@ -261,7 +256,7 @@ class Watch:
         job_id = snapshot.by_comment(record.comment) or session.report.started_job
         if job_id is None:
             return record
-        log.info("session %s of %s: found its job %s again", record.id, self.user, job_id)
+        log.info("found job %s of session %s of %s again", job_id, record.id, self.user)
         return self._write(replace(record, job_id=job_id), session)
 
     def _record_cancellation(self, record: SessionRecord, session: Session) -> None:
@@ -271,10 +266,10 @@ class Watch:
             if session.files.exist:
                 session.files.add_facts(cancelled_at=session.cancelled_at)
         except FileFailed as error:  # the job is cancelled, which matters more
-            log.warning("cancel of %s not written down: %s", record.id, error.detail)
+            log.warning("could not record that %s was cancelled: %s", record.id, error.detail)
 
     def _record_end(self, card: Card, session: Session) -> Card:
-        """Write down how a session ended, for good. Raises `FileFailed`."""
+        """Record how a session ended, for good. Raises `FileFailed`."""
         files = session.files
         if files.exist and files.facts.outcome is None:
             files.add_facts(
@@ -290,7 +285,7 @@ class Watch:
         return replace(card, record=self._write(card.record.completed(int(time.time())), session))
 
     def _write(self, record: SessionRecord, session: Session) -> SessionRecord:
-        """Write a record, unless its user deletes the session at the same time."""
+        """Write a record, and remove it if the user has deleted the session meanwhile."""
         self.store.write(record)
         if session.removed:
             with suppress(HostError):

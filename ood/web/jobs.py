@@ -160,7 +160,7 @@ def why(row: JobRow, *, wait: bool = False) -> Reason:
     if row.outcome is not None:
         code = row.exit_code or 0
         return why_it_ended(row.job, row.outcome) or Reason(f"Exit code {code}." if code else "")
-    return board().monitors[row.cluster.id].why(row.job, wait=wait)
+    return board().monitors[row.cluster.id].why_it_waits(row.job, wait=wait)
 
 
 def as_json(row: JobRow, reason: str) -> dict[str, Any]:

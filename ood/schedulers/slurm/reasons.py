@@ -1,11 +1,10 @@
-"""Why a Slurm job waits, in words for the user. Slurm's words are in its man page squeue, under
-JOB REASON CODES.
-"""
+"""Why a Slurm job waits, as a sentence for the user. squeue(1) lists Slurm's own words under JOB
+REASON CODES."""
 
 import re
 from collections.abc import Sequence
 
-from ood.help_topics import NO_REASON, HelpTopic, Reason
+from ood.help_topics import HelpTopic, Reason
 from ood.schedulers.base import Job, JobStatus, Partition, Queue
 from ood.schedulers.slurm.squeue import IN_THE_QUEUE
 
@@ -78,26 +77,21 @@ REASONS = {
         f"{WHEN_FREE}",
     },
 }
-"""A sentence for each of Slurm's words, by topic. The words are regular expressions; the first that
-matches counts."""
+"""For each topic, Slurm's words as regular expressions, with a sentence. The first match counts."""
 
 
 def why_it_waits(
     job: Job, partitions: Sequence[Partition] = (), queue: Queue | None = None
 ) -> Reason:
-    """Why a job waits; `NO_REASON` for a job that does not wait. `queue` is None if the user may
-    not see it."""
-    if job.status not in (JobStatus.QUEUED, JobStatus.HELD):
-        return NO_REASON
+    """Why a queued or held job waits. `queue` is None if the user may not see it."""
     partition = next((each for each in partitions if each.name in job.partition.split(",")), None)
-    if job.status is JobStatus.QUEUED and partition is not None:
-        too_much = _too_much(job, partition)
-        if too_much:
-            return Reason(too_much, HelpTopic.TOO_MUCH)
+    too_much = _too_much(job, partition) if job.status is JobStatus.QUEUED else ""
+    if too_much:
+        return Reason(too_much, HelpTopic.TOO_MUCH)
     word = re.split(r"[,:(]", job.reason)[0].strip()  # "ReqNodeNotAvail, UnavailableNodes:n1"
     if word in IN_THE_QUEUE:
-        missing = _for_others(job, partition)
-        text = " ".join(filter(None, (missing.text, _position(job, queue))))
+        missing = _not_free(job, partition)
+        text = f"{missing.text} {_position(job, queue)}".strip()
         return Reason(text, missing.topic)
     for topic, sentences in REASONS.items():
         for pattern, sentence in sentences.items():
@@ -106,9 +100,9 @@ def why_it_waits(
     return Reason(f"Slurm’s reason: {job.reason}.", HelpTopic.WAITING)
 
 
-def _too_much(job: Job, partition: Partition) -> str:
-    """What the job asks for that no node of the partition has; empty if it may fit."""
-    if not partition.nodes or (job.nodes or 1) > 1:
+def _too_much(job: Job, partition: Partition | None) -> str:
+    """Why no node of the partition is large enough for the job; empty if one may be."""
+    if partition is None or not partition.nodes or (job.nodes or 1) > 1:
         return ""
     for what, asked, most in (
         ("memory", job.memory_mib or 0, max(node.memory_mib for node in partition.nodes)),
@@ -120,8 +114,8 @@ def _too_much(job: Job, partition: Partition) -> str:
     return ""
 
 
-def _for_others(job: Job, partition: Partition | None) -> Reason:
-    """What is not free at the moment, if that is known."""
+def _not_free(job: Job, partition: Partition | None) -> Reason:
+    """What the job needs that is not free now, if that is known."""
     turn = Reason("Waiting for its turn.", HelpTopic.WAITING)
     if partition is None or not partition.nodes:
         return turn

@@ -1,4 +1,4 @@
-"""What `sbatch` prints when it fails, in words for the user."""
+"""Why `sbatch` refused a job, as a sentence for the user."""
 
 from ood.help_topics import HelpTopic, Reason
 
@@ -8,7 +8,6 @@ LOST_ANSWERS = (
     "Unexpected message received",
     "Communication connection failure",
 )
-"""What `sbatch` prints when Slurm may have accepted the job although `sbatch` failed."""
 REFUSALS = {
     HelpTopic.TOO_MUCH: {
         "Memory specification can not be satisfied": "{cluster} has no node with that much memory. "
@@ -32,25 +31,25 @@ REFUSALS = {
         "administrator for access.",
     },
     HelpTopic.UNDETERMINED: {
-        "Unable to contact slurm controller": "The scheduler of {cluster} does not answer. Try "
+        "Unable to contact slurm controller": "The scheduler of {cluster} is not responding. Try "
         "again in a few minutes.",
     },
 }
-"""A sentence for each of `sbatch`'s, by topic. The first that matches counts."""
+"""For each topic, parts of `sbatch`'s messages with a sentence. The first match counts."""
 
 
 def answer_was_lost(stderr: str) -> bool:
     """Whether Slurm may have accepted the job although `sbatch` failed."""
-    return any(said in stderr for said in LOST_ANSWERS)
+    return any(part in stderr for part in LOST_ANSWERS)
 
 
 def refusal(stderr: str, cluster: str) -> Reason:
-    """Why `sbatch` refused a job, in its own words if they are not known here."""
+    """Why `sbatch` refused a job, with Slurm's own message if it is not one of `REFUSALS`."""
     for topic, sentences in REFUSALS.items():
-        for said, sentence in sentences.items():
-            if said in stderr:
+        for part, sentence in sentences.items():
+            if part in stderr:
                 return Reason(sentence.format(cluster=cluster), topic)
     first = next((line for line in stderr.splitlines() if line.strip()), "no reason given")
-    said = first.removeprefix("sbatch: error:").strip()
-    text = f"{cluster} refused the job: {said}. Change the form, or ask your administrator."
+    message = first.removeprefix("sbatch: error:").strip()
+    text = f"{cluster} refused the job: {message}. Change the form, or ask your administrator."
     return Reason(text, HelpTopic.LAUNCH)

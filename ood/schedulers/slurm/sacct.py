@@ -6,8 +6,7 @@ The formats follow Slurm's src/sacct/print.c, versions 22.05 to 25.11. Up to 25.
 
 import re
 
-from ood.errors import SchedulerError
-from ood.schedulers.base import Canceller, Job, JobStatus, Outcome
+from ood.schedulers.base import Canceller, Job, JobStatus, Outcome, not_understood
 from ood.schedulers.slurm.squeue import HAS_EXIT_CODE, Marks, parse_exit_code
 from ood.schedulers.slurm.states import status_of
 from ood.schedulers.slurm.values import parse_duration, parse_number, parse_time, parse_tres
@@ -28,7 +27,7 @@ def parse_sacct(printed: str, marks: Marks) -> list[Job]:
     *fields, rest = printed.split(marks.unit)
     width = SACCT_FIELDS.count(",") + 1
     if rest.strip() or len(fields) % width:
-        raise SchedulerError("The scheduler's accounting gave a garbled answer.", printed[:500])
+        raise not_understood(printed)
     return [_job(fields[at : at + width]) for at in range(0, len(fields), width)]
 
 
@@ -36,12 +35,11 @@ def _job(fields: list[str]) -> Job:
     row = dict(zip(SACCT_FIELDS.split(","), fields, strict=True))
     row["JobID"] = row["JobID"].removeprefix("\n")
     if not row["JobID"][:1].isdigit():
-        raise SchedulerError("The scheduler's accounting gave a garbled answer.", str(fields)[:500])
+        raise not_understood(str(fields))
     state = row["State"]
     status, outcome = status_of(state)
     code, signal = parse_exit_code(row["ExitCode"]) if outcome in HAS_EXIT_CODE else (None, None)
     cores, memory, gpus = parse_tres(row["AllocTRES"] or row["ReqTRES"])
-    used, limit = parse_duration(row["Elapsed"]), parse_duration(row["Timelimit"])
     return Job(
         id=row["JobID"],
         name=row["JobName"],
@@ -58,8 +56,8 @@ def _job(fields: list[str]) -> Job:
         cores=cores,
         memory_mib=memory,
         gpus=gpus,
-        time_limit=limit,
-        time_used=used,
+        time_limit=parse_duration(row["Timelimit"]),
+        time_used=parse_duration(row["Elapsed"]),
         submitted_at=parse_time(row["Submit"]),
         started_at=parse_time(row["Start"]),
         ended_at=parse_time(row["End"]) if status is JobStatus.COMPLETED else None,

@@ -1,4 +1,4 @@
-"""One cluster's Slurm, through its commands."""
+"""One cluster's Slurm, used through its commands."""
 
 import math
 import re
@@ -19,8 +19,7 @@ from ood.schedulers.slurm.values import ENVIRONMENT
 # Seconds. Slurm's own commands can hang for minutes, for example when munge does not run.
 CHANGE_TIMEOUT = 10.0
 QUERY_TIMEOUT = 5.0
-EVERYONES_TIMEOUT = 20.0
-"""For queries about all users' jobs."""
+EVERYONES_TIMEOUT = 20.0  # for queries about all users' jobs
 RECENT = "now-24hours"
 JOB_ID = re.compile(r"[0-9]+(_[0-9]+|\+[0-9]+)?")
 TASKS = re.compile(r"([0-9]+)_\[([0-9,:-]+)(?:%[0-9]+)?\]")
@@ -28,7 +27,7 @@ MAX_TASKS = 10_000
 
 
 class Slurm(base.Scheduler):
-    """One cluster's Slurm, used as the user of `host`."""
+    """Slurm as the user of `host`."""
 
     def __init__(self, cluster: Cluster, job: JobSettings, host: Host) -> None:
         self._cluster = cluster
@@ -43,26 +42,21 @@ class Slurm(base.Scheduler):
         except CommandFailed as error:
             if answer_was_lost(error.stderr):
                 raise _no_answer(error) from error
-            why = refusal(error.stderr, self._cluster.label)
-            raise LaunchFailed(why.text, error.stderr, topic=why.topic) from error
+            reason = refusal(error.stderr, self._cluster.label)
+            raise LaunchFailed(reason.text, error.stderr, topic=reason.topic) from error
         # "12" or "12;cluster", after anything that a site's plugin printed
         lines = printed.split("\n")
         job_id = (lines[-2] if len(lines) > 1 else lines[-1]).partition(";")[0].strip()
         if not JOB_ID.fullmatch(job_id):
-            raise SchedulerError(
-                f"The scheduler of {self._cluster.label} gave an answer that the portal does not "
-                "understand. Tell your administrator.",
-                detail=printed[:500],
-            )
+            raise base.not_understood(printed)
         return job_id
 
     def jobs(self, *, everyones: bool = False) -> list[Job]:
         whose = [] if everyones else ["--user", self._host.user]
         timeout = EVERYONES_TIMEOUT if everyones else QUERY_TIMEOUT
         options = ["--all", "--states=all", *whose]
-        return squeue.parse_squeue(
-            *self._list("squeue", squeue.SQUEUE_FIELDS, *options, timeout=timeout)
-        )
+        found = self._list("squeue", squeue.SQUEUE_FIELDS, *options, timeout=timeout)
+        return squeue.parse_squeue(*found)
 
     def ended(self, job_ids: Iterable[str]) -> list[Job]:
         # Users can edit session records, so an ID may be anything.
@@ -76,11 +70,9 @@ class Slurm(base.Scheduler):
         return self._accounting("--user", self._host.user, "--starttime", RECENT)
 
     def partitions(self) -> list[Partition]:
-        nodes = sinfo.parse_sinfo(
-            *self._list("sinfo", sinfo.SINFO_FIELDS, "--all", "--Node", "--exact")
-        )
-        argv = ["--all", "--oneliner", "show", "partition"]
-        return sinfo.parse_partitions(self._query("scontrol", argv), nodes)
+        nodes = self._list("sinfo", sinfo.SINFO_FIELDS, "--all", "--Node", "--exact")
+        printed = self._query("scontrol", ["--all", "--oneliner", "show", "partition"])
+        return sinfo.parse_partitions(printed, sinfo.parse_sinfo(*nodes))
 
     def queue(self) -> Queue | None:
         if sinfo.others_are_hidden(self._query("scontrol", ["show", "config"])):
@@ -89,7 +81,9 @@ class Slurm(base.Scheduler):
         found = self._list("squeue", squeue.QUEUE_FIELDS, *options, timeout=EVERYONES_TIMEOUT)
         return squeue.parse_queue(*found)
 
-    def why(self, job: Job, partitions: Sequence[Partition], queue: Queue | None) -> Reason:
+    def why_it_waits(
+        self, job: Job, partitions: Sequence[Partition], queue: Queue | None
+    ) -> Reason:
         return why_it_waits(job, partitions, queue)
 
     def start_on_node(self, job_id: str, node: str, argv: Sequence[str]) -> Command:
@@ -175,7 +169,7 @@ def _no_answer(error: HostError) -> SchedulerError:
 
 
 def for_scancel(job_id: str) -> str:
-    """The job ID that `scancel` accepts for one that `squeue` printed."""
+    """Convert a job ID printed by `squeue` into one that `scancel` accepts."""
     tasks = TASKS.fullmatch(job_id)
     if tasks is None:
         return job_id.partition("+")[0]  # a heterogeneous job is cancelled as a whole
@@ -192,7 +186,7 @@ def _without_step(tasks: str) -> str:
 
 
 def sbatch_options(request: JobRequest, partition: str | None) -> list[str]:
-    """The options of `sbatch` for a request, whose script is passed on standard input."""
+    """The options of `sbatch` for a request. Its script goes to standard input."""
     options = [
         "--parsable",
         f"--job-name={request.job_name}",
@@ -203,7 +197,7 @@ def sbatch_options(request: JobRequest, partition: str | None) -> list[str]:
         "--nodes=1",
         "--ntasks=1",
         f"--cpus-per-task={request.cores}",
-        # A job that was interrupted must not start again by itself.
+        # Slurm must not restart a job after a failure of its node.
         "--no-requeue",
     ]
     if request.memory_gib is not None:

@@ -2,8 +2,7 @@
 
 import re
 
-from ood.errors import SchedulerError
-from ood.schedulers.base import Node, Partition
+from ood.schedulers.base import Node, Partition, not_understood
 from ood.schedulers.slurm.squeue import Marks, records_of
 from ood.schedulers.slurm.values import parse_duration, parse_gpus, parse_mib, parse_number
 
@@ -19,7 +18,7 @@ def parse_sinfo(printed: str, marks: Marks) -> dict[str, tuple[Node, ...]]:
     for record in records_of(printed, SINFO_FIELDS, marks):
         cpus = record[3].split("/")
         if len(cpus) != 4 or not all(count.isdigit() for count in cpus):
-            raise SchedulerError("The scheduler's answer was garbled.", str(record)[:500])
+            raise not_understood(str(record))
         partition, name, state, _, memory, used, gres, gres_used = record
         works = WORKING.fullmatch(state) is not None
         mib = parse_number(memory) or 0
@@ -47,7 +46,7 @@ def parse_partitions(printed: str, nodes: dict[str, tuple[Node, ...]]) -> list[P
         name = pairs.get("PartitionName")
         if name is None:
             if line.strip() and not line.startswith(("CLUSTER:", "No partitions")):
-                raise SchedulerError("The scheduler's answer was garbled.", line[:500])
+                raise not_understood(line)
             continue
         # UNLIMITED does not parse as a number, which gives None: no limit.
         found.append(

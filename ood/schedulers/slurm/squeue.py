@@ -1,9 +1,9 @@
 """Parsing the output of `squeue`: queued jobs, running jobs, and those that ended within the
 controller's MinJobAge.
 
-The portal asks for each field by name and puts marks between them that nobody can guess. Neither a
-user's SQUEUE_FORMAT nor the name of a job can then shift the columns. The formats follow Slurm's
-src/squeue/print.c, versions 22.05 to 25.11.
+The portal requests each field by name and separates fields with marks that nobody can guess. So
+neither a user's SQUEUE_FORMAT nor the name of a job can shift the columns. The formats follow
+Slurm's src/squeue/print.c, versions 22.05 to 25.11.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from sys import intern
 
-from ood.errors import SchedulerError
-from ood.schedulers.base import Job, JobStatus, Outcome, Queue
+from ood.schedulers.base import Job, JobStatus, Outcome, Queue, not_understood
 from ood.schedulers.slurm.states import status_of
 from ood.schedulers.slurm.values import parse_duration, parse_number, parse_time, parse_tres
 
@@ -26,9 +25,9 @@ SQUEUE_FIELDS = (
 )
 QUEUE_FIELDS = "JobArrayID,Partition,PriorityLong,Reason"
 IN_THE_QUEUE = frozenset({"Priority", "Resources", "None", ""})
-"""Reasons of jobs that wait only for free resources."""
+"""The reasons of jobs that wait only for free resources."""
 HAS_EXIT_CODE = frozenset({Outcome.SUCCEEDED, Outcome.FAILED})
-"""Outcomes of jobs that ended by themselves, so that the exit code is that of the script."""
+"""The outcomes whose exit code is that of the script, because nobody ended the job."""
 
 
 @dataclass(frozen=True)
@@ -45,26 +44,26 @@ class Marks:
         return cls(f"\x1f{token}", f"\x1e{token}")
 
     def format_of(self, fields: str) -> str:
-        """The value of `--Format` for squeue or sinfo, so that `records_of` can parse the output.
-        `fields` are names with commas in between."""
+        """The value of `--Format` of squeue or sinfo for `fields`, which are separated by commas.
+        `records_of` parses the output."""
         return f"{fields.replace(',', f':{self.unit},')}:{self.record}"
 
 
 def records_of(printed: str, fields: str, marks: Marks) -> Iterator[list[str]]:
     """The records that `--Format` printed with `marks.format_of(fields)`.
 
-    Raises `SchedulerError` unless all records are complete: a garbled answer must not look like an
+    Raises `SchedulerError` unless all records are complete: a broken answer must not look like an
     empty list.
     """
     *records, rest = printed.split(marks.record)
     if any(not line.startswith("CLUSTER:") for line in rest.split("\n") if line.strip()):
-        raise SchedulerError("The scheduler's answer was cut short.", rest[:500])
+        raise not_understood(rest)
     for record in records:
         found = record.lstrip("\n").split(marks.unit)
         if found[0].startswith("CLUSTER:"):
             found[0] = found[0].partition("\n")[2]
         if len(found) != fields.count(",") + 1:
-            raise SchedulerError("The scheduler's answer was garbled.", record[:500])
+            raise not_understood(record)
         yield found
 
 
@@ -84,7 +83,7 @@ def parse_queue(printed: str, marks: Marks) -> Queue:
 
 def _job(fields: list[str]) -> Job:
     if not fields[0][:1].isdigit():
-        raise SchedulerError("The scheduler's answer was garbled.", str(fields)[:500])
+        raise not_understood(str(fields))
     id, name, user, account, partition, state, reason, nodes, host, cpus, tres, *others = fields
     limit, used, left, submitted, started, ended, work_dir, exit_code, priority, comment = others
     status, outcome = status_of(state, reason)
