@@ -170,5 +170,5 @@ class UploadElsewhere(FileFailed):
     code = "upload-elsewhere"
 
     def __init__(self, offset: int) -> None:
-        super().__init__("This upload has changed elsewhere. Upload the file again.")
+        super().__init__("This upload was changed in another window. Upload the file again.")
         self.offset = offset

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from ood.errors import Busy
 
-TOO_MANY = "Too many transfers are running. Try again in a minute."
+TOO_MANY = "Too many transfers are running. Try again in a moment."
 
 
 class Quota:

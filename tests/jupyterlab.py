@@ -77,12 +77,16 @@ class JupyterLab:
         return cell.locator(".jp-OutputArea")
 
     def types_and_presses(self, code: str) -> Locator:
-        number = self.notebook.locator(".jp-CodeCell").count() - 1
-        cell = self.notebook.locator(".jp-CodeCell").nth(number)
+        cells = self.notebook.locator(".jp-CodeCell")
+        # JupyterLab takes cells out of the page and puts them back while it lays out the notebook.
+        expect(cells.last.locator(".cm-content")).to_have_text("")
+        number = cells.count() - 1
+        cell = cells.nth(number)
         cell.locator(".cm-content").click()
+        expect(cell.locator(".cm-editor")).to_have_class(re.compile("cm-focused"))
         self.page.keyboard.insert_text(code)
         self.page.keyboard.press("Shift+Enter")
-        expect(self.notebook.locator(".jp-CodeCell")).to_have_count(number + 2)
+        expect(cells).to_have_count(number + 2)
         return cell
 
     def interrupts(self) -> None:
@@ -164,7 +168,7 @@ class JupyterLab:
         in the meantime could start another kernel. If it does not reopen it, open it from the file
         browser."""
         try:
-            expect(self.notebook).to_be_visible(timeout=10_000)
+            expect(self.notebook).to_be_visible(timeout=30_000)
         except AssertionError:
             self.file(name).dblclick()
         expect(self.notebook).to_be_visible()

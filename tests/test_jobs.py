@@ -199,8 +199,7 @@ def test_queued_for_more_memory_than_there_is(slurm: Slurm, alice: Viewer, clust
     slurm.admin(cluster, "scontrol", "release", job)
     alice.sees(cluster, job, "queued")
     told = (
-        "The job asks for more memory than any node of this partition has. Cancel the job and ask "
-        "for less."
+        "The job requests more memory than any node of this partition has. Cancel the job and launch it again with less."
     )
     alice.is_told(cluster, job, told)
 

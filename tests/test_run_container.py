@@ -197,7 +197,7 @@ def test_a_copy_that_fails_submits_nothing_and_says_so(
         alice.fills_in(cluster="beta", environment="X=kept")
         alice.presses_launch()
         notice = alice.page.get_by_role("alert").filter(has_text="Beta")
-        expect(notice).to_contain_text(re.compile("could not be (written|copied) to Beta"))
+        expect(notice).to_contain_text(re.compile("Could not (write|copy) the job files to Beta"))
         expect(alice.page.locator("[name=environment]")).to_have_value("X=kept")
     finally:
         devcluster.host("beta-login", "umount", "-l", "/home/alice/ondemand", check=False)
@@ -388,13 +388,13 @@ def test_nasty_values_arrive_as_typed(ada: Researcher) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "reason"),
     [
-        ("container_url", "--privileged", "not the address"),
-        ("container_url", "registry/img:1; rm -rf ~", "not the address"),
+        ("container_url", "--privileged", "not a valid image URL"),
+        ("container_url", "registry/img:1; rm -rf ~", "not a valid image URL"),
         ("container_url", "https://registry/img:1", "Leave out"),
         ("container_name", "-v", "starting with a letter"),
         ("container_name", "$(id)", "letters, digits"),
-        ("registry_username", "a:b", "no “:”"),
-        ("environment", "1X=2", "name of a variable"),
+        ("registry_username", "a:b", "cannot contain “:”"),
+        ("environment", "1X=2", "not a valid variable name"),
         ("environment", "NO EQUALS", "NAME=value"),
         ("container_arguments", "it's", "not closed"),
         ("runner_options", '"open', "not closed"),

@@ -713,7 +713,7 @@ def test_looks_and_is_accessible(ada: Researcher) -> None:
     shell.shows(r"\ntrue-colour\n")
     painted = page.locator(".xterm-rows span", has_text="true-colour").last
     assert "rgb(120, 80, 200)" in painted.evaluate("it => getComputedStyle(it).color")
-    page.get_by_role("button", name="Keys").click()
+    page.get_by_role("button", name="Keyboard shortcuts").click()
     for look in looks(page):
         page.wait_for_timeout(200)
         accessible(page, f"shell-{look}")

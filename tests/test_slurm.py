@@ -331,11 +331,11 @@ def test_options_of_what_is_asked_for(
             "sbatch: error: Memory specification can not be satisfied\n"
             "sbatch: error: Batch job submission failed: Requested node configuration is not "
             "available",
-            "Alpha has no node with that much memory. Ask for less memory.",
+            "Alpha has no node with that much memory. Request less memory.",
         ),
         (
             "sbatch: error: CPU count per node can not be satisfied\nsbatch: error: Batch job ...",
-            "Alpha has no node with that many cores. Ask for fewer cores.",
+            "Alpha has no node with that many cores. Request fewer cores.",
         ),
         (
             "sbatch: error: Batch job submission failed: Requested node configuration is not "
@@ -345,7 +345,7 @@ def test_options_of_what_is_asked_for(
         (
             "sbatch: error: Batch job submission failed: Requested time limit is invalid "
             "(missing or exceeds some limit)",
-            "Alpha does not allow jobs that long. Ask for less time.",
+            "Alpha does not allow jobs that long. Request less time.",
         ),
         ("sbatch: error: Invalid generic resource (gres) specification", "Alpha has no GPUs."),
         ("sbatch: error: invalid partition specified: lab", "Tell your administrator."),
@@ -429,7 +429,7 @@ def test_an_id_that_is_none_is_no_answer(tmp_path: Path, printed: str) -> None:
 
 def test_a_refused_job_says_why(tmp_path: Path) -> None:
     said = "sbatch: error: Memory specification can not be satisfied"
-    with pytest.raises(LaunchFailed, match="Ask for less memory") as refused:
+    with pytest.raises(LaunchFailed, match="Request less memory") as refused:
         a_slurm(tmp_path, sbatch=f"echo '{said}' >&2; exit 1").submit(REQUEST)
     assert refused.value.detail == said
 

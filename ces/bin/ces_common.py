@@ -53,15 +53,16 @@ def say(text: str) -> None:
 
 def complain(sentence: str, topic: str = "", file: str | None = None) -> None:
     """Write an error as a single line without a date, and to `file` with the help topic on the
-    second line. The job card shows what is in the file."""
+    second line. The job card shows what is in the file. An earlier reason stays: whoever wrote it
+    may have ended this program for it."""
     sentence = sentence.replace("\n", " ")
     line(2, f"{TOOL}: {sentence}")
     if file:
         try:
-            with open(file, "wb") as failure:
+            with open(file, "xb") as failure:
                 failure.write(os.fsencode(f"{sentence}\n{topic}\n"))
         except OSError:
-            pass  # the disk may be full; the log has the sentence
+            pass  # it exists, or the disk is full; the log has the sentence
 
 
 def endable() -> list[signal.Signals]:

@@ -59,7 +59,7 @@ def image(text: str) -> str:
         )
     if not IMAGE.fullmatch(text):
         raise ValueError(
-            "This is not a valid image address. Write it as registry.example/group/image:1.0."
+            "This is not a valid image URL. Enter it as registry.example/group/image:1.0."
         )
     return text
 

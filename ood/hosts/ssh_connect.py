@@ -112,7 +112,7 @@ def _opened(target: Target, credential: Credential) -> Connection:
 def _failure(error: Exception, connection: Connection, name: str) -> Exception:
     """What an error from opening a connection means."""
     detail = str(error)
-    message = f"{name} cannot be reached. Try again in a minute."
+    message = f"{name} cannot be reached. Try again in a moment."
     # Paramiko also raises AuthenticationException for a host that hung up or took too long.
     if isinstance(error, paramiko.AuthenticationException) and "timeout" not in detail:
         is_active = connection.client.get_transport().is_active()

@@ -21,7 +21,7 @@ from ood.quoting import command_line
 LOGIN_SHELL_SCRIPT = """
 [ -z "$1" ] || cd -- "$1" 2>/dev/null || {
   cd
-  echo "Directory not found, or you may not enter it. This is your home directory."
+  echo "Directory not found, or you do not have permission to open it. This is your home directory."
 }
 [ -n "$LC_ALL$LC_CTYPE$LANG" ] || export LANG=C.UTF-8
 exec "${SHELL:-/bin/sh}" -l

@@ -118,7 +118,7 @@ class Tickets:
                 or issued.state not in states
                 or not self._alive(issued.grant.sign_in)
             ):
-                raise NotFound("This link has expired. Go back to the portal and press Connect.")
+                raise NotFound("This link has expired. Go back to the portal and click Connect.")
             grant = issued.grant
             for key, entry in list(self._entries.items()):
                 replaced = key in cookies and entry.sign_in is not grant.sign_in
@@ -143,7 +143,7 @@ class Tickets:
         if len({entry.sign_in.user for entry in entries}) > 1:
             raise NotFound(
                 "Another user is still signed in to services in this browser. Close all browser "
-                "windows, then sign in to the portal and press Connect again."
+                "windows, then sign in to the portal and click Connect again."
             )
         for entry in entries:
             if session_id in entry.session_ids:

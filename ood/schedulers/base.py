@@ -203,5 +203,5 @@ def invalid_job_id(job_id: str) -> SchedulerError:
 
 
 def not_understood(output: str) -> SchedulerError:
-    text = "The scheduler gave an answer that the portal does not understand."
+    text = "The scheduler returned an answer that the portal cannot read."
     return SchedulerError(f"{text} Tell your administrator.", output[:500])

@@ -21,7 +21,7 @@ from ood.sessions.watch import Watch
 
 CARDS_SECONDS = 2.0
 PATIENCE = 10.0  # seconds to wait for the cards, which includes the wait for schedulers
-NO_ANSWER = HostUnreachable("Your home directory did not answer in time. Try again in a minute.")
+NO_ANSWER = HostUnreachable("Your home directory did not answer in time. Try again in a moment.")
 HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 
 log = logging.getLogger(__name__)

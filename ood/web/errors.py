@@ -21,7 +21,7 @@ WORDS = {
     403: "This request came from another site, so the portal did nothing.",
     404: "Page not found.",
     405: "This page does not allow that action. Go back and try again.",
-    413: "This is more than the portal accepts at once. Shorten it and try again.",
+    413: "This request is too large for the portal. Send less and try again.",
 }
 
 

@@ -9,7 +9,7 @@ from ood.schedulers.base import Job, JobStatus, Partition, Queue
 from ood.schedulers.slurm.squeue import IN_THE_QUEUE
 
 ASK = "Cancel the job and ask your administrator."
-LESS = "Cancel the job and ask for less."
+LESS = "Cancel the job and launch it again with less."
 WHEN_FREE = "The job starts when another job of yours, or of your group, ends."
 REASONS = {
     HelpTopic.WAITING: {
@@ -22,8 +22,7 @@ REASONS = {
         "SchedDefer": "The scheduler is busy and will consider the job later.",
     },
     HelpTopic.HELD: {
-        "JobHeldUser": "You held this job, or it was submitted on hold. It starts only after it "
-        "is released.",
+        "JobHeldUser": "You held this job, or it was submitted on hold. Release it, or cancel it and launch it again.",
         "JobHeldAdmin": "An administrator held this job. Ask them why, or cancel it.",
         r".*requeued[ _]held|job requeued in (held|special).*|JobHoldMaxRequeue": "The job could "
         "not be started and is now held. Cancel it and launch it again.",
@@ -39,7 +38,7 @@ REASONS = {
         "down, reserved or under maintenance. The job starts when they are available.",
         "PartitionDown": "This back-end is not starting jobs at the moment. The job starts when "
         "an administrator reopens it.",
-        "PartitionInactive": "This back-end is closed at the moment. Ask your administrator.",
+        "PartitionInactive": "This back-end is closed at the moment. Ask your administrator when it will reopen.",
         "ReqNodeNotAvail.*": "A node that the job needs is down or reserved. The job starts when "
         "the node is available.",
         "Reservation.*": "Waiting for a reservation to begin. If the reservation was deleted, "
@@ -53,26 +52,25 @@ REASONS = {
         r"uid \d+ not in group permitted.*": f"You may not use this back-end. {ASK}",
     },
     HelpTopic.TOO_MUCH: {
-        "(Bad)?Constraints": f"No node of this back-end has what the job asks for. {LESS}",
+        "(Bad)?Constraints": f"No node of this back-end has what the job requests. {LESS}",
         "DeadLine": "The job can no longer finish before its deadline. Cancel it.",
-        "MaxMemPerLimit": f"The job asks for more memory than one job may have here. {LESS}",
-        "PartitionConfig": f"The job asks for more than this back-end allows. {LESS}",
-        "PartitionNodeLimit": "The job asks for more nodes, or larger nodes, than this back-end "
+        "MaxMemPerLimit": f"The job requests more memory than this back-end allows for one job. {LESS}",
+        "PartitionConfig": f"The job requests more than this back-end allows. {LESS}",
+        "PartitionNodeLimit": "The job requests more nodes, or larger nodes, than this back-end "
         f"has. {LESS}",
-        "PartitionTimeLimit": f"The job asks for more time than this back-end allows. {LESS}",
-        "QOSMin.*": "The job asks for less than the minimum here. Cancel the job and ask for more.",
-        r"(Assoc|QOS)Max\w*(PerJob|PerNode)(Limit)?": "The job asks for more than one of your "
-        f"jobs may have. {LESS}",
-        r"(Assoc|QOS|Max)\w*(Wall|Time)\w*": f"The job asks for more time than you may use. {LESS}",
+        "PartitionTimeLimit": f"The job requests more time than this back-end allows. {LESS}",
+        "QOSMin.*": "The job requests less than this back-end’s minimum. Cancel the job and launch it again with more.",
+        r"(Assoc|QOS)Max\w*(PerJob|PerNode)(Limit)?": "The job requests more than a single job of yours is allowed. {LESS}",
+        r"(Assoc|QOS|Max)\w*(Wall|Time)\w*": f"The job requests more time than you are allowed. {LESS}",
     },
     HelpTopic.YOUR_LIMITS: {
         "JobArrayTaskLimit": "This job array is already running its maximum number of tasks.",
         r"(Assoc|QOS|Max)\w*(Minutes|RunMins)\w*": "Your group has used its allowance of "
         "computing time. Ask your administrator.",
-        r"(Assoc|QOS|Max)\w*Mem\w*": f"You are using as much memory as you may. {WHEN_FREE}",
-        r"(Assoc|QOS|Max)\w*C(pu|PU)\w*": f"You are using as many cores as you may. {WHEN_FREE}",
-        r"(Assoc|QOS|Max)\w*GRES\w*": f"You are using as many GPUs as you may. {WHEN_FREE}",
-        r"(Assoc|QOS|Max)\w*Job\w*": f"You have as many jobs as you may. {WHEN_FREE}",
+        r"(Assoc|QOS|Max)\w*Mem\w*": f"You are using all the memory that you are allowed. {WHEN_FREE}",
+        r"(Assoc|QOS|Max)\w*C(pu|PU)\w*": f"You are using all the cores that you are allowed. {WHEN_FREE}",
+        r"(Assoc|QOS|Max)\w*GRES\w*": f"You are using all the GPUs that you are allowed. {WHEN_FREE}",
+        r"(Assoc|QOS|Max)\w*Job\w*": f"You have the maximum number of jobs that you are allowed. {WHEN_FREE}",
         r"Assoc\w*|QOS\w*|Max\w*PerAccount|AccountingPolicy": "Your account has reached a limit. "
         f"{WHEN_FREE}",
     },
@@ -110,7 +108,7 @@ def _too_much(job: Job, partition: Partition | None) -> str:
         ("GPUs", job.gpus, max(node.gpus for node in partition.nodes)),
     ):
         if asked > most:
-            return f"The job asks for more {what} than any node of this partition has. {LESS}"
+            return f"The job requests more {what} than any node of this partition has. {LESS}"
     return ""
 
 

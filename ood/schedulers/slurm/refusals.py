@@ -11,15 +11,14 @@ LOST_ANSWERS = (
 REFUSALS = {
     HelpTopic.TOO_MUCH: {
         "Memory specification can not be satisfied": "{cluster} has no node with that much memory. "
-        "Ask for less memory.",
+        "Request less memory.",
         "More processors requested than permitted": "{cluster} does not allow that many cores. "
-        "Ask for fewer cores.",
+        "Request fewer cores.",
         "CPU count per node can not be satisfied": "{cluster} has no node with that many cores. "
-        "Ask for fewer cores.",
+        "Request fewer cores.",
         "Requested node configuration is not available": "{cluster} has no node with that many "
         "cores, that much memory or those GPUs. Ask for less.",
-        "Requested time limit is invalid": "{cluster} does not allow jobs that long. Ask for less "
-        "time.",
+        "Requested time limit is invalid": "{cluster} does not allow jobs that long. Request less time.",
     },
     HelpTopic.GPU: {
         "Invalid generic resource": "{cluster} has no GPUs. Switch off “Use GPU?”.",

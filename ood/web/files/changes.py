@@ -84,7 +84,7 @@ def _permissions(access: FileAccess, directory: str) -> Page:
     octal = request.form.get("octal", "").strip()
     mode = sum({int(bit, 8) for bit in request.form.getlist("bit") if bit in BITS})
     if octal and not (3 <= len(octal) <= 4 and set(octal) <= set("01234567")):
-        mistake = "Type three or four digits from 0 to 7, such as 640, or leave this empty."
+        mistake = "Enter three or four digits from 0 to 7, such as 640, or leave this empty."
         facts = {"mode": mode, "same": True, "typed": octal, "mistake": mistake}
         return _ask(access, directory, "permissions", chosen, **facts), InvalidForm.http_status
     below = request.form.get("below") == "1"

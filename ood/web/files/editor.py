@@ -111,7 +111,7 @@ def mistake_in_text(data: bytes) -> str:
         return "This file is not UTF-8 text. Editing it here would damage it."
     lines = text.replace("\r\n", "\n")
     if "\0" in lines or "\r" in lines or len(text) - len(lines) not in (0, lines.count("\n")):
-        return "This file has NUL characters or mixed line ends. Editing it here would change them."
+        return "This file has NUL characters or mixed line endings. Editing it here would change them."
     return ""
 
 

@@ -86,7 +86,7 @@ def mistake_in(name: str) -> str:
     """Why no file can have this name; empty for a valid name."""
     length = len(as_bytes(name))
     if not name:
-        return "Type a name."
+        return "Enter a name."
     if name in (".", ".."):
         return f"“{name}” is reserved. Choose another name."
     if "/" in name:

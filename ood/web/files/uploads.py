@@ -220,7 +220,7 @@ def _form(host: str) -> BaseResponse:
     if done:
         flash(f"Uploaded {done[0] if len(done) == 1 else f'{len(done)} files'}.", "done")
     elif not problems:
-        flash("No file was chosen. Choose a file, then press Upload.")
+        flash("No file was chosen. Choose a file, then click Upload.")
     return redirect(files_address(access.host_id, directory), 303)
 
 
