@@ -601,7 +601,7 @@ def test_much_on_standard_error_holds_nobody_up(machine: Machine) -> None:
 
 def test_a_command_that_ends_early_says_so_to_who_writes(machine: Machine) -> None:
     with machine.host.start(["sh", "-c", "echo enough >&2; exit 4"]) as command:
-        with pytest.raises(CommandFailed, match="before it had read everything"):
+        with pytest.raises(CommandFailed, match="before it had read all its input"):
             write_many(command)
         assert output_of(command) == b""
         assert command.wait() == 4
