@@ -263,7 +263,10 @@ def start_site(site_config: Path, tmp_path: Path) -> Iterator[Callable[..., Runn
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # Chromium gives up requests when network interfaces appear: the devcluster's come first.
+        request.getfixturevalue("devcluster")
     expect.set_options(timeout=20_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(

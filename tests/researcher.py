@@ -123,7 +123,7 @@ class Researcher:
         return f"http://{session_id}.localhost:{self.portal.port}/node/{session_id}"
 
     def connects(self, card: Locator) -> JupyterLab:
-        """Press Connect; return JupyterLab in its new tab."""
+        """Click Connect; return JupyterLab in its new tab."""
         with self.page.expect_popup() as opened:
             card.get_by_role("link", name="Connect to JupyterLab").click()
         lab = JupyterLab(opened.value)

@@ -100,7 +100,7 @@ def test_every_name_survives_a_form(name: bytes) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("", "Type a name"),
+        ("", "Enter a name"),
         (".", "is reserved"),
         ("..", "is reserved"),
         ("a/b", "cannot contain “/”"),

@@ -211,6 +211,9 @@ def test_a_tool_says_why_it_failed_in_a_file(tmp_path: Path) -> None:
     sentence, topic = (tmp_path / "failure").read_text().splitlines()
     assert done.stderr.decode() == f"ces-pull: {sentence}\n"
     assert topic == "image-not-found"
+    (tmp_path / "failure").write_text("It was ended for this.\n")
+    subprocess.run([tool, "nonsense"], env=env, check=False, capture_output=True)
+    assert (tmp_path / "failure").read_text() == "It was ended for this.\n", "whatever comes later"
 
 
 @pytest.mark.parametrize(

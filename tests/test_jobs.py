@@ -199,7 +199,8 @@ def test_queued_for_more_memory_than_there_is(slurm: Slurm, alice: Viewer, clust
     slurm.admin(cluster, "scontrol", "release", job)
     alice.sees(cluster, job, "queued")
     told = (
-        "The job requests more memory than any node of this partition has. Cancel the job and launch it again with less."
+        "The job requests more memory than any node of this partition has. "
+        "Cancel the job and launch it again with less."
     )
     alice.is_told(cluster, job, told)
 

@@ -12,6 +12,7 @@ import pytest
 
 from ood.hosts.base import Stream
 from ood.proxy import services as services_module
+from ood.proxy import tunnels as tunnels_module
 from ood.proxy.listeners import Listeners
 from ood.proxy.services import Services
 from ood.proxy.tunnels import Tunnels
@@ -107,4 +108,27 @@ def test_a_tunnel_that_fails_ends_alone(caplog: pytest.LogCaptureFixture) -> Non
     service.settimeout(5)
     assert service.recv(10) == b"still here"
     for connection in (browser, service, other_browser, other_service, other_services_end):
+        connection.close()
+
+
+def test_tunnels_go_on_after_an_error(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures = iter([True])
+    start_new = tunnels_module._Pump._start_new
+
+    def fails_once(pump: tunnels_module._Pump) -> bool:
+        if next(failures, False):
+            raise RuntimeError("the selector fails")
+        return start_new(pump)
+
+    monkeypatch.setattr(tunnels_module._Pump, "_start_new", fails_once)
+    browser, browsers_end = socket.socketpair()
+    service, services_end = socket.socketpair()
+    Tunnels().join("alice", browsers_end, cast(Stream, services_end), lambda: True)
+    browser.sendall(b"all the same")
+    service.settimeout(5)
+    assert service.recv(20) == b"all the same"
+    assert "the selector fails" in caplog.text
+    for connection in (browser, service):
         connection.close()

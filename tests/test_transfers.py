@@ -574,7 +574,10 @@ def test_what_makes_no_sense(far: Site, alices: Copier) -> None:
     here = {"to_host": "portal"}
     for to in (f"{top}/d", f"{top}/d/e", f"{top}/link/e"):
         status, page = alices.goes(f"portal{top}", "d", to=to, **here)
-        assert (status, "“d” cannot be copied or moved into itself. Choose another directory." in page) == (200, True), to
+        assert (
+            status,
+            "“d” cannot be copied or moved into itself. Choose another directory." in page,
+        ) == (200, True), to
     status, page = alices.goes(f"portal{top}", "f", to=f"{top}/link/..", action="move", **here)
     assert "The items are already in this directory." in page
     status, page = alices.goes(f"portal{top}", "f", to=f"{top}/f", **here)

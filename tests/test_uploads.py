@@ -401,7 +401,7 @@ def test_sizes_have_limits(here: tuple[RunningPortal, WebUser], tmp_path: Path) 
         connection.endheaders()
         answer = connection.getresponse()
         assert answer.status == 413
-        assert "more than the portal accepts at once" in answer.read().decode()
+        assert "too large for the portal" in answer.read().decode()
         connection.close()
 
 

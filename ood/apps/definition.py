@@ -247,6 +247,7 @@ def check_limits(options: ScriptOptions, cluster: Cluster, limits: Limits) -> No
         raise InvalidForm(mistakes)
     if limits.seconds is not None and (options.wall_time or 0) > limits.seconds:
         raise LaunchFailed(
-            f"{cluster.label} allows at most {limits.seconds // 60} minutes for one job, but this job requests {(options.wall_time or 0) // 60}. Request less time.",
+            f"{cluster.label} allows at most {limits.seconds // 60} minutes for one "
+            f"job, but this job requests {(options.wall_time or 0) // 60}. Request less time.",
             topic=HelpTopic.TOO_MUCH,
         )

@@ -47,7 +47,9 @@ class UserAuthority:
         """Return a new key for `user` with a certificate that is valid for `LIFETIME`. Raises
         `SignInExpired` for root and system accounts."""
         if not is_for_a_person(user):
-            raise SignInExpired("Your account cannot use this portal. Ask your administrator for access.", user)
+            raise SignInExpired(
+                "Your account cannot use this portal. Ask your administrator for access.", user
+            )
         own = Ed25519PrivateKey.generate()
         now = int(time.time())
         serial = secrets.randbits(63)

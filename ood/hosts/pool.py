@@ -40,7 +40,10 @@ def account_of(host: Host) -> Account:
         uid, _, groups = printed.partition("\n")
         return Account(int(uid), frozenset(filter(None, groups.split("\0"))))
     except (CommandFailed, ValueError) as error:
-        raise SignInExpired("Your account cannot run commands on this host. Ask your administrator for access.", str(error)) from error
+        raise SignInExpired(
+            "Your account cannot run commands on this host. Ask your administrator for access.",
+            str(error),
+        ) from error
 
 
 class HostPool:
@@ -90,7 +93,10 @@ class HostPool:
         try:
             account = account_of(candidate)
             if not is_a_persons(account.uid):
-                raise SignInExpired("Your account cannot use this portal. Ask your administrator for access.", f"uid {account.uid}")
+                raise SignInExpired(
+                    "Your account cannot use this portal. Ask your administrator for access.",
+                    f"uid {account.uid}",
+                )
         except HostError:
             candidate.close()
             raise

@@ -91,6 +91,19 @@ class _Pump:
     # Everything below runs in the pump's own thread.
 
     def _run(self) -> None:
+        while True:
+            try:
+                self._move()
+                break
+            except Exception:
+                log.exception("moving the data of WebSockets failed")
+                time.sleep(1.0)
+        self._selector.close()
+        os.close(self._wake)
+        os.close(self._woken)
+
+    def _move(self) -> None:
+        """Move data until no tunnel is left."""
         check_at = time.monotonic() + CHECK_EVERY
         while self._start_new():
             wait = RETRY if self._blocked else max(0.0, check_at - time.monotonic())
@@ -107,9 +120,6 @@ class _Pump:
                 check_at = time.monotonic() + CHECK_EVERY
                 for tunnel in list(self._tunnels):
                     self._attempt(tunnel, self._check, tunnel)
-        self._selector.close()
-        os.close(self._wake)
-        os.close(self._woken)
 
     def _start_new(self) -> bool:
         """Start the tunnels that were added. Return False, and end this pump, when none is left."""

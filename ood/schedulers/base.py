@@ -150,7 +150,7 @@ class Queue:
 
 class Scheduler(ABC):
     """A back-end's scheduler, used as one user. Every method raises `SchedulerError` or `HostError`
-    if it gets no answer, or an answer that it does not understand."""
+    if it gets no answer, or an answer that it cannot read."""
 
     @abstractmethod
     def submit(self, request: JobRequest) -> str:

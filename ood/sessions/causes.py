@@ -19,11 +19,13 @@ LOG_CAUSES = {
         HelpTopic.REGISTRY_LOGIN,
     ),
     "(?i:manifest unknown|name unknown: repository name not known)": Reason(
-        "The registry does not have this image or tag. Check the image URL, and launch the job again.",
+        "The registry does not have this image or tag. Check the image URL, "
+        "and launch the job again.",
         HelpTopic.IMAGE_NOT_FOUND,
     ),
     "(dial tcp|pinging container registry).*(refused|no route|timeout|no such host)": Reason(
-        "The registry could not be reached. Relaunch the job later. If this happens again, tell your administrator.",
+        "The registry could not be reached. Relaunch the job later. If this "
+        "happens again, tell your administrator.",
         HelpTopic.REGISTRY,
     ),
     r"/safe_data(/\S*)?: (No such file or directory|Permission denied)": Reason(

@@ -78,7 +78,10 @@ class Watch:
         try:
             return self.monitors[cluster_id]
         except KeyError:
-            raise NotFound(f"The cluster {cluster_id} is no longer configured in this portal. Ask your administrator.") from None
+            raise NotFound(
+                f"The cluster {cluster_id} is no longer configured in this portal. Ask "
+                "your administrator."
+            ) from None
 
     def job_directory(self, record: SessionRecord) -> ContextDirectory:
         """The context directory that the job uses, on its own back-end if that is unsynched."""
@@ -221,7 +224,10 @@ class Watch:
             verdict = judge_completed(report, session.cancelled_here)
         else:
             if snapshot is None:
-                missing = NotFound(f"The cluster {record.cluster_id} is no longer configured in this portal. Ask your administrator.")
+                missing = NotFound(
+                    f"The cluster {record.cluster_id} is no longer configured in this "
+                    "portal. Ask your administrator."
+                )
                 snapshot = Snapshot(time.monotonic(), {}, problem=missing)
             if record.job_id is None and not session.launching:
                 record = self._repair_launch(record, session, snapshot)

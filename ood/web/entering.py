@@ -218,7 +218,7 @@ def address_of(session_id: str) -> str:
 
 
 def no_entry() -> NotFound:
-    return NotFound("Session not found, or you are signed out. Press Connect in the portal again.")
+    return NotFound("Session not found, or you are signed out. Click Connect in the portal again.")
 
 
 # ---- On both origins

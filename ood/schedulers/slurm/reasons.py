@@ -22,7 +22,8 @@ REASONS = {
         "SchedDefer": "The scheduler is busy and will consider the job later.",
     },
     HelpTopic.HELD: {
-        "JobHeldUser": "You held this job, or it was submitted on hold. Release it, or cancel it and launch it again.",
+        "JobHeldUser": "You held this job, or it was submitted on hold. Release it, or cancel "
+        "it and launch it again.",
         "JobHeldAdmin": "An administrator held this job. Ask them why, or cancel it.",
         r".*requeued[ _]held|job requeued in (held|special).*|JobHoldMaxRequeue": "The job could "
         "not be started and is now held. Cancel it and launch it again.",
@@ -38,7 +39,8 @@ REASONS = {
         "down, reserved or under maintenance. The job starts when they are available.",
         "PartitionDown": "This back-end is not starting jobs at the moment. The job starts when "
         "an administrator reopens it.",
-        "PartitionInactive": "This back-end is closed at the moment. Ask your administrator when it will reopen.",
+        "PartitionInactive": "This back-end is closed at the moment. Ask your administrator when "
+        "it will reopen.",
         "ReqNodeNotAvail.*": "A node that the job needs is down or reserved. The job starts when "
         "the node is available.",
         "Reservation.*": "Waiting for a reservation to begin. If the reservation was deleted, "
@@ -54,23 +56,31 @@ REASONS = {
     HelpTopic.TOO_MUCH: {
         "(Bad)?Constraints": f"No node of this back-end has what the job requests. {LESS}",
         "DeadLine": "The job can no longer finish before its deadline. Cancel it.",
-        "MaxMemPerLimit": f"The job requests more memory than this back-end allows for one job. {LESS}",
+        "MaxMemPerLimit": "The job requests more memory than this back-end allows for one job. "
+        f"{LESS}",
         "PartitionConfig": f"The job requests more than this back-end allows. {LESS}",
         "PartitionNodeLimit": "The job requests more nodes, or larger nodes, than this back-end "
         f"has. {LESS}",
         "PartitionTimeLimit": f"The job requests more time than this back-end allows. {LESS}",
-        "QOSMin.*": "The job requests less than this back-end’s minimum. Cancel the job and launch it again with more.",
-        r"(Assoc|QOS)Max\w*(PerJob|PerNode)(Limit)?": "The job requests more than a single job of yours is allowed. {LESS}",
-        r"(Assoc|QOS|Max)\w*(Wall|Time)\w*": f"The job requests more time than you are allowed. {LESS}",
+        "QOSMin.*": "The job requests less than this back-end’s minimum. Cancel the job "
+        "and launch it again with more.",
+        r"(Assoc|QOS)Max\w*(PerJob|PerNode)(Limit)?": "The job requests more than a single job of "
+        f"yours is allowed. {LESS}",
+        r"(Assoc|QOS|Max)\w*(Wall|Time)\w*": "The job requests more time than you are allowed. "
+        f"{LESS}",
     },
     HelpTopic.YOUR_LIMITS: {
         "JobArrayTaskLimit": "This job array is already running its maximum number of tasks.",
         r"(Assoc|QOS|Max)\w*(Minutes|RunMins)\w*": "Your group has used its allowance of "
         "computing time. Ask your administrator.",
-        r"(Assoc|QOS|Max)\w*Mem\w*": f"You are using all the memory that you are allowed. {WHEN_FREE}",
-        r"(Assoc|QOS|Max)\w*C(pu|PU)\w*": f"You are using all the cores that you are allowed. {WHEN_FREE}",
-        r"(Assoc|QOS|Max)\w*GRES\w*": f"You are using all the GPUs that you are allowed. {WHEN_FREE}",
-        r"(Assoc|QOS|Max)\w*Job\w*": f"You have the maximum number of jobs that you are allowed. {WHEN_FREE}",
+        r"(Assoc|QOS|Max)\w*Mem\w*": "You are using all the memory that you are allowed. "
+        f"{WHEN_FREE}",
+        r"(Assoc|QOS|Max)\w*C(pu|PU)\w*": "You are using all the cores that you are allowed. "
+        f"{WHEN_FREE}",
+        r"(Assoc|QOS|Max)\w*GRES\w*": "You are using all the GPUs that you are allowed. "
+        f"{WHEN_FREE}",
+        r"(Assoc|QOS|Max)\w*Job\w*": "You have the maximum number of jobs that you are allowed. "
+        f"{WHEN_FREE}",
         r"Assoc\w*|QOS\w*|Max\w*PerAccount|AccountingPolicy": "Your account has reached a limit. "
         f"{WHEN_FREE}",
     },

@@ -18,7 +18,8 @@ REFUSALS = {
         "Request fewer cores.",
         "Requested node configuration is not available": "{cluster} has no node with that many "
         "cores, that much memory or those GPUs. Ask for less.",
-        "Requested time limit is invalid": "{cluster} does not allow jobs that long. Request less time.",
+        "Requested time limit is invalid": "{cluster} does not allow jobs that long. Request less "
+        "time.",
     },
     HelpTopic.GPU: {
         "Invalid generic resource": "{cluster} has no GPUs. Switch off “Use GPU?”.",

@@ -155,7 +155,10 @@ def _order(
         for entry in chosen:
             own = posixpath.join(from_, entry.name)
             if entry.is_directory and f"{real}/".startswith(f"{own}/"):
-                raise FileFailed(f"“{shown(entry.name)}” cannot be copied or moved into itself. Choose another directory.")
+                raise FileFailed(
+                    f"“{shown(entry.name)}” cannot be copied or moved into itself. Choose "
+                    "another directory."
+                )
         if move and real == from_:
             raise FileExists("The items are already in this directory. Choose another one.")
     return Order(move, source, into, {entry.name: entry.name for entry in chosen})

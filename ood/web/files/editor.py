@@ -70,7 +70,7 @@ def save(access: FileAccess, path: str) -> str | BaseResponse | tuple[str, int]:
         if found.fingerprint != seen:
             return _form(access, path, typed, found.fingerprint, line_end, changed=True), 409
         if len(data) > MAX_EDIT:
-            mistake = f"The text is longer than {MAX_EDIT // 1024} KiB. Shorten it."
+            mistake = f"The text is longer than {MAX_EDIT // 1024} KiB. too large for the portal."
             raise InvalidForm({"text": mistake})
         if found.entry is None or typed != found.text:
             _write(access, real, data, found.entry)
@@ -111,7 +111,9 @@ def mistake_in_text(data: bytes) -> str:
         return "This file is not UTF-8 text. Editing it here would damage it."
     lines = text.replace("\r\n", "\n")
     if "\0" in lines or "\r" in lines or len(text) - len(lines) not in (0, lines.count("\n")):
-        return "This file has NUL characters or mixed line endings. Editing it here would change them."
+        return (
+            "This file has NUL characters or mixed line endings. Editing it here would change them."
+        )
     return ""
 
 
