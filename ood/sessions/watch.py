@@ -78,10 +78,7 @@ class Watch:
         try:
             return self.monitors[cluster_id]
         except KeyError:
-            raise NotFound(
-                f"The cluster {cluster_id} is no longer configured in this portal. Ask "
-                "your administrator."
-            ) from None
+            raise _not_configured(cluster_id) from None
 
     def job_directory(self, record: SessionRecord) -> ContextDirectory:
         """The context directory that the job uses, on its own back-end if that is unsynched."""
@@ -224,11 +221,8 @@ class Watch:
             verdict = judge_completed(report, session.cancelled_here)
         else:
             if snapshot is None:
-                missing = NotFound(
-                    f"The cluster {record.cluster_id} is no longer configured in this "
-                    "portal. Ask your administrator."
-                )
-                snapshot = Snapshot(time.monotonic(), {}, problem=missing)
+                problem = _not_configured(record.cluster_id)
+                snapshot = Snapshot(time.monotonic(), {}, problem=problem)
             if record.job_id is None and not session.launching:
                 record = self._repair_launch(record, session, snapshot)
             job = snapshot.find(record.job_id) if record.job_id is not None else None
@@ -297,3 +291,9 @@ class Watch:
             with suppress(HostError):
                 self.store.remove(record)
         return record
+
+
+def _not_configured(cluster_id: str) -> NotFound:
+    return NotFound(
+        f"The cluster {cluster_id} is no longer configured in this portal. Ask your administrator."
+    )
