@@ -64,12 +64,12 @@ def create_app(settings: PortalSettings | None = None) -> Flask:
     csrf.exempt(node.bp)  # services check the requests that the proxy passes on
     csrf.exempt(uploads.bp)  # uploads check the token before they read the body
     Htmx(app)
-    for room in (errors, filters, theme, menus, sessions):
-        room.init_app(app)
+    for module in (errors, filters, theme, menus, sessions):
+        module.init_app(app)
     file_manager = (pages, uploads, archives, copies)
     others = (theme, signin, home, apps, sessions, jobs, shell, help, entering, node)
-    for room in (*file_manager, *others):
-        app.register_blueprint(room.bp)
+    for module in (*file_manager, *others):
+        app.register_blueprint(module.bp)
     app.wsgi_app = FrontEnd(app.wsgi_app, settings)  # type: ignore[method-assign]
     return app
 

@@ -111,6 +111,11 @@ class Question(Generic[T]):
         with self._changed:
             return self._answer.value if self._answer is not None else None
 
+    def is_unwanted(self, now: float) -> bool:
+        """Whether nobody has wanted the answer for long, and no thread is asking for it."""
+        with self._changed:
+            return self._asking_since is None and now - self.wanted_at > FORGET_AFTER
+
     def outdate(self) -> None:
         """Discard answers to what was asked before now, because something has changed."""
         with self._changed:
@@ -164,7 +169,7 @@ class BackgroundQuestions:
         answer."""
         now = time.monotonic()
         with self._lock:
-            unwanted = [k for k, q in self._questions.items() if now - q.wanted_at > FORGET_AFTER]
+            unwanted = [k for k, q in self._questions.items() if q.is_unwanted(now)]
             for each in unwanted:
                 del self._questions[each]
             question = cast("Question[T]", self._questions.setdefault(key, Question()))

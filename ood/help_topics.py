@@ -1,6 +1,6 @@
 """The parts of the troubleshooting page, and reasons that link to them.
 
-Each sentence for the user names its topic. No code derives a topic from the words of a sentence.
+A sentence for the user can name its topic. No code derives a topic from the words of a sentence.
 """
 
 from dataclasses import dataclass

@@ -109,7 +109,7 @@ class Portal:
                     self.apps,
                     self.questions,
                     lambda cluster: self.scheduler(user, cluster),
-                    lambda cluster: self.hosts.files(user, cluster),
+                    lambda cluster: self.hosts.files_host(user, cluster),
                     self.services.is_silent,
                 )
                 self._boards[user] = Board(watch)
@@ -119,7 +119,7 @@ class Portal:
         """The cluster's scheduler, used as this user. Raises `SchedulerError` if it has none."""
         if cluster.job is None:
             raise SchedulerError(f"{cluster.label} runs no jobs. You can only open a shell there.")
-        host = self.hosts.scheduler(user, cluster)
+        host = self.hosts.submit_host(user, cluster)
         return Local(cluster, host) if cluster.is_local else Slurm(cluster, cluster.job, host)
 
     def _start_on_node(self, service: Service) -> Command:

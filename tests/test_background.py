@@ -229,3 +229,16 @@ def test_what_changes_while_it_is_asked_about_is_asked_again() -> None:
     questions.outdate(("ada",))
     free.set()
     assert question.answer().value == 2, "the first was asked before the change"
+
+
+def test_a_question_that_hangs_is_asked_once_however_long(clock: Clock) -> None:
+    questions, free = BackgroundQuestions(), threading.Event()
+    hangs = Oracle(lambda: free.wait(10))
+    questions.ask(("ada", "cards"), hangs, SILENCE, patience=0.0)
+    clock.now += 61
+    ask(questions, Oracle(), who="bob")
+    question = questions.ask(("ada", "cards"), hangs, SILENCE, patience=0.0)
+    free.set()
+    clock.now -= 61  # so that it is waited for
+    assert question.answer().value == 1
+    assert hangs.asked == 1

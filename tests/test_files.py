@@ -147,12 +147,12 @@ def far(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         name = "far.example"
         home = str(there)
 
-    own = HostRoles.files
+    own = HostRoles.files_host
 
     def files(roles: HostRoles, user: str, cluster: Any) -> Host:
         return Far() if cluster.id == "far" else own(roles, user, cluster)
 
-    monkeypatch.setattr(HostRoles, "files", files)
+    monkeypatch.setattr(HostRoles, "files_host", files)
     return there
 
 
@@ -277,7 +277,7 @@ def test_a_host_that_does_not_answer(ada: Visitor, monkeypatch: pytest.MonkeyPat
     def gone(*_: object) -> None:
         raise HostUnreachable("far.example cannot be reached.")
 
-    monkeypatch.setattr(HostRoles, "files", gone)
+    monkeypatch.setattr(HostRoles, "files_host", gone)
     answer = ada.opens("/files/far/etc")
     assert answer.status_code == 503
     assert "far.example cannot be reached." in answer.text

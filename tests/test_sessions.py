@@ -805,7 +805,7 @@ def test_a_launch_writes_open_ondemands_files(ada: Ada) -> None:
     assert options["job_name"] == "sys-dashboard-sys-greeter"
     assert options["output_path"].startswith(f"{directory}/greeter-20")
     assert ada.has_somewhere(SECRET) == [directory / "secret_token"]
-    assert ada.board.files(id).facts.withheld == ("token",)
+    assert ada.board.portal_files(id).facts.withheld == ("token",)
 
 
 def test_the_sites_own_token_is_used_and_never_asked_for_again(
@@ -818,7 +818,7 @@ def test_the_sites_own_token_is_used_and_never_asked_for_again(
     ada.app = replace(greeter, fields=fields)
     id = ada.launches(token="")
     assert (ada.context(id) / "secret_token").read_text() == "site-token"
-    assert ada.board.files(id).facts.withheld == ()
+    assert ada.board.portal_files(id).facts.withheld == ()
     assert ada.has_somewhere("site-token") == [ada.context(id) / "secret_token"]
 
 
@@ -1137,7 +1137,7 @@ def test_twenty_cards_in_five_tabs_are_one_question(ada: Ada, scripted: Scripted
 
 
 def test_nobody_finds_what_is_not_there(ada: Ada) -> None:
-    for act in (ada.board.find, ada.board.cancel, ada.board.delete, ada.board.files):
+    for act in (ada.board.find, ada.board.cancel, ada.board.delete, ada.board.portal_files):
         with pytest.raises(NotFound):
             act(ID)
 
@@ -1253,7 +1253,7 @@ def test_a_cancel_that_is_refused_changes_nothing(ada: Ada, scripted: ScriptedSc
     for act in (ada.board.cancel, ada.board.delete):
         with pytest.raises(SchedulerError, match="No"):
             act(id)
-    assert ada.board.files(id).facts.cancelled_at is None
+    assert ada.board.portal_files(id).facts.cancelled_at is None
     assert (ada.db / id).exists()
 
 

@@ -42,7 +42,6 @@ class Credentials:
         return self._authority.certify(user)
 
     def remember(self, user: str, credential: Credential) -> None:
-
         until = time.monotonic() + LIFETIME - RENEW_BEFORE if self.by_certificate else float("inf")
         with self._lock:
             self._by_user[user] = _Stored(credential, until)

@@ -33,15 +33,15 @@ class HostRoles:
     def __init__(self, pool: HostPool) -> None:
         self._pool = pool
 
-    def scheduler(self, user: str, cluster: Cluster) -> Host:
+    def submit_host(self, user: str, cluster: Cluster) -> Host:
         """Where scheduler commands run."""
         return self._at(user, cluster.job.submit_host if cluster.job is not None else None)
 
-    def files(self, user: str, cluster: Cluster) -> Host:
+    def files_host(self, user: str, cluster: Cluster) -> Host:
         """Where jobs find the user's home directory."""
         return self._at(user, cluster.login_host if cluster.unsynched else None)
 
-    def shell(self, user: str, cluster: Cluster, node: str = "") -> Host:
+    def shell_host(self, user: str, cluster: Cluster, node: str = "") -> Host:
         """Where shells run: on the log-in host, or through it on a node."""
         if cluster.is_local:
             return self._pool.portal_host(user)
@@ -53,9 +53,9 @@ class HostRoles:
     def dial_service(self, user: str, cluster: Cluster, node: str, port: int) -> Stream:
         """Open a connection to a port of a node. Raises `HostError`."""
         if cluster.is_local:
-            return self.scheduler(user, cluster).dial("127.0.0.1", port)
+            return self.submit_host(user, cluster).dial("127.0.0.1", port)
         login_host = cluster.login_host
-        host = self._pool.host(user, login_host) if login_host else self.scheduler(user, cluster)
+        host = self._pool.host(user, login_host) if login_host else self.submit_host(user, cluster)
         return host.dial(node, port, DIAL_TIMEOUT)
 
     def _at(self, user: str, address: str | None) -> Host:

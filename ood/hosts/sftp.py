@@ -26,7 +26,7 @@ download, and pipelining does not report a full disk."""
 ANSWER_TIMEOUT = 30.0  # seconds, for each request
 TURN_TIMEOUT = 1.0  # seconds to wait for the shared client
 DISK_HINT = Reason("the disk may be full or read-only, or your quota used up", HelpTopic.DISK_FULL)
-CHANGES = ("write", "create", "rename", "move")
+WRITING = ("write", "create", "rename", "move")
 
 
 class SFTPClient(paramiko.SFTPClient):
@@ -180,7 +180,7 @@ class SFTPFiles(Files):
             if isinstance(error, TimeoutError) or channel is None or channel.closed:
                 raise  # about the connection, not about a file
             # SFTP version 3 has codes for "no such file" and "permission denied" only.
-            hint = DISK_HINT if action in CHANGES else NO_REASON
+            hint = DISK_HINT if action in WRITING else NO_REASON
             raise file_error(error, action, path, self._connection.name, hint) from error
 
 

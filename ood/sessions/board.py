@@ -21,7 +21,9 @@ from ood.sessions.watch import Watch
 
 CARDS_SECONDS = 2.0
 PATIENCE = 10.0  # seconds to wait for the cards, which includes the wait for schedulers
-NO_ANSWER = HostUnreachable("Your home directory did not answer in time. Try again in a moment.")
+HOME_DID_NOT_ANSWER = HostUnreachable(
+    "Your home directory did not answer in time. Try again in a moment."
+)
 HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 
 log = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ class Board:
                 return card
         raise NotFound("Session not found. It may have been deleted in another window.")
 
-    def files(self, session_id: str) -> PortalFiles:
+    def portal_files(self, session_id: str) -> PortalFiles:
         """The portal's own files of a session. Raises `NotFound`."""
         return self._watch.session(self.find(session_id).record).files
 
@@ -145,7 +147,12 @@ class Board:
 
     def _ask_cards(self) -> Question[list[Card]]:
         return self._watch.questions.ask(
-            self._key, lambda _: self._watch.update(), NO_ANSWER, CARDS_SECONDS, PATIENCE, 0
+            self._key,
+            lambda _: self._watch.update(),
+            HOME_DID_NOT_ANSWER,
+            CARDS_SECONDS,
+            PATIENCE,
+            0,
         )
 
     def _outdate(self) -> None:

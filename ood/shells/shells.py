@@ -79,7 +79,6 @@ class Shells:
         self._do(shell, lambda pump: pump.end(shell, End.CLOSED))
 
     def sign_in_ended(self, sign_in: SignIn) -> None:
-
         for shell in self.of(sign_in.user):
             if shell.sign_in is sign_in:
                 self._do(shell, partial(Pump.end, shell=shell, end=End.SIGNED_OUT))

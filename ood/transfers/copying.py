@@ -73,7 +73,7 @@ def copy_between(order: Order, names: Sequence[str], tree: str, progress: Progre
     source, target = order.source, order.target
     with (
         start(
-            source.host, ["sh", "-c", tools.PACK], source.directory, names, progress.started
+            source.host, ["sh", "-c", tools.PACK_TREE], source.directory, names, progress.started
         ) as packing,
         target.host.start(tools.UNPACK, env={"LC_ALL": "C"}, cwd=tree) as unpacking,
     ):

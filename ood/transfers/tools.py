@@ -11,7 +11,7 @@ from ood.hosts.base import Command, Host
 
 REMOVE_TIMEOUT = 600.0  # seconds
 
-PACK = """
+PACK_TREE = """
 xargs -0r sh -c 'exec find "$@" "(" -type f -o -type d -o -type l ")" -print0' sh |
 tar --create --sparse --no-recursion --null --files-from=- --file=-
 """
@@ -43,7 +43,7 @@ xargs -0r sha256sum -b -- | sha256sum
 """
 # Deletes only what has not changed since the transfer began: the rest was not copied. Lists all
 # files before it deletes the first, because deleting a hard link changes the time of the others.
-DELETE = r"""
+DELETE_UNCHANGED = r"""
 names=$(mktemp) && trap 'rm -f "$names"' EXIT && cat >"$names" || exit
 xargs -0r -a "$names" sh -c 'began=$0; exec find "$@" ! -type d ! -newerct "@$began" -print0' "$1" |
 LC_ALL=C sort -z | xargs -0r rm -f --
@@ -70,7 +70,7 @@ def delete(
 ) -> str:
     """Delete the originals of a move that began at `began`, by the host's clock. Return why some
     may be left; empty if none are."""
-    script = ["sh", "-c", DELETE, "sh", began]
+    script = ["sh", "-c", DELETE_UNCHANGED, "sh", began]
     with trees.start(host, script, directory, names, started) as command:
         _output(command)
         return next(iter(trees.complaints(command.stderr)), "")

@@ -1,1 +1,1 @@
-"""The pages: one blueprint per family. They read requests, ask the rooms below, and render."""
+"""The pages: a blueprint for each family. They read requests and use the packages below."""

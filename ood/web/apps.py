@@ -35,7 +35,7 @@ def form(name: str) -> str:
     app = find_app(name)
     source = request.args.get("from")
     if source:
-        files = board().files(source)
+        files = board().portal_files(source)
         known, again = files.typed, files.facts.withheld
     else:
         known, again = board().store.last_values(app.token), ()

@@ -85,7 +85,7 @@ def relaunch(session_id: str) -> BaseResponse:
     """Launch again with the same values, or show the form if the user must type secrets again."""
     app = find_app(board().find(session_id).record.app_name)
     form = f"{url_for('apps.form', name=app.name)}?from={session_id}"
-    files = board().files(session_id)
+    files = board().portal_files(session_id)
     if files.facts.withheld:
         return go_to(form)
     try:

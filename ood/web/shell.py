@@ -200,13 +200,13 @@ def _machine(id: str, job: str) -> tuple[Host, str, str]:
     cluster = portal().clusters_for(groups()).get(id) if id != PORTAL else None
     if cluster is None:
         return portal().pool.portal_host(user()), title, ""
-    login_host = roles.shell(user(), cluster)
+    login_host = roles.shell_host(user(), cluster)
     if not job or cluster.is_local or cluster.job is None:
         return login_host, title, ""
     if not JOB_ID.fullmatch(job):
         raise NotFound("Job not found.")
     node = board().host_of_job(id, job)
     if node:
-        return roles.shell(user(), cluster, node), f"{title}: {node}", ""
+        return roles.shell_host(user(), cluster, node), f"{title}: {node}", ""
     intro = f"Job {job} is not running on a single node. This is the log-in host of {title}."
     return login_host, title, intro

@@ -1,2 +1,2 @@
-"""Slurm, through its commands: `scheduler` runs them, a module for each command parses its output,
-and `reasons` and `refusals` explain its messages to users."""
+"""Slurm, through its commands: `scheduler` runs them. `squeue`, `sacct` and `sinfo`, which
+also has `scontrol`, parse their output. `reasons` and `refusals` explain Slurm to users."""

@@ -207,7 +207,7 @@ def file_access(host_id: str) -> FileAccess:
     cluster = portal().clusters_for(groups()).get(host_id)
     if cluster is None:
         raise NotFound("Host not found.")
-    host = portal().hosts.files(user(), cluster)
+    host = portal().hosts.files_host(user(), cluster)
     return FileAccess(files_host_id(cluster), host, settings, groups())
 
 
