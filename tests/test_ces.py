@@ -473,7 +473,7 @@ def test_run(user: User) -> None:
     )
     done = user.run("ces-run", "podman", *shell(user, script))
     assert done.returncode == 7
-    sentence = "The container ended with exit code 7: see its output above."
+    sentence = "The container ended with exit code 7: see its output."
     assert done.stderr == f"ces-run: {sentence}\n"
     outputs, log = user.outputs(), done.stdout.splitlines()
     number = outputs.name.removeprefix("outputs-")

@@ -378,7 +378,7 @@ def reached(found: dict[str, str], scene: Scene) -> set[str]:
     """What a page of the first service reached of the second."""
     own = scene.first.prefix  # where it may have a worker
     assert found.pop(f"worker at {own}") == found.pop(f"script at {own}") == "registered"
-    if "The portal stopped it" in found["redirect"]:
+    if "The portal stopped the redirect" in found["redirect"]:
         del found["redirect"]
     return {name for name, seen in found.items() if seen not in ("refused", "nothing")}
 

@@ -132,7 +132,9 @@ def test_from_a_card_a_job_and_a_directory(ada: Researcher, site: RunningPortal)
 
 def test_a_job_that_does_not_run(alice: WebUser) -> None:
     with Line(alice, "/shell/desktop", job="999999") as line:
-        line.until("Job 999999 is not running on a single node. This is the log-in host of")
+        line.until(
+            "Job 999999 is not running, or it runs on several nodes. This is the log-in host of"
+        )
         line.type("hostname\n")
         line.until("\ralpha-login")
     line = Line(alice, "/shell/desktop", job="%3Cscript%3E")

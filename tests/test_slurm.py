@@ -340,7 +340,7 @@ def test_options_of_what_is_asked_for(
         (
             "sbatch: error: Batch job submission failed: Requested node configuration is not "
             "available",
-            "Alpha has no node with that many cores, that much memory or those GPUs. Ask for less.",
+            "Alpha has no node with that many cores, that much memory or those GPUs. Request less.",
         ),
         (
             "sbatch: error: Batch job submission failed: Requested time limit is invalid "

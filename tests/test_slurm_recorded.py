@@ -274,7 +274,7 @@ REASONS = {
     "AssocGrpCPUMinutesLimit": "allowance of computing time",
     "QOSMaxWallDurationPerJobLimit": "requests more",
     "QOSGrpWallLimit": "requests more time",
-    "QOSMaxMemoryPerJob": "more than a single job of yours is allowed",
+    "QOSMaxMemoryPerJob": "more than you are allowed for one job",
     "QOSMinGRES": "less than this back-end’s minimum",
     "AssocGrpBilling": "Your account has reached a limit",
     "MaxCpuRunMinsPerUser": "allowance of computing time",

@@ -598,7 +598,7 @@ def test_mistakes_are_told_beside_their_fields_and_nothing_typed_is_lost(ada: Br
         *("runner_options", "environment", "registry_token"),
     }
     assert page.mistakes["environment"].startswith("Line 3 has no “=”")
-    assert page.mistakes["registry_token"] == "Type this again. It is never saved."
+    assert page.mistakes["registry_token"] == "Enter this again. It is never saved."
     assert page.fields["registry_token"] == ""
     assert 'aria-describedby="cores-help cores-mistake" aria-invalid="true"' in answer.text
     assert TOKEN not in "".join(ada.seen)
@@ -699,7 +699,7 @@ def test_a_refusal_of_the_scheduler_is_told_in_the_form(
     assert answer.status_code == 422
     assert f"It says no to {SCRIPT}." in page.text
     assert page.fields["container_name"] == "kept"
-    assert page.mistakes == {"registry_token": "Type this again. It is never saved."}
+    assert page.mistakes == {"registry_token": "Enter this again. It is never saved."}
     assert ada.sessions == []
     files = [path for path in home.rglob("*") if path.is_file()]
     assert not any(TOKEN.encode() in path.read_bytes() for path in files)
@@ -754,7 +754,7 @@ def test_a_session_from_launch_to_deletion(ada: Browser, home: Path) -> None:
     assert {name: form.fields[name] for name in typed} == {
         name: value.replace("\r\n", "\n") for name, value in typed.items()
     }
-    assert form.mistakes == {"registry_token": "Type this again. It is never saved."}
+    assert form.mistakes == {"registry_token": "Enter this again. It is never saved."}
     assert ada.page(FORM).fields["container_name"] == "mine", "it is kept for the next time"
 
     assert ada.posts(f"/sessions/{id}/delete").location == "/sessions"

@@ -146,7 +146,7 @@ def ask_podman(*words: str) -> subprocess.CompletedProcess[str]:
         line(2, answer.stderr.strip())
         raise CesError(
             os.EX_UNAVAILABLE,
-            f"podman does not work on {HOST}. Show its message above to your administrator.",
+            f"podman does not work on {HOST}. Show podman's message to your administrator.",
             "tools",
         )
     return answer

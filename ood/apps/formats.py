@@ -26,8 +26,8 @@ def shell_words(text: str) -> list[str]:
         return shlex.split(text)
     except ValueError:
         raise ValueError(
-            "A quote or backslash is not closed. To use one as an ordinary character, put a "
-            "backslash before it."
+            "A quote is not closed, or the text ends with a backslash. To use either as an "
+            "ordinary character, put a backslash before it."
         ) from None
 
 

@@ -15,7 +15,8 @@ NODE_FAILURES = frozenset({"NODE_FAIL", "BOOT_FAIL", "LAUNCH_FAILED", "RECONFIG_
 YOU_CANCELLED = Reason("You cancelled it.")
 LOG_CAUSES = {
     "(?i:unauthorized: authentication required|invalid username/password)": Reason(
-        "The registry refused the user name or access token. Relaunch it and enter them again.",
+        "The registry refused the user name or access token. Relaunch the job and enter them "
+        "again.",
         HelpTopic.REGISTRY_LOGIN,
     ),
     "(?i:manifest unknown|name unknown: repository name not known)": Reason(

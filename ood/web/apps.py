@@ -18,7 +18,7 @@ from ood.web.current import board, groups, note, portal, user
 log = logging.getLogger(__name__)
 bp = Blueprint("apps", __name__, url_prefix="/apps")
 
-TYPE_AGAIN = "Type this again. It is never saved."
+TYPE_AGAIN = "Enter this again. It is never saved."
 
 
 @bp.get("")

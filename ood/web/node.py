@@ -134,7 +134,8 @@ def _to_browser(given: Headers, session_id: str) -> Headers:
     for name, value in passed:
         if origins.shared and name.lower() == "location" and not stays(value, address, base):
             raise ServiceRefused(
-                "This service redirected to an address outside its session. The portal stopped it."
+                "This service redirected to an address outside its session. The portal stopped the "
+                "redirect."
             )
     return fenced(passed, base, origins.shared)
 

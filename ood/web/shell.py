@@ -208,5 +208,6 @@ def _machine(id: str, job: str) -> tuple[Host, str, str]:
     node = board().host_of_job(id, job)
     if node:
         return roles.shell_host(user(), cluster, node), f"{title}: {node}", ""
-    intro = f"Job {job} is not running on a single node. This is the log-in host of {title}."
+    why = f"Job {job} is not running, or it runs on several nodes."
+    intro = f"{why} This is the log-in host of {title}."
     return login_host, title, intro

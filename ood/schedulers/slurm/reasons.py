@@ -64,8 +64,8 @@ REASONS = {
         "PartitionTimeLimit": f"The job requests more time than this back-end allows. {LESS}",
         "QOSMin.*": "The job requests less than this back-end’s minimum. Cancel the job "
         "and launch it again with more.",
-        r"(Assoc|QOS)Max\w*(PerJob|PerNode)(Limit)?": "The job requests more than a single job of "
-        f"yours is allowed. {LESS}",
+        r"(Assoc|QOS)Max\w*(PerJob|PerNode)(Limit)?": "The job requests more than you are "
+        f"allowed for one job. {LESS}",
         r"(Assoc|QOS|Max)\w*(Wall|Time)\w*": "The job requests more time than you are allowed. "
         f"{LESS}",
     },

@@ -17,7 +17,7 @@ REFUSALS = {
         "CPU count per node can not be satisfied": "{cluster} has no node with that many cores. "
         "Request fewer cores.",
         "Requested node configuration is not available": "{cluster} has no node with that many "
-        "cores, that much memory or those GPUs. Ask for less.",
+        "cores, that much memory or those GPUs. Request less.",
         "Requested time limit is invalid": "{cluster} does not allow jobs that long. Request less "
         "time.",
     },

@@ -70,7 +70,7 @@ def save(access: FileAccess, path: str) -> str | BaseResponse | tuple[str, int]:
         if found.fingerprint != seen:
             return _form(access, path, typed, found.fingerprint, line_end, changed=True), 409
         if len(data) > MAX_EDIT:
-            mistake = f"The text is longer than {MAX_EDIT // 1024} KiB. too large for the portal."
+            mistake = f"The text is longer than {MAX_EDIT // 1024} KiB, the limit of this editor."
             raise InvalidForm({"text": mistake})
         if found.entry is None or typed != found.text:
             _write(access, real, data, found.entry)
