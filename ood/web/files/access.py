@@ -126,7 +126,9 @@ class FileAccess:
 
     def _ask_favourites(self) -> Question[list[str]]:
         key = (user(), "favourites", self.host_id)
-        problem = HostUnreachable(f"{self.host.name} did not answer in time.")
+        problem = HostUnreachable(
+            f"{self.host.name} did not answer in time. Try again in a moment."
+        )
         return portal().questions.ask(key, self._favourites, problem, FAVOURITES_FRESH)
 
     def _favourites(self, _last: list[str] | None) -> list[str]:
