@@ -172,6 +172,8 @@ class JupyterLab:
         except AssertionError:
             self.file(name).dblclick()
         expect(self.notebook).to_be_visible()
+        # It was saved with a cell that had run, and the empty one below it.
+        expect(self.notebook.locator(".jp-CodeCell").nth(1)).to_be_visible()
         self.is_idle()
 
     def shuts_down(self) -> None:

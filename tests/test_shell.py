@@ -207,7 +207,7 @@ def test_odd_directories(alice: WebUser, devcluster: Devcluster) -> None:
 @pytest.mark.parametrize("path", ["/no/such/directory", "/root", "/etc/passwd"])
 def test_a_directory_that_cannot_be_entered(alice: WebUser, path: str) -> None:
     with Line(alice, f"/shell/desktop{path}") as line:
-        line.until("Directory not found, or you may not enter it")
+        line.until("Directory not found, or you do not have permission to open it")
         line.type("pwd\n")
         line.until("\r/home/alice")
 
