@@ -245,7 +245,7 @@ def test_pull_hides_the_token_and_ends_at_once(user: User) -> None:
     ("args", "code", "sentence"),
     [
         ((), 64, "Usage: ces-pull [podman|apptainer] USER TOKEN IMAGE"),
-        (("docker", "u", "t", "ghcr.io/a/b"), 64, "'docker' is not a runner. Use podman or apptainer"),
+        (("docker", "u", "t", "ghcr.io/a/b"), 64, "'docker' is not a runner. Use podman"),
         (("u", "x" * 16385, "ghcr.io/a/b"), 64, "token is too long"),
         (("u", "", "ghcr.io/a/b"), 64, "The registry token is empty"),
         (("", "t", "ghcr.io/a/b"), 64, "The registry user name is empty"),
@@ -319,7 +319,7 @@ def expect(code: int, sentence: str) -> Any:
     [
         ((), "(the following arguments are required: image). See ces-run --help."),
         (("a", "b", "c"), "(unrecognized arguments: c)"),
-        (("docker", "b"), "'docker' is not a runner. Use podman or apptainer"),
+        (("docker", "b"), "'docker' is not a runner. Use podman"),
         (("--gp", "b"), "(unrecognized arguments: --gp)"),
         (("--env-file",), "(argument --env-file: expected one argument)"),
     ],
