@@ -306,7 +306,7 @@ def test_an_error_page_leads_to_its_part(ada: Browser, monkeypatch: pytest.Monke
     def breaks(*_: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("ood.web.help.limits_of", breaks)
+    monkeypatch.setattr("ood.web.help.limits_by_cluster", breaks)
     ada.app.config["PROPAGATE_EXCEPTIONS"] = False
     answer = ada.opens(STARTED)
     assert answer.status_code == 500
@@ -320,7 +320,7 @@ def test_help_is_there_when_the_home_cannot_be_reached(
     def unreachable(*_: object) -> None:
         raise HostUnreachable("The portal host cannot be reached.")
 
-    monkeypatch.setattr("ood.web.help.limits_of", unreachable)
+    monkeypatch.setattr("ood.web.help.limits_by_cluster", unreachable)
     assert "not known at the moment" in ada.page(STARTED).text
 
 

@@ -18,9 +18,9 @@ from ood.schedulers.base import Job, JobRequest, JobStatus, Outcome
 
 DEFAULT_WALL_TIME = 24 * 3600  # seconds
 COMMAND = Path(__file__).with_name("local_job.py")
-JOB_ID = re.compile(r"[0-9]+")
+LOCAL_JOB_ID = re.compile(r"[0-9]+")
 ACTIONS = {"submit": "start the job", "list": "list your jobs", "cancel": "cancel the job"}
-OUTCOMES = {
+OUTCOME_OF = {
     "COMPLETED": Outcome.SUCCEEDED,
     "FAILED": Outcome.FAILED,
     "CANCELLED": Outcome.CANCELLED,
@@ -41,7 +41,7 @@ class Local(base.Scheduler):
     def submit(self, request: JobRequest) -> str:
         asked = asdict(request) | {"wall_time": request.wall_time or DEFAULT_WALL_TIME}
         job_id = self._run("submit", input=json.dumps(asked).encode())
-        if not JOB_ID.fullmatch(job_id):
+        if not LOCAL_JOB_ID.fullmatch(job_id):
             raise SchedulerError("The job could not be started.", job_id)
         return job_id
 
@@ -53,7 +53,7 @@ class Local(base.Scheduler):
         return self._host.start(argv)
 
     def cancel(self, job_id: str) -> None:
-        if not JOB_ID.fullmatch(job_id):  # users can edit session records
+        if not LOCAL_JOB_ID.fullmatch(job_id):  # users can edit session records
             raise base.invalid_job_id(job_id)
         self._run("cancel", job_id)
 
@@ -71,7 +71,7 @@ class Local(base.Scheduler):
 
 def _job(found: dict[str, Any], user: str) -> Job:
     state = found["state"]
-    outcome = OUTCOMES.get(state)
+    outcome = OUTCOME_OF.get(state)
     started, ended = int(found["started"]), found["ended"] and int(found["ended"])
     return Job(
         id=found["id"],

@@ -102,15 +102,15 @@ def snapshot_of(answer: Answer[Snapshot]) -> Snapshot:
 
 
 # An array has the first of these statuses and outcomes that any of its tasks has.
-STATUSES = ("running", "suspended", "queued", "held", "undetermined", "completed")
-OUTCOMES = ("out-of-memory", "timed-out", "failed", "cancelled", "unknown", "succeeded")
+LIVELIEST_FIRST = ("running", "suspended", "queued", "held", "undetermined", "completed")
+WORST_FIRST = ("out-of-memory", "timed-out", "failed", "cancelled", "unknown", "succeeded")
 
 
 def combined(job_id: str, jobs: Iterable[Job]) -> Job | None:
     """All tasks of an array, or parts of a heterogeneous job, as one; None without any."""
     tasks = [job for job in jobs if job.id.startswith((f"{job_id}_", f"{job_id}+"))]
-    tasks.sort(key=lambda job: OUTCOMES.index(job.outcome) if job.outcome else 0)
-    tasks.sort(key=lambda job: STATUSES.index(job.status))  # keeps the order of equal ones
+    tasks.sort(key=lambda job: WORST_FIRST.index(job.outcome) if job.outcome else 0)
+    tasks.sort(key=lambda job: LIVELIEST_FIRST.index(job.status))  # keeps the order of equal ones
     return replace(tasks[0], id=job_id) if tasks else None
 
 

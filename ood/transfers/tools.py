@@ -54,7 +54,7 @@ done' sh
 REMOVE = 'chmod -R u+rwX -- "$1"; rm -rf -- "$1"'
 
 
-def fingerprint(
+def tree_digest(
     host: Host, script: str, directory: str, names: Sequence[str], started: trees.Started
 ) -> str:
     """The output of `SHAPE` or `CONTENT` for these entries. Raises `FileFailed`."""

@@ -123,7 +123,7 @@ class Transfer(Progress):
         source, target = self.order.source, self.order.target
         for script in (tools.SHAPE, tools.CONTENT):
             fingerprints = {
-                tools.fingerprint(host, script, directory, self._names, self.started)
+                tools.tree_digest(host, script, directory, self._names, self.started)
                 for host, directory in ((source.host, source.directory), (target.host, self._tree))
             }
             self.check()

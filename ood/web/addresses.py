@@ -41,7 +41,7 @@ def shell_address(host: str, path: str = "", job: str = "") -> str:
     return f"{address}?{urlencode({'job': job})}" if job else address
 
 
-def address_of(family: str, host: str, path: str) -> str:
+def directory_address(family: str, host: str, path: str) -> str:
     """The address of a directory in a family of pages other than `files`."""
     return f"/{family}/{quote(host)}{quote(as_bytes(path))}"
 

@@ -24,7 +24,7 @@ TYPE_AGAIN = "Enter this again. It is never saved."
 @bp.get("")
 def index() -> str:
     clusters = portal().job_clusters(groups())
-    limits = limits_of(clusters)
+    limits = limits_by_cluster(clusters)
     shown = [(cluster, limits[id]) for id, cluster in clusters.items()]
     return render_template("apps/index.html", clusters=shown)
 
@@ -85,7 +85,7 @@ def start(app: AppDefinition, typed: Mapping[str, str]) -> None:
     note("launch", user(), host=cluster.id, object=session_id, app=app.name)
 
 
-def limits_of(clusters: Iterable[str]) -> dict[str, Limits]:
+def limits_by_cluster(clusters: Iterable[str]) -> dict[str, Limits]:
     """The limits of the user's jobs on these clusters. Queries all clusters at once."""
     monitors = {id: board().monitors[id] for id in clusters}
     for monitor in monitors.values():
@@ -118,7 +118,7 @@ def _page(
     clusters = clusters_for(app)
     limits = {
         id: {field.name: limit_directives(field, its) for field in app.fields}
-        for id, its in limits_of(clusters).items()
+        for id, its in limits_by_cluster(clusters).items()
     }
     chosen = values.get(CLUSTER_FIELD)
     if chosen not in clusters:  # the browser then shows the first option

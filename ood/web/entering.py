@@ -206,13 +206,13 @@ def grant_of_request(session_id: str, upgrading: bool = False) -> Grant | None:
         raise Forbidden("This request came from another site.")
     origins = portal().origins
     shared = origins is not None and origins.shared
-    another_session = from_another_session(request.referrer, address_of(session_id))
+    another_session = from_another_session(request.referrer, service_address(session_id))
     if site == "same-origin" and shared and another_session:
         raise Forbidden("This request came from another session.")
     return grant
 
 
-def address_of(session_id: str) -> str:
+def service_address(session_id: str) -> str:
     """The address of a session's service."""
     return f"{origin_of(session_id)}{service_path(session_id)}"
 

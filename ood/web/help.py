@@ -6,7 +6,7 @@ from flask import Blueprint, render_template
 
 from ood.errors import HostError
 from ood.schedulers.limits import Limits
-from ood.web.apps import limits_of
+from ood.web.apps import limits_by_cluster
 from ood.web.current import groups, portal
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ def index() -> str:
     clusters = portal().job_clusters(groups())
     limits = dict.fromkeys(clusters, Limits())
     try:
-        limits = limits_of(clusters)
+        limits = limits_by_cluster(clusters)
     except HostError as error:  # this page must work even when hosts fail
         log.warning("no limits for the help page: %s %s", error.message, error.detail)
     apps = portal().apps_for(groups())

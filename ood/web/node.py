@@ -128,7 +128,7 @@ def _to_browser(given: Headers, session_id: str) -> Headers:
     """The headers of a service's response as the browser gets them. Raises `ServiceRefused`."""
     origins = portal().origins
     assert origins is not None
-    base = entering.address_of(session_id)
+    base = entering.service_address(session_id)
     address = entering.origin_of(session_id) + _target(session_id)
     passed = to_browser(given, service_path(session_id))
     for name, value in passed:

@@ -33,7 +33,7 @@ from ood.web.upgrades import connection_of_request, take_over
 log = logging.getLogger(__name__)
 bp = Blueprint("shell", __name__, url_prefix="/shell")
 
-JOB_ID = re.compile(r"[0-9][0-9_+]{0,39}")
+JOB_ID_IN_ADDRESS = re.compile(r"[0-9][0-9_+]{0,39}")
 
 
 bp.add_app_template_global(shell_address)
@@ -109,12 +109,12 @@ def _facts(shell: Shell) -> dict[str, object]:
         "id": shell.id,
         "title": shell.where.title,
         "since": shell.since,
-        "address": address_of(shell),
+        "address": address_of_shell(shell),
     }
 
 
 @bp.app_template_filter("shell_page")
-def address_of(shell: Shell) -> str:
+def address_of_shell(shell: Shell) -> str:
     """The address of the page that shows a shell."""
     address = shell_address(shell.where.host, shell.where.path)
     return f"{address}?shell={shell.id}"
@@ -203,7 +203,7 @@ def _machine(id: str, job: str) -> tuple[Host, str, str]:
     login_host = roles.shell_host(user(), cluster)
     if not job or cluster.is_local or cluster.job is None:
         return login_host, title, ""
-    if not JOB_ID.fullmatch(job):
+    if not JOB_ID_IN_ADDRESS.fullmatch(job):
         raise NotFound("Job not found.")
     node = board().host_of_job(id, job)
     if node:

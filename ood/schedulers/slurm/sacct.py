@@ -7,7 +7,7 @@ The formats follow Slurm's src/sacct/print.c, versions 22.05 to 25.11. Up to 25.
 import re
 
 from ood.schedulers.base import Canceller, Job, JobStatus, Outcome, not_understood
-from ood.schedulers.slurm.squeue import HAS_EXIT_CODE, Marks, parse_exit_code
+from ood.schedulers.slurm.squeue import HAS_EXIT_CODE, Marks, parse_exit_status
 from ood.schedulers.slurm.states import status_of
 from ood.schedulers.slurm.values import parse_duration, parse_number, parse_time, parse_tres
 
@@ -38,7 +38,7 @@ def _job(fields: list[str]) -> Job:
         raise not_understood(str(fields))
     state = row["State"]
     status, outcome = status_of(state)
-    code, signal = parse_exit_code(row["ExitCode"]) if outcome in HAS_EXIT_CODE else (None, None)
+    code, signal = parse_exit_status(row["ExitCode"]) if outcome in HAS_EXIT_CODE else (None, None)
     cores, memory, gpus = parse_tres(row["AllocTRES"] or row["ReqTRES"])
     return Job(
         id=row["JobID"],

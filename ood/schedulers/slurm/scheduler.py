@@ -21,7 +21,7 @@ CHANGE_TIMEOUT = 10.0
 QUERY_TIMEOUT = 5.0
 EVERYONES_TIMEOUT = 20.0  # for queries about all users' jobs
 RECENT = "now-24hours"
-JOB_ID = re.compile(r"[0-9]+(_[0-9]+|\+[0-9]+)?")
+SLURM_JOB_ID = re.compile(r"[0-9]+(_[0-9]+|\+[0-9]+)?")
 TASKS = re.compile(r"([0-9]+)_\[([0-9,:-]+)(?:%[0-9]+)?\]")
 MAX_TASKS = 10_000
 
@@ -47,7 +47,7 @@ class Slurm(base.Scheduler):
         # "12" or "12;cluster", after anything that a site's plugin printed
         lines = printed.split("\n")
         job_id = (lines[-2] if len(lines) > 1 else lines[-1]).partition(";")[0].strip()
-        if not JOB_ID.fullmatch(job_id):
+        if not SLURM_JOB_ID.fullmatch(job_id):
             raise base.not_understood(printed)
         return job_id
 
@@ -60,7 +60,7 @@ class Slurm(base.Scheduler):
 
     def ended(self, job_ids: Iterable[str]) -> list[Job]:
         # Users can edit session records, so an ID may be anything.
-        known = [job_id for job_id in job_ids if JOB_ID.fullmatch(job_id)]
+        known = [job_id for job_id in job_ids if SLURM_JOB_ID.fullmatch(job_id)]
         if not known:
             return []
         runs = self._accounting("--duplicates", "-j", ",".join(sorted(known)))
@@ -87,7 +87,7 @@ class Slurm(base.Scheduler):
         return why_it_waits(job, partitions, queue)
 
     def start_on_node(self, job_id: str, node: str, argv: Sequence[str]) -> Command:
-        if not JOB_ID.fullmatch(job_id):
+        if not SLURM_JOB_ID.fullmatch(job_id):
             raise base.invalid_job_id(job_id)
         options = [
             f"--jobid={job_id}",
@@ -102,7 +102,7 @@ class Slurm(base.Scheduler):
         return self._host.start(self._command("srun", [*options, *argv]), env=self._env)
 
     def cancel(self, job_id: str) -> None:
-        if not JOB_ID.fullmatch(job_id) and not TASKS.fullmatch(job_id):
+        if not SLURM_JOB_ID.fullmatch(job_id) and not TASKS.fullmatch(job_id):
             raise base.invalid_job_id(job_id)
         try:
             self._run("scancel", [for_scancel(job_id)])

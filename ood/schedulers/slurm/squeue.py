@@ -87,7 +87,7 @@ def _job(fields: list[str]) -> Job:
     id, name, user, account, partition, state, reason, nodes, host, cpus, tres, *others = fields
     limit, used, left, submitted, started, ended, work_dir, exit_code, priority, comment = others
     status, outcome = status_of(state, reason)
-    code, signal = parse_exit_code(exit_code) if outcome in HAS_EXIT_CODE else (None, None)
+    code, signal = parse_exit_status(exit_code) if outcome in HAS_EXIT_CODE else (None, None)
     cores, memory, gpus = parse_tres(tres)
     return Job(
         id=id,
@@ -121,7 +121,7 @@ def _job(fields: list[str]) -> Job:
 
 
 @lru_cache(1000)
-def parse_exit_code(text: str) -> tuple[int | None, int | None]:
+def parse_exit_status(text: str) -> tuple[int | None, int | None]:
     """Exit code and signal from a wait(2) status, as squeue printed up to 22.05, or from `1:0`. At
     least one of the two is None."""
     code, colon, signal = text.partition(":")

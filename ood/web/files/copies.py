@@ -15,8 +15,8 @@ from ood.transfers.copying import Endpoint, Order
 from ood.transfers.names import free_name, unfinished
 from ood.transfers.transfer import Transfer
 from ood.web.addresses import (
-    address_of,
     canonical,
+    directory_address,
     files_address,
     for_audit,
     is_possible,
@@ -33,7 +33,7 @@ MAX_OFFERED = 200  # directories to choose from
 SKIP, BOTH = "skip", "both"  # what to do with entries whose names are taken
 
 
-bp.add_app_template_global(address_of)
+bp.add_app_template_global(directory_address)
 bp.add_app_template_global(unfinished, "unfinished_name")
 
 
