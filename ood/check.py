@@ -138,7 +138,7 @@ def _origins(path: Path, settings: config.PortalSettings) -> Iterator[str]:
         what = "without https, browsers do not protect the cookies that give access to services"
         yield mistake_at(path, what, ["apps_origin"])
     if apps is not None and not apps.partition("://")[2].startswith("*."):
-        what = "all services share this origin, so each service of a user can control the others."
+        what = "all services share this origin, so one session's pages can reach parts of others."
         what += " Put `*.` before the host name: see docs/admin.md"
         yield mistake_at(path, what, ["apps_origin"])
 

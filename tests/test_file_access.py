@@ -105,7 +105,7 @@ def test_links_out_of_the_roots_are_shown_and_lead_nowhere(limited: Limited, roo
     rows = ada.rows(address(rooms / "open"))
     assert "Link to a directory" in rows["inner"]
     for name in ("out", "file-out", "picture-out"):
-        assert "Link out of reach" in rows[name]
+        assert "Link (no access)" in rows[name]
         assert "<a " not in rows[name]
         refused(ada, address(rooms / "open" / name))
     assert "<a " not in rows["nowhere-out"] + rows["loop"]

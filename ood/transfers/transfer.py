@@ -82,7 +82,7 @@ class Transfer(Progress):
             return self._outcome("Copied")
         left = tools.delete(source.host, source.directory, placed, counted.began, self.started)
         if left:
-            self.problems.append(f"Copied, but the originals could not be deleted: {left}")
+            self.problems.append(f"Some originals could not be deleted: {left}")
         else:
             self._report_originals_left(placed)
         return self._outcome("Moved")

@@ -110,7 +110,7 @@ def read_picture(path: Path) -> tuple[bytes, str]:
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     if len(data) > MAX_PICTURE:
-        raise ConfigError(f"{path}: a logo can have at most {MAX_PICTURE // 1024} KiB")
+        raise ConfigError(f"{path}: a logo can be at most {MAX_PICTURE // 1024} KiB")
     return data, f"image/{kind}"
 
 

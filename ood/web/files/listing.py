@@ -76,7 +76,7 @@ class FileRow:
             return self.kind.capitalize()
         if self.target_kind:
             return f"Link to a {self.target_kind}"
-        return "Link out of reach" if self.refused else "Broken link"
+        return "Link (no access)" if self.refused else "Broken link"
 
     @property
     def modified(self) -> int | None:
