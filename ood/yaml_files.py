@@ -46,7 +46,7 @@ def parse_yaml(text: str, path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
     if found is not None and not isinstance(found, dict):
-        raise ConfigError(f"{path}: expected keys and values")
+        raise ConfigError(f"{path}: expected keys and values, not {type(found).__name__}")
     return found or {}
 
 

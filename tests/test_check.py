@@ -233,7 +233,7 @@ def test_the_sample_for_sites_has_none(tmp_path: Path) -> None:
     ("portal_yml", "said"),
     [
         ("title: [broken", "portal.yml: line 1: not valid YAML"),
-        ("- a list", "portal.yml: expected keys and values"),
+        ("- a list", "portal.yml: expected keys and values, not list"),
         ("clusters: [a]", "portal.yml: line 1: clusters: "),
         ("title: x\nauth: ssh\n", "portal.yml: line 2: `auth: ssh` needs `portal_host`"),
         (
