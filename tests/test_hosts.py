@@ -214,6 +214,23 @@ def test_a_process_left_behind_with_the_output_open_is_waited_for(machine: Machi
         assert machine.host.run(["echo", "alive"]).text == "alive\n"
 
 
+def test_the_end_of_input_is_never_sent_after_the_close() -> None:
+    """Sent without the channel's lock, it can be: then sshd ends the connection."""
+
+    class Transport:
+        def _send_user_message(self, _message: paramiko.Message) -> None:
+            sent.append(channel.lock.locked())
+
+    sent: list[bool] = []
+    channel = quiet(paramiko.Channel(0))
+    channel.transport = Transport()  # type: ignore[assignment]
+    channel.active = True
+    channel.remote_chanid = 0
+    channel.shutdown_write()
+    channel.shutdown_write()
+    assert sent == [True]
+
+
 def test_a_channel_is_closed_while_data_comes_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """The other thread writes into its pipe just after that was closed."""
     channel = quiet(paramiko.Channel(0))

@@ -28,6 +28,17 @@ class QuietChannel(paramiko.Channel):
         except (EOFError, OSError, paramiko.SSHException):  # the peer could not be notified
             self.get_transport().close()
 
+    def shutdown_write(self) -> None:
+        """Send the end of the input while holding the channel's lock, which guards its state.
+
+        Paramiko releases the lock first. If the command ends in between, its thread answers the
+        close, and sshd ends the whole connection when the end of the input comes after that.
+        """
+        with self.lock:
+            message = self._send_eof()  # type: ignore[attr-defined]  # unknown to the stubs
+            if message is not None:
+                self.get_transport()._send_user_message(message)  # type: ignore[attr-defined]
+
 
 def quiet(channel: paramiko.Channel) -> QuietChannel:
     """Turn a channel into a quiet one. Paramiko creates its channels itself."""
