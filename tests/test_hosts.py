@@ -1118,7 +1118,8 @@ def test_a_file_operation_that_hangs_delays_no_other(alice: SSHHost) -> None:
         assert in_parallel(lambda _: alice.files.stat("/").is_directory, 4) == [True] * 4
         assert time.monotonic() - started < 5
         assert not reading.done()
-        alice.run(["sh", "-c", 'echo read >"$0"; rm "$0"', pipe])
+        # Open for reading too: the reader may be gone before the text is written.
+        alice.run(["sh", "-c", 'echo read 1<>"$0"; rm "$0"', pipe])
         with pytest.raises(FileFailed):  # SFTP cannot read pipes
             reading.result(5)
     assert len(connections(LOGIN_HOST)) == 1
