@@ -66,8 +66,8 @@ def judge(evidence: Evidence) -> Verdict:
                 reason = YOU_CANCELLED if outcome is Outcome.CANCELLED else NO_REASON
                 return Verdict(JobStatus.COMPLETED, outcome, exit_code, reason)
         if job.status is JobStatus.RUNNING and not report.connected:
-            return Verdict(JobStatus.STARTING, reason=Reason(job.reason))
-        return Verdict(job.status, reason=Reason(job.reason))
+            return Verdict(JobStatus.STARTING)
+        return Verdict(job.status)
     if report.exit_code is not None:
         return judge_completed(report, evidence.cancelled_here)
     if evidence.fresh:
@@ -112,7 +112,7 @@ def _ended(job: Job, evidence: Evidence) -> Verdict:
     if outcome is Outcome.CANCELLED and evidence.cancelled_here:
         reason = YOU_CANCELLED
     if outcome is Outcome.FAILED:
-        reason = reason or report.failure or likely_cause(report.log_tail) or Reason(job.reason)
+        reason = reason or report.failure or likely_cause(report.log_tail)
     return Verdict(JobStatus.COMPLETED, outcome, exit_code, reason)
 
 

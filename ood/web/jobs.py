@@ -8,7 +8,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from ood.config import Cluster
 from ood.errors import NotFound
-from ood.help_topics import NO_REASON, Reason
+from ood.help_topics import Reason
 from ood.schedulers.base import Job, JobStatus
 from ood.sessions.causes import why_it_ended
 from ood.sessions.job_table import JobRow, Jobs, jobs_on, parent_id
@@ -155,8 +155,7 @@ def _number(id: str) -> tuple[int, str]:
 def why(row: JobRow, *, wait: bool = False) -> Reason:
     """Why a job waits, how it ended, or why its status is unknown; `NO_REASON` if none is known."""
     if row.own_card is not None and row.own_card.reason:
-        known = row.own_card
-        return Reason(known.reason, known.topic) if " " in known.reason else NO_REASON
+        return Reason(row.own_card.reason, row.own_card.topic)
     if row.outcome is not None:
         code = row.exit_code or 0
         return why_it_ended(row.job, row.outcome) or Reason(f"Exit code {code}." if code else "")
