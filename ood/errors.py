@@ -15,12 +15,14 @@
         │   └── ServiceSilent   the session's service did not answer in time
         ├── SignInExpired       the user is signed out, or the portal host refuses the user
         ├── HostRefused         another host refuses the user
+        ├── AccountFault        the account's login shell or start-up files do not run commands
         ├── CommandFailed       a command ended with a non-zero exit code
         ├── CommandTimedOut     a command or the host did not answer in time
         └── FileFailed          a file operation failed
             ├── FileMissing     the file or directory does not exist
             ├── FileExists      the name is taken
             ├── FileRefused     the user has no permission
+            ├── FileTimedOut    the file system did not answer in time
             └── UploadElsewhere the browser resumed an upload at the wrong offset
 
 The web layer renders each error as an HTMX fragment, a page or JSON.
@@ -125,6 +127,10 @@ class HostRefused(HostError):
     code = "host-refused"
 
 
+class AccountFault(HostError):
+    code = "account"
+
+
 class CommandFailed(HostError):
     """`stderr` is what the command wrote on its standard error, as text."""
 
@@ -161,6 +167,12 @@ class FileRefused(FileFailed):
     http_status = 403
     code = "file-refused"
     topic = HelpTopic.FILES
+
+
+class FileTimedOut(FileFailed):
+    http_status = 504
+    code = "file-timed-out"
+    topic = HelpTopic.HOST
 
 
 class UploadElsewhere(FileFailed):

@@ -4,6 +4,8 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 
+MISLEADING = ("CDPATH", "POSIXLY_CORRECT", "TAR_OPTIONS")
+"""Variables with which a start-up file would change what the portal's commands do."""
 _PLAIN = re.compile(rb"[A-Za-z0-9_@%+=:,./-]+", re.ASCII)
 
 
@@ -28,14 +30,45 @@ def shell_word(value: object) -> str:
     return f"$'{''.join(parts)}'"
 
 
-def command_line(
-    argv: Sequence[str], env: Mapping[str, str] | None = None, cwd: str | None = None
+def login_line(script: str, argument: str = "") -> bytes:
+    """Return the line for a login shell of any kind that runs a script with /bin/sh. `argument` is
+    its `$1`: as octal escapes, which no shell changes in quotes."""
+    assert not set(script) & set("'\\!\n"), "the shells read these differently"
+    if argument:
+        data = argument.encode("utf-8", "surrogateescape")
+        octal = "".join(f"\\{byte:03o}" for byte in data)
+        script = f'set -- "$(printf "{octal}.")"; set -- "${{1%.}}"; {script}'
+    return f"exec /bin/sh -c '{script}'".encode()
+
+
+def script_lines(
+    key: str, argv: Sequence[str], env: Mapping[str, str] | None = None, cwd: str | None = None
 ) -> bytes:
-    """Return a POSIX shell command for `argv`, for SSH, which accepts only one string."""
-    if any("\0" in part for part in argv):
+    """Return what the starter in `hosts/login_shell.py` reads: a line with `key` and, as one quoted
+    word, a script for /bin/sh that runs `argv` between its marks, and a line with `exit`. If
+    another shell reads them, it runs nothing and ends.
+
+    Raises ValueError for a NUL in an argument."""
+    there = f"cd {_on_one_line(cwd)} && " if cwd else "cd 2>/dev/null; "  # start-up files may cd
+    command = there + " ".join(map(_on_one_line, argv))
+    steps = [
+        f"printf '\\036%s\\n' {key}2 >&2",
+        f"printf '\\036%s\\n' {key}1",
+        f"unset {' '.join(MISLEADING)}",
+        "ood_newline=$(printf '\\n.')",
+        "ood_newline=${ood_newline%.}",
+        *(f"export {name}={_on_one_line(value)}" for name, value in (env or {}).items()),
+        command,
+        "ood_status=$?",
+        f"printf '\\036%s:%d\\n' {key}2 $ood_status >&2",
+        f"printf '\\036%s:%d\\n' {key}1 $ood_status",
+    ]
+    script = shlex.quote("; ".join(steps))
+    return f"{key} {script}\nexit\n".encode("utf-8", "surrogateescape")
+
+
+def _on_one_line(value: str) -> str:
+    """`value` as one word of a script with `$ood_newline`."""
+    if "\0" in value:
         raise ValueError("an argument cannot hold a NUL")
-    words = list(argv)
-    if env:
-        words = ["env", *(f"{name}={value}" for name, value in env.items()), *words]
-    there = f"cd {shlex.quote(cwd)} && " if cwd else ""
-    return f"{there}exec {shlex.join(words)}".encode("utf-8", "surrogateescape")
+    return shlex.quote(value).replace("\n", "'\"$ood_newline\"'")

@@ -184,7 +184,7 @@ def test_exit_codes(machine: Machine) -> None:
     assert (raised.value.exit_code, raised.value.stderr) == (3, "why")
     done = machine.host.run(failing, check=False)
     assert (done.exit_code, done.stdout, done.stderr) == (3, b"out\n", b"why\n")
-    assert machine.host.run(["sh", "-c", "kill $$"], check=False).exit_code < 0
+    assert machine.host.run(["sh", "-c", "kill $$"], check=False).exit_code in (-15, 143)
     with pytest.raises(CommandFailed) as raised:
         machine.host.run(["no-such-command"])
     assert raised.value.exit_code == 127
@@ -207,11 +207,10 @@ def test_a_command_that_is_late_is_ended(machine: Machine, script: str) -> None:
     wait_until(lambda: not machine.runs(mark), 3, "it still runs")
 
 
-def test_a_process_left_behind_with_the_output_open_is_waited_for(machine: Machine) -> None:
-    with pytest.raises(CommandTimedOut):
-        machine.host.run(["sh", "-c", "sleep 6 & echo started"], timeout=1)
-    if isinstance(machine.host, SSHHost):  # and nothing else on the connection suffers from it
-        assert machine.host.run(["echo", "alive"]).text == "alive\n"
+def test_a_process_left_behind_with_the_output_open_is_not_waited_for(machine: Machine) -> None:
+    started = time.monotonic()
+    assert machine.host.run(["sh", "-c", "sleep 60 & echo started"]).text == "started\n"
+    assert time.monotonic() - started < 30
 
 
 def test_the_end_of_input_is_never_sent_after_the_close() -> None:
@@ -247,7 +246,7 @@ def test_a_channel_is_closed_while_data_comes_in(monkeypatch: pytest.MonkeyPatch
 
 
 def test_too_much_output_is_a_failure(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("local", "channels"):
+    for module in ("local", "login_shell"):
         monkeypatch.setattr(f"ood.hosts.{module}.MAX_OUTPUT", 1 << 20)
     mark = new_mark()
     for where in ("", ">&2"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ood.quoting import command_line, shell_word
+from ood.quoting import script_lines, shell_word
 from tests.helpers import NASTY
 
 VALUES = (*NASTY, "caf\udce9 latin-1", "\udcff\udc80", "\x01\x1b[31m\x7f", "x" * 100_000)
@@ -95,23 +95,26 @@ def test_a_nul_is_refused() -> None:
     with pytest.raises(ValueError, match="NUL"):
         shell_word("a\0b")
     with pytest.raises(ValueError, match="NUL"):
-        command_line(["echo", "a\0b"])
+        script_lines("key", ["echo", "a\0b"])
 
 
 @pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
-def test_a_command_line_keeps_arguments_environment_and_directory(
+def test_a_script_line_keeps_arguments_environment_and_directory(
     shell: str, tmp_path: Path
 ) -> None:
     directory = tmp_path / "it's a $(touch pwned) `touch pwned`\n-dir"
     directory.mkdir()
-    values = VALUES[:-1]  # a line is one argument of the shell, and so has a length
-    line = command_line(
-        ["sh", "-c", 'pwd; printf "%s\\0" "$NASTY" "$@"', "sh", *values],
+    lines = script_lines(
+        "key",
+        ["sh", "-c", 'pwd; printf "%s\\0" "$NASTY" "$@"', "sh", *VALUES],
         {"NASTY": NASTY[13]},
         str(directory),
     )
-    done = subprocess.run([shell, "-c", line], capture_output=True, check=True)
-    where, _, rest = done.stdout.partition(b"-dir\n")
-    assert where + b"-dir" == str(directory).encode()
-    assert rest.split(b"\0")[:-1] == [NASTY[13].encode(), *map(as_bytes, values)]
+    line, *rest = lines.split(b"\n")
+    assert line.startswith(b"key ")
+    assert rest == [b"exit", b""]
+    done = subprocess.run([shell], input=b"eval " + line[4:], capture_output=True)
+    begin, where, printed = done.stdout.partition(str(directory).encode() + b"\n")
+    assert (begin, where != b"") == (b"\x1ekey1\n", True)
+    assert printed.split(b"\0") == [NASTY[13].encode(), *map(as_bytes, VALUES), b"\x1ekey1:0\n"]
     assert list(directory.iterdir()) == []

@@ -38,7 +38,8 @@ def shown(path: str) -> str:
 
 @dataclass(frozen=True)
 class CommandResult:
-    """What a command printed, as bytes, and its exit code (negative for a signal)."""
+    """What a command printed, as bytes, and its exit code. For a signal the exit code is negative,
+    or over SSH 128 plus the signal."""
 
     stdout: bytes
     stderr: bytes
@@ -203,7 +204,7 @@ class Command(Protocol):
         """Return output as it arrives; b"" at the end. Raises `HostUnreachable`."""
 
     def wait(self) -> int:
-        """Return the exit code, negative for a signal. Call it after the output has ended. Raises
+        """Return the exit code, as in `CommandResult`. Call it after the output has ended. Raises
         `CommandFailed` when the command does not end, and `HostUnreachable`."""
 
     @property

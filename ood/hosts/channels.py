@@ -1,15 +1,8 @@
-"""SSH channels: closing them safely, and collecting the output of a command."""
+"""SSH channels that can be closed safely."""
 
-import selectors
 import threading
-import time
 
 import paramiko
-
-from ood.errors import CommandFailed
-from ood.hosts.base import MAX_OUTPUT, CommandResult
-
-RECEIVE_SIZE = 2**21  # bytes: paramiko's whole window, as reading a part of it moves the rest
 
 
 class QuietChannel(paramiko.Channel):
@@ -45,40 +38,3 @@ def quiet(channel: paramiko.Channel) -> QuietChannel:
     channel.__class__ = QuietChannel
     assert isinstance(channel, QuietChannel)
     return channel
-
-
-def collect(channel: paramiko.Channel, deadline: float) -> CommandResult:
-    """Read both outputs of a command to their end, as they arrive: unread standard error would fill
-    the channel's only window. Raises TimeoutError at `deadline` (monotonic)."""
-    outputs: tuple[list[bytes], list[bytes]] = ([], [])
-    size = 0
-    with selectors.DefaultSelector() as selector:
-        selector.register(channel, selectors.EVENT_READ)
-        while True:
-            ended = channel.eof_received or channel.closed  # first: more may arrive meanwhile
-            chunk = b""
-            for chunks, ready, receive in (
-                (outputs[0], channel.recv_ready, channel.recv),
-                (outputs[1], channel.recv_stderr_ready, channel.recv_stderr),
-            ):
-                if ready():
-                    chunk = receive(RECEIVE_SIZE)
-                    chunks.append(chunk)
-                    size += len(chunk)
-            if size > MAX_OUTPUT:
-                raise CommandFailed("The command printed too much output.", -1, "")
-            if chunk:
-                continue
-            if ended:
-                break
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            selector.select(min(left, 1))  # with two outputs, paramiko can fail to wake us
-    if not channel.status_event.wait(max(deadline - time.monotonic(), 0.1)):
-        raise TimeoutError
-    # Without a status, a signal ended the command, unless the connection dropped.
-    alive = channel.eof_received and channel.get_transport().is_active()
-    if channel.exit_status == -1 and not alive:
-        raise EOFError("the connection closed before the command ended")
-    return CommandResult(b"".join(outputs[0]), b"".join(outputs[1]), channel.exit_status)

@@ -1,5 +1,6 @@
 """One SSH connection that all threads share: opened when it is needed, closed when it is idle."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,10 @@ LASTING_CHANNELS = 6
 """How many of these may be open files or started commands, which can stay open for hours. The rest
 is for short commands."""
 SLOT_TIMEOUT = 10.0  # seconds to wait for a free channel
+PROBE_TIMEOUT = 5.0  # seconds for a host to open a channel, after an operation has timed out
 OPENING_TIMEOUT = 40.0  # seconds to wait while another thread opens the connection
+
+log = logging.getLogger(__name__)
 
 
 class SharedConnection:
@@ -60,8 +64,7 @@ class SharedConnection:
             self._last_used = asked
             while (connection := self._live()) is None and self._opening is not None:
                 if not self._changed.wait(asked + OPENING_TIMEOUT - time.monotonic()):
-                    message = f"{self.name} did not answer in time. Try again in a moment."
-                    raise HostUnreachable(message)
+                    raise HostUnreachable(did_not_answer(self.name))
             if connection is None:
                 # Threads that waited for a dead host do not each try it again.
                 if self._failure is not None and self._failed_at > asked:
@@ -154,6 +157,19 @@ class SharedConnection:
                     raise self._busy() from error
             time.sleep(0.1)
 
+    def suspect(self, transport: paramiko.Transport) -> None:
+        """Close a connection on which an operation timed out, unless the host still opens channels
+        on it: then only that operation hangs, and the others go on."""
+        threading.Thread(target=self._probe, args=(transport,), name="probe", daemon=True).start()
+
+    def _probe(self, transport: paramiko.Transport) -> None:
+        try:
+            transport.open_session(timeout=PROBE_TIMEOUT).close()
+        except Exception as error:
+            if not channel_refused(transport, error):
+                log.warning("closing the connection to %s, which hangs: %s", self.name, error)
+                transport.close()
+
     def _busy(self) -> HostBusy:
         return HostBusy(
             f"Too many shells, transfers and commands are running on {self.name}. Close a shell or "
@@ -216,6 +232,10 @@ class SharedConnection:
         if self._opens_the_portal:
             return SignInExpired(message, detail)
         return HostRefused(f"{message} Ask your administrator whether you may use it.", detail)
+
+
+def did_not_answer(name: str) -> str:
+    return f"{name} did not answer in time. Try again in a moment."
 
 
 def channel_refused(transport: paramiko.Transport, error: Exception) -> bool:

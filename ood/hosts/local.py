@@ -84,7 +84,10 @@ def _collect(process: subprocess.Popen[bytes], deadline: float) -> CommandResult
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise TimeoutError
-                for key, _ in selector.select(left):
+                events = selector.select(min(left, 1.0))
+                if not events and process.poll() is not None:
+                    break  # a process that it left running holds its outputs
+                for key, _ in events:
                     data = os.read(key.fd, READ_SIZE)
                     outputs[key.fd].append(data)
                     size += len(data)

@@ -5,17 +5,22 @@ deadlocks. An open file, and an operation that waits too long for its turn, get 
 """
 
 import errno
+import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import paramiko
 from paramiko.message import Message
+from paramiko.sftp import CMD_CLOSE
 
+from ood.errors import FileTimedOut, HostUnreachable
 from ood.help_topics import NO_REASON, HelpTopic, Reason
-from ood.hosts.base import Command, FileEntry, Files, Readable
-from ood.hosts.connection import SharedConnection
+from ood.hosts.base import Command, FileEntry, Files, Readable, shown
+from ood.hosts.connection import SharedConnection, did_not_answer
+from ood.hosts.login_shell import MarkedCommand
 from ood.hosts.open_file import OpenFile, file_entry, file_error
 from ood.hosts.readdir import entries_of
 
@@ -23,10 +28,22 @@ REQUEST_SIZE = 255 * 1024
 """Bytes in one request: the most that OpenSSH accepts. One such request at a time is as fast as
 paramiko's prefetch and pipelining with 32 KiB. Prefetch starts threads that outlive an abandoned
 download, and pipelining does not report a full disk."""
-ANSWER_TIMEOUT = 30.0  # seconds, for each request
+ANSWER_TIMEOUT = 10.0  # seconds, for each request
+DATA_TIMEOUT = 30.0  # seconds, for each request of a file that stays open
 TURN_TIMEOUT = 1.0  # seconds to wait for the shared client
 DISK_HINT = Reason("the disk may be full or read-only, or your quota used up", HelpTopic.DISK_FULL)
+DISK_MAY_HANG = "Its disk may not be available. Try again later, or tell your administrator."
 WRITING = ("write", "create", "rename", "move")
+START_TIMEOUT = 15.0  # seconds for an SFTP server to start
+SFTP_SERVER = [
+    "sh",
+    "-c",
+    "for directory in /usr/lib/openssh /usr/libexec/openssh /usr/lib/ssh /usr/libexec; do "
+    'test -x "$directory/sftp-server" && exec "$directory/sftp-server"; done; exit 127',
+]
+"""Starts OpenSSH's SFTP server, where Debian, Red Hat, SUSE and others install it."""
+
+log = logging.getLogger(__name__)
 
 
 class SFTPClient(paramiko.SFTPClient):
@@ -41,6 +58,30 @@ class SFTPClient(paramiko.SFTPClient):
         return kind, message
 
 
+class SFTPFile(paramiko.SFTPFile):
+    """Paramiko's file, but closing it raises OSError unless all that was written has reached it.
+    Paramiko ignores errors then, and NFS reports only then that a quota is used up."""
+
+    MAX_REQUEST_SIZE = REQUEST_SIZE
+    path: str
+    _written = 0  # the size of the file, at least
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        self._written = max(self._written, self.tell())
+
+    def close(self) -> None:
+        if self.closed or not self._written:
+            super().close()
+            return
+        self._closed = True
+        client = cast(Any, self.sftp)
+        client._request(CMD_CLOSE, self.handle)
+        size = client.stat(self.path).st_size or 0
+        if size < self._written:
+            raise OSError(errno.EIO, f"{size} bytes reached the file, of {self._written}")
+
+
 class SFTPFiles(Files):
     """The files of one SSH host. `start` is the host's own."""
 
@@ -51,6 +92,7 @@ class SFTPFiles(Files):
         self._start = start
         self._turn = threading.BoundedSemaphore()  # who has it may use `_shared`
         self._shared: SFTPClient | None = None
+        self._as_command = False  # whether the SFTP server is started as a command
 
     @property
     def shared_channel(self) -> paramiko.Channel | None:
@@ -58,17 +100,16 @@ class SFTPFiles(Files):
         shared = self._shared
         return shared.get_channel() if shared is not None else None
 
-    def resolve(self, path: str) -> str:
-        """As `Files.resolve`; a relative path begins at home."""
-        with self._client("find", path) as client:
+    def resolve(self, path: str, timeout: float = ANSWER_TIMEOUT) -> str:
+        with self._client("find", path, timeout) as client:
             return client.normalize(path)
 
     def list(self, path: str) -> list[FileEntry]:
         with self._client("list", path) as client:
             return entries_of(client, path.encode("utf-8", "surrogateescape"))
 
-    def stat(self, path: str) -> FileEntry:
-        with self._client("read", path) as client:
+    def stat(self, path: str, timeout: float = ANSWER_TIMEOUT) -> FileEntry:
+        with self._client("read", path, timeout) as client:
             return file_entry(path, client.stat(path))
 
     def lstat(self, path: str) -> FileEntry:
@@ -82,12 +123,15 @@ class SFTPFiles(Files):
             with self._connection.connected() as transport:
                 client = self._new_client(transport)
                 undo.callback(client.close)
-                with self._errors(action, path, client):
+                with self._errors(action, path, client, DATA_TIMEOUT):
                     file = _open(client, path, mode)
 
             @contextmanager
             def errors() -> Iterator[None]:
-                with self._connection.errors(transport), self._errors(action, path, client):
+                with (
+                    self._connection.errors(transport),
+                    self._errors(action, path, client, DATA_TIMEOUT),
+                ):
                     yield
 
             return cast(BinaryIO, OpenFile(file, errors, undo.pop_all()))
@@ -142,7 +186,9 @@ class SFTPFiles(Files):
             client.chmod(path, mode)
 
     @contextmanager
-    def _client(self, action: str, path: str) -> Iterator[SFTPClient]:
+    def _client(
+        self, action: str, path: str, timeout: float = ANSWER_TIMEOUT
+    ) -> Iterator[SFTPClient]:
         """A client for one operation on `path`, whose errors are the portal's: the shared one, or
         a new one while a slow operation uses that."""
         with ExitStack() as held:
@@ -161,30 +207,65 @@ class SFTPFiles(Files):
                 else:
                     held.callback(client.close)
             assert client is not None
-            with self._errors(action, path, client):
+            with self._errors(action, path, client, timeout):
                 yield client
 
     def _new_client(self, transport: paramiko.Transport) -> SFTPClient:
+        """Start an SFTP server, for one client. If it is a program, sshd starts it through the
+        login shell, and start-up files can print before it. Then, start it as a command."""
+        if not self._as_command:
+            try:
+                return self._client_of(transport, lambda channel: channel.invoke_subsystem("sftp"))
+            except (paramiko.SFTPError, paramiko.SSHException, EOFError) as error:
+                if not transport.is_active():
+                    raise
+                log.info("no SFTP on %s by itself: %s", self._connection.name, error)
+        client = self._client_of(transport, self._start_server)
+        self._as_command = True
+        return client
+
+    def _client_of(
+        self, transport: paramiko.Transport, start: Callable[[paramiko.Channel], object]
+    ) -> SFTPClient:
         channel = self._connection.open_session(transport)
-        channel.invoke_subsystem("sftp")
-        channel.settimeout(ANSWER_TIMEOUT)
-        return SFTPClient(channel)
+        channel.settimeout(START_TIMEOUT)
+        try:
+            start(channel)
+            return SFTPClient(channel)
+        except BaseException as error:
+            channel.close()
+            if isinstance(error, TimeoutError):
+                self._connection.suspect(transport)
+                raise HostUnreachable(did_not_answer(self._connection.name)) from error
+            raise
+
+    def _start_server(self, channel: paramiko.Channel) -> None:
+        command = MarkedCommand(channel, self._connection.name)
+        command.begin(SFTP_SERVER, None, None, time.monotonic() + START_TIMEOUT)
 
     @contextmanager
-    def _errors(self, action: str, path: str, client: SFTPClient) -> Iterator[None]:
-        """Turn the server's errors about a file into the portal's."""
+    def _errors(self, action: str, path: str, client: SFTPClient, timeout: float) -> Iterator[None]:
+        """Turn the server's errors about a file into the portal's. Wait for each of its answers for
+        `timeout` seconds. After that, only this client is closed."""
+        channel = client.get_channel()
+        assert channel is not None
+        channel.settimeout(timeout)
         try:
             yield
         except OSError as error:
-            channel = client.get_channel()
-            if isinstance(error, TimeoutError) or channel is None or channel.closed:
+            if channel.closed:
                 raise  # about the connection, not about a file
+            if isinstance(error, TimeoutError):
+                client.close()
+                self._connection.suspect(channel.get_transport())
+                message = f"{shown(path)} on {self._connection.name} did not answer in time."
+                raise FileTimedOut(f"{message} {DISK_MAY_HANG}") from error
             # SFTP version 3 has codes for "no such file" and "permission denied" only.
             hint = DISK_HINT if action in WRITING else NO_REASON
             raise file_error(error, action, path, self._connection.name, hint) from error
 
 
-def _open(client: SFTPClient, path: str, mode: str) -> paramiko.SFTPFile:
+def _open(client: SFTPClient, path: str, mode: str) -> SFTPFile:
     try:
         # SFTP needs "w" as well as "x" to write.
         file = client.open(path, "wx" if mode == "xb" else mode)
@@ -192,7 +273,9 @@ def _open(client: SFTPClient, path: str, mode: str) -> paramiko.SFTPFile:
         if mode == "xb":
             _raise_if_there(client, path, error)
         raise
-    file.MAX_REQUEST_SIZE = REQUEST_SIZE
+    file.__class__ = SFTPFile
+    assert isinstance(file, SFTPFile)
+    file.path = path
     return file
 
 

@@ -13,13 +13,15 @@ import paramiko
 from ood.auth.credentials import Credential
 from ood.errors import CommandTimedOut, HostUnreachable
 from ood.hosts.base import Command, CommandResult, Env, Host
-from ood.hosts.channels import collect, quiet
-from ood.hosts.connection import SharedConnection, channel_refused
+from ood.hosts.channels import quiet
+from ood.hosts.connection import SharedConnection, channel_refused, did_not_answer
+from ood.hosts.login_shell import MarkedCommand
 from ood.hosts.sftp import SFTPFiles
 from ood.hosts.ssh_connect import Dial, Target
 from ood.hosts.streams import SSHCommand
 from ood.hosts.terminals import SSHTerminal, Terminals
-from ood.quoting import command_line
+
+START_TIMEOUT = 15.0  # seconds for an account's start-up files
 
 
 class SSHHost(Host):
@@ -47,7 +49,7 @@ class SSHHost(Host):
     @property
     def home(self) -> str:
         if self._home is None:
-            self._home = self._sftp.resolve(".")  # where sshd starts SFTP
+            self._home = self.run(["sh", "-c", 'printf %s "$HOME"']).text
         return self._home
 
     def _run(
@@ -60,21 +62,19 @@ class SSHHost(Host):
             started = time.monotonic()
             channel = self._connection.open_session(transport)
             try:
-                channel.exec_command(command_line(limited, env, cwd))
+                command, deadline = MarkedCommand(channel, self.name), started + timeout + 3
+                outputs = command.begin(limited, env, cwd, deadline)
                 with suppress(OSError):  # the command may end without reading all of it
                     channel.sendall(input)
                 channel.shutdown_write()
-                result = collect(channel, started + timeout + 3)
+                result = command.collect(outputs, deadline)
             except TimeoutError:
-                if not channel.status_event.is_set():
-                    transport.close()  # the next command might hang as well
-                raise CommandTimedOut(
-                    f"{self.name} did not answer in time. Try again in a moment."
-                ) from None
+                self._connection.suspect(transport)
+                raise CommandTimedOut(did_not_answer(self.name)) from None
             finally:
                 channel.close()
         # 124 is the exit code of `timeout` after SIGTERM. SIGKILL may end `timeout` as well.
-        if result.exit_code in (124, 137, -1) and time.monotonic() - started >= timeout:
+        if result.exit_code in (124, 137) and time.monotonic() - started >= timeout:
             raise CommandTimedOut(
                 f"{argv[0]} on {self.name} did not answer within {timeout:.0f} s."
             )
@@ -86,8 +86,13 @@ class SSHHost(Host):
             with self._connection.connected() as transport:
                 channel = self._connection.open_session(transport)
                 undo.callback(channel.close)
-                channel.exec_command(command_line(argv, env, cwd))
-            return SSHCommand(channel, self.name, undo.pop_all().close)
+                command = MarkedCommand(channel, self.name)
+                try:
+                    outputs = command.begin(argv, env, cwd, time.monotonic() + START_TIMEOUT)
+                except TimeoutError:
+                    self._connection.suspect(transport)
+                    raise CommandTimedOut(did_not_answer(self.name)) from None
+            return SSHCommand(channel, command, outputs, self.name, undo.pop_all().close)
 
     def terminal(self, cwd: str, columns: int = 80, rows: int = 24) -> SSHTerminal:
         return self._terminals.open(cwd, columns, rows)
@@ -104,7 +109,7 @@ class SSHHost(Host):
             if channel_refused(transport, error):
                 message = f"Nothing is listening on port {port} of {host}."
             else:
-                message = f"{host} did not answer in time. Try again in a moment."
+                message = did_not_answer(host)
             raise HostUnreachable(message, str(error)) from error
 
     def connect(self) -> None:

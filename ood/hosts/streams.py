@@ -12,6 +12,7 @@ import paramiko
 
 from ood.errors import CommandFailed, HostUnreachable
 from ood.hosts.base import Command, Env
+from ood.hosts.login_shell import MarkedCommand
 
 MAX_STDERR = 256 * 1024  # bytes that are kept of the beginning of standard error
 ENDED_EARLY = "The command ended before it had read all its input."
@@ -107,13 +108,23 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
 
 
 class SSHCommand(_Running):
-    """A channel of a connection. `on_close` closes it and releases its slot."""
+    """A channel on which a command has begun. `outputs` are what has arrived of its outputs.
+    `on_close` closes the channel and releases its slot."""
 
-    def __init__(self, channel: paramiko.Channel, name: str, on_close: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        channel: paramiko.Channel,
+        command: MarkedCommand,
+        outputs: tuple[bytes, bytes],
+        name: str,
+        on_close: Callable[[], None],
+    ) -> None:
         self._channel = channel
+        self._command = command
         self._name = name
         self._on_close = on_close
-        super().__init__(channel.recv_stderr)
+        self._printed, self._complained = outputs
+        super().__init__(self._receive_stderr)
 
     def write(self, data: bytes) -> None:
         try:
@@ -129,20 +140,32 @@ class SSHCommand(_Running):
             self._channel.shutdown_write()
 
     def read(self, limit: int) -> bytes:
-        try:
-            data = self._channel.recv(limit)  # may also send: it acknowledges data
-        except (OSError, EOFError, paramiko.SSHException) as error:
-            raise self._dropped() from error
-        if not data:
-            self._check_connection()
-        return data
+        printed, self._printed = self._printed[:limit], self._printed[limit:]
+        while not printed and self._command.exit_code is None:
+            try:
+                data = self._channel.recv(limit)  # may also send: it acknowledges data
+            except (OSError, EOFError, paramiko.SSHException) as error:
+                raise self._dropped() from error
+            if not data:
+                self._check_connection()
+                break
+            printed = self._command.stdout.take(data)
+        return printed
 
     def wait(self) -> int:
-        ended = self._channel.status_event.wait(END_SECONDS)
-        self._check_connection()
-        if not ended:
-            raise CommandFailed("The command did not end.", -1, "")
-        return self._channel.exit_status
+        if self._command.exit_code is None:
+            self._check_connection()
+            raise CommandFailed("The command was ended by something else.", -1, self.stderr)
+        return self._command.exit_code
+
+    def _receive_stderr(self, limit: int) -> bytes:
+        complained, self._complained = self._complained, b""
+        while not complained and self._command.stderr.exit_code is None:
+            data = self._channel.recv_stderr(limit)
+            if not data:
+                break
+            complained = self._command.stderr.take(data)
+        return complained
 
     def close(self) -> None:
         self._on_close()

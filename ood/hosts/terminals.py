@@ -16,18 +16,21 @@ import paramiko
 
 from ood.errors import HostBusy
 from ood.hosts.connection import SharedConnection
-from ood.quoting import command_line
+from ood.quoting import login_line
 
-LOGIN_SHELL_SCRIPT = """
-[ -z "$1" ] || cd -- "$1" 2>/dev/null || {
-  cd
-  echo "Directory not found, or you do not have permission to open it. This is your home directory."
-}
-[ -n "$LC_ALL$LC_CTYPE$LANG" ] || export LANG=C.UTF-8
-exec "${SHELL:-/bin/sh}" -l
-"""
-"""What `sh -c` runs in every terminal. `$1` is the directory to start in, or empty for home. Where
-the account sets no locale, the character set is UTF-8, as in browsers."""
+NOT_OPENED = (
+    "Directory not found, or you do not have permission to open it. This is your home directory."
+)
+LOGIN_SHELL_SCRIPT = (
+    f'[ -z "$1" ] || cd -- "$1" 2>/dev/null || {{ cd; echo "{NOT_OPENED}"; }}; '
+    '[ -n "$LC_ALL$LC_CTYPE$LANG" ] || export LANG=C.UTF-8; '
+    'exec "${SHELL:-/bin/sh}" -l'
+)
+"""What `sh -c` runs in terminals. `$1` is the directory to start in, or empty for home. Where the
+account sets no locale, the character set is UTF-8, as in browsers."""
+MOTD_SCRIPT = "[ -e ~/.hushlogin ] || cat /run/motd.dynamic /etc/motd 2>/dev/null; "
+"""The message of the day, which sshd and PAM print only if no command is given."""
+LOCALE = {"LANG": "C.UTF-8"}
 TYPE = "xterm-256color"
 WINDOW = 128 * 1024
 """Bytes that a terminal may print before they are read. So many may still appear after Ctrl-C."""
@@ -131,7 +134,6 @@ class Terminals:
 
     def open(self, cwd: str, columns: int, rows: int) -> SSHTerminal:
         """Start the user's login shell. Raises `HostError`."""
-        line = command_line(["sh", "-c", LOGIN_SHELL_SCRIPT, "sh", cwd])
         full: set[SharedConnection] = set()
         while True:
             connection, is_new = self._with_slot(full)
@@ -148,7 +150,11 @@ class Terminals:
                         continue
                     undo.callback(channel.close)
                     channel.get_pty(TYPE, columns, rows)
-                    channel.exec_command(line)
+                    if cwd:
+                        channel.exec_command(login_line(MOTD_SCRIPT + LOGIN_SHELL_SCRIPT, cwd))
+                    else:
+                        channel.update_environment(LOCALE)  # many sites accept it
+                        channel.invoke_shell()
                 return SSHTerminal(channel, undo.pop_all().close)
 
     def close(self) -> None:
