@@ -266,7 +266,9 @@ class Watch:
             if session.files.exist:
                 session.files.add_facts(cancelled_at=session.cancelled_at)
         except FileFailed as error:  # the job is cancelled, which matters more
-            log.warning("could not record the cancel of session %s: %s", record.id, error.detail)
+            log.warning(
+                "could not record that session %s was cancelled: %s", record.id, error.detail
+            )
 
     def _record_end(self, card: Card, session: Session) -> Card:
         """Record how a session ended, for good. Raises `FileFailed`."""
@@ -295,5 +297,5 @@ class Watch:
 
 def _not_configured(cluster_id: str) -> NotFound:
     return NotFound(
-        f"The cluster {cluster_id} is no longer configured in this portal. Ask your administrator."
+        f"The cluster {cluster_id} is no longer configured in this portal. Tell your administrator."
     )
