@@ -133,7 +133,7 @@ class Question(Generic[T]):
                 log.warning("%s %s", error.message, error.detail)
                 problem = error
             except Exception:
-                log.exception("a background question failed")
+                log.exception("a background query failed")
                 problem = PortalError(
                     "Something went wrong in the portal. Tell your administrator."
                 )

@@ -204,7 +204,7 @@ class Cluster(SharedSettings):
     def _fits_together(self) -> Cluster:
         if self.home == "unsynched" and self.job is not None and self.login_host is None:
             raise ValueError(
-                "`v2.custom.portal.home: unsynched` needs `v2.login.host`, which has the homes"
+                "`v2.custom.portal.home: unsynched` needs `v2.login.host`, the host with the homes"
             )
         return self
 

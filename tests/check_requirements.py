@@ -40,7 +40,7 @@ def main() -> int:
             for found in threads.map(known_vulnerabilities, pins.items()):
                 mistakes += found
     except OSError as error:
-        print(f"requirements: known vulnerabilities not checked: PyPI does not tell ({error})")
+        print(f"requirements: PyPI could not list known vulnerabilities ({error})")
     print("\n".join(mistakes) or f"requirements: {len(pins)} pins in order")
     return 1 if mistakes else 0
 

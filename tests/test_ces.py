@@ -273,7 +273,7 @@ def test_missing_runner_names_the_other_one(user: User) -> None:
     done = user.run("ces-run", "podman", IMAGE, PATH="/nonexistent")
     assert done.returncode == 69
     assert "podman is not installed on" in done.stderr
-    assert "Ask your administrator to install it" in done.stderr
+    assert "Ask your administrator to install podman" in done.stderr
 
 
 def test_credentials_reach_a_user_namespace() -> None:

@@ -87,8 +87,8 @@ clusters.d/alpha.yml: line 5: v2.job.adapter: Input should be 'slurm' or 'local'
 clusters.d/alpha.yml: line 9: v2.custom.portal.home: Input should be 'synched' or 'unsynched'
 clusters.d/beta.yml: line 3: not valid YAML (while parsing a block mapping, expected \
 <block end>, but found '<block mapping start>')
-clusters.d/gamma.yml: line 3: `v2.custom.portal.home: unsynched` needs `v2.login.host`, which \
-has the homes
+clusters.d/gamma.yml: line 3: `v2.custom.portal.home: unsynched` needs `v2.login.host`, the \
+host with the homes
 apps/one/form.yml: line 6: attributes.mode.widget: Input should be 'number_field', 'select', \
 'radio', 'check_box', 'text_field', 'text_area', 'password_field' or 'hidden_field'
 apps/one/form.yml: line 9: attributes.mode.help: this key appears twice, and only the last one is \

@@ -357,7 +357,7 @@ def test_options_of_what_is_asked_for(
         (
             "\nsbatch: error: Projects may not run on {days} like this\nsbatch: error: more",
             "Alpha refused the job: Projects may not run on {days} like this. Change the form, or "
-            "ask your administrator.",
+            "ask your administrator for help.",
         ),
         ("", "Alpha refused the job: no reason given."),
     ],

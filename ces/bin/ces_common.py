@@ -117,7 +117,8 @@ def check_runner(runner: str) -> None:
         instead = f"Choose {other}, or ask" if shutil.which(other) else "Ask"
         raise CesError(
             os.EX_UNAVAILABLE,
-            f"{runner} is not installed on {HOST}. {instead} your administrator to install it.",
+            f"{runner} is not installed on {HOST}. {instead} your administrator to install"
+            f" {runner}.",
             "tools",
         )
 

@@ -70,5 +70,5 @@ class UserAuthority:
         pem = own.private_bytes(serialization.Encoding.PEM, openssh, serialization.NoEncryption())
         key = paramiko.Ed25519Key(file_obj=io.StringIO(pem.decode()))
         key.load_certificate(certificate.public_bytes().decode())
-        log.info("certified %s for %s s: serial %s", user, LIFETIME, serial)  # as sshd logs it
+        log.info("signed certificate %s for %s", serial, user)  # sshd logs the serial number too
         return key

@@ -151,4 +151,4 @@ class HostPool:
                 try:
                     host.close_if_idle(IDLE_SECONDS)
                 except Exception:
-                    log.exception("closing the idle connection to %s", host.name)
+                    log.exception("could not close the idle connection to %s", host.name)

@@ -116,7 +116,7 @@ def _failure(error: Exception, connection: Connection, name: str) -> Exception:
     # Paramiko also raises AuthenticationException for a host that hung up or took too long.
     if isinstance(error, paramiko.AuthenticationException) and "timeout" not in detail:
         is_active = connection.client.get_transport().is_active()
-        return NotAccepted(detail) if is_active else _HungUp(f"hung up while signing in: {detail}")
+        return NotAccepted(detail) if is_active else _HungUp(f"hung up during log-in: {detail}")
     if isinstance(error, paramiko.BadHostKeyException):
         message = (
             f"The host key of {name} has changed, so the portal did not sign in to it. Tell your "

@@ -204,4 +204,4 @@ def _feed(command: Command, names: Iterable[str]) -> None:
     except HostError:
         pass  # the command has ended; whoever reads from it finds out why
     except Exception:
-        log.exception("writing names to a command")
+        log.exception("could not write names to a command")

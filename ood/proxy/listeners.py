@@ -184,14 +184,14 @@ class _Node:
             try:
                 return answer.result(ANSWER_SECONDS if answered_before else FIRST_ANSWER_SECONDS)
             except TimeoutError:
-                error: HostError = CommandFailed("It did not answer in time.", -1, "")
+                error: HostError = CommandFailed("The command did not answer in time.", -1, "")
                 self._end(run, error)
             except HostError as failure:
                 error = failure
             if not answered_before or not may_ask_again:
                 raise error
             # The job of the command may have ended while another one runs on this node.
-            log.debug("asking again who listens: %s %s", error, error.detail)
+            log.debug("checking again who listens: %s %s", error, error.detail)
             may_ask_again = False
 
     def end_if_unused(self, seconds: float) -> None:
@@ -245,7 +245,7 @@ class _Node:
         except PortalError as error:
             why = error
         except Exception:
-            log.exception("asking who listens on a node")
+            log.exception("could not check who listens on %s for %s", service.node, service.user)
         self._end(run, why)
 
     def _next(self, run: _Run) -> list[int]:
@@ -267,7 +267,7 @@ class _Node:
             size += len(part)
             if not part or size > MAX_OUTPUT:
                 detail = "it printed too much" if part else command.stderr.strip()[-500:]
-                raise CommandFailed("It gave no answer.", -1, detail)
+                raise CommandFailed("The command did not answer.", -1, detail)
             *printed, rest = (rest + part).split(b"\n")
             for line in printed:
                 mark, _, words = line.decode("ascii", "replace").partition(" ")

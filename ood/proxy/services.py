@@ -115,7 +115,7 @@ class Services:
                 detail = error.detail or error
                 log.warning("%s of %s does not answer: %s", service.title, service.user, detail)
         except Exception:
-            log.exception("probing %s of %s", service.title, service.user)
+            log.exception("could not probe %s of %s", service.title, service.user)
         with self._lock:
             known.silent, known.probed_at, known.probing = not answered, time.monotonic(), False
         return answered
@@ -155,9 +155,9 @@ class Services:
         try:
             self._ask(service.user, service.session_id)
         except PortalError as error:
-            log.info("looking for %s of %s: %s", service.title, service.user, error)
+            log.info("could not find %s of %s: %s", service.title, service.user, error)
         except Exception:
-            log.exception("looking for %s of %s", service.title, service.user)
+            log.exception("could not find %s of %s", service.title, service.user)
         with self._lock:
             known.asking = False
 
@@ -178,7 +178,7 @@ class Services:
             try:
                 self._tidy()
             except Exception:
-                log.exception("closing idle connections to services")
+                log.exception("could not close idle connections to services")
 
     def _tidy(self) -> None:
         """Close idle connections and commands; forget services that nobody uses."""

@@ -96,7 +96,7 @@ class _Pump:
                 self._move()
                 break
             except Exception:
-                log.exception("moving the data of WebSockets failed")
+                log.exception("could not move the data of WebSockets")
                 time.sleep(1.0)
         self._selector.close()
         os.close(self._wake)
@@ -206,4 +206,4 @@ class _Pump:
             try:
                 end.stream.close()
             except Exception as error:  # the connection may be broken
-                log.debug("closing a tunnel: %s", error)
+                log.debug("could not close a tunnel: %s", error)

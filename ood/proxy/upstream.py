@@ -135,7 +135,7 @@ class Upstream:
             except TimeoutError:
                 raise
             except OSError as error:  # the service may respond without reading all of the body
-                log.debug("sending to a service: %s", error)
+                log.debug("could not send a whole request to a service: %s", error)
             response = connection.getresponse()
             if response.status < 200:  # not valid here; http.client has skipped 100
                 raise http.client.BadStatusLine(str(response.status))

@@ -109,7 +109,7 @@ class Board:
             try:
                 remove()
             except HostError as error:  # a card that stays says that the launch was interrupted
-                log.warning("could not remove files of %s: %s %s", record.id, error, error.detail)
+                log.warning("could not remove session %s: %s %s", record.id, error, error.detail)
         self._outdate()
 
     def cancel(self, session_id: str) -> None:

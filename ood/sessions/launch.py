@@ -142,14 +142,16 @@ def _submit(board: Board, cluster: Cluster, record: SessionRecord, request: JobR
         board.discard(record)
         raise
     except (SchedulerError, HostError) as error:
-        log.warning("submitting %s for %s: %s", record.id, board.user, error, exc_info=True)
+        log.warning(
+            "could not submit session %s of %s: %s", record.id, board.user, error, exc_info=True
+        )
         board.submitted(record)
         return
     except BaseException:
         board.submitted(record)
         raise
     board.submitted(replace(record, job_id=job_id))
-    log.info("%s launched %s as job %s on %s", board.user, record.id, job_id, cluster.id)
+    log.info("%s launched session %s as job %s on %s", board.user, record.id, job_id, cluster.id)
 
 
 def _job_request(

@@ -100,7 +100,7 @@ class Pump:
                 try:
                     self.end(shell, End.LOST)
                 except Exception:
-                    log.exception("ending a shell of %s", shell.user)
+                    log.exception("could not end a shell of %s", shell.user)
         self._selector.close()
         os.close(self._wake)
         os.close(self._woken)
@@ -146,7 +146,7 @@ class Pump:
             try:
                 each(self)
             except Exception:
-                log.exception("some work of %s failed", threading.current_thread().name)
+                log.exception("%s failed to add or change a shell", threading.current_thread().name)
         return True
 
     def _move(self, shell: Shell, viewer: Viewer | None, events: int) -> None:
@@ -166,7 +166,7 @@ class Pump:
         except BlockingIOError:
             return
         except OSError as error:
-            log.info("reading the shell of %s: %s", shell.user, error)
+            log.info("could not read from a shell of %s: %s", shell.user, error)
             printed = b""
         if printed:
             shell.history.add(printed)
@@ -190,7 +190,7 @@ class Pump:
             events = 0 if shell.is_full else selectors.EVENT_READ
             self._watch(shell.terminal, events, (shell, None))
         except (OSError, ValueError) as error:  # closed meanwhile
-            log.info("watching the shell of %s: %s", shell.user, error)
+            log.info("could not watch a shell of %s: %s", shell.user, error)
             self.end(shell, End.LOST)
             return
         if shell.viewer is not None:
@@ -240,7 +240,7 @@ class Pump:
         try:
             work()
         except OSError as error:
-            log.debug("lost a page of %s: %s", shell.user, error)
+            log.debug("the connection to a page of %s dropped: %s", shell.user, error)
             self._lose_page(shell)
         except Exception:
             log.exception("a shell of %s failed", shell.user)
@@ -268,7 +268,7 @@ class Pump:
             viewer.send(**facts)
             viewer.websocket.end(NORMAL)
         except OSError as error:
-            log.debug("lost a page of %s: %s", shell.user, error)
+            log.debug("the connection to a page of %s dropped: %s", shell.user, error)
             viewer.websocket.close()
             return
         self._leaving[viewer] = time.monotonic() + LINGER
@@ -282,7 +282,7 @@ class Pump:
                 self._watch_page(viewer, viewer)
                 return
         except OSError as error:
-            log.debug("lost a page that was closing: %s", error)
+            log.debug("the connection to a closing page dropped: %s", error)
         self._forget(viewer)
 
     def _forget(self, viewer: Viewer) -> None:

@@ -155,7 +155,7 @@ def _new_file_mode(host: Host) -> int:
         try:
             mode = 0o666 & ~int(host.run(["sh", "-c", "umask"]).text, 8)
         except (CommandFailed, ValueError) as error:
-            raise HostError(f"Could not read the umask on {host.name}.") from error
+            raise HostError(f"Could not find the default permissions on {host.name}.") from error
         with _lock:
             _new_file_modes[host] = mode
     return mode

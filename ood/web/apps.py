@@ -56,7 +56,8 @@ def launch_app(name: str) -> Response | tuple[str, int]:
     except SignInExpired:
         raise
     except PortalError as error:
-        log.warning("launch of %s failed: %s %s", name, error.message, error.detail)
+        said = f"{error.message} {error.detail}"
+        log.warning("could not launch %s for %s: %s", name, user(), said)
         secrets = (field.name for field in app.fields if field.is_secret and typed.get(field.name))
         mistakes = dict.fromkeys(secrets, TYPE_AGAIN)
         if isinstance(error, InvalidForm):

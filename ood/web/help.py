@@ -23,7 +23,7 @@ def index() -> str:
     try:
         limits = limits_by_cluster(clusters)
     except HostError as error:  # this page must work even when hosts fail
-        log.warning("no limits for the help page: %s %s", error.message, error.detail)
+        log.warning("could not get the limits for Help: %s %s", error.message, error.detail)
     apps = portal().apps_for(groups())
     fields = apps["container_app"].fields if "container_app" in apps else ()
     images = [field.value for field in fields if field.name == "container_url"]

@@ -168,9 +168,10 @@ def _check_origin() -> None:
 
 def _code_and_message(error: Exception) -> tuple[str, str]:
     if isinstance(error, PortalError):
-        log.warning("could not open a shell: %s %s", error.message, error.detail)
+        said = f"{error.message} {error.detail}"
+        log.warning("could not open a shell for %s: %s", user(), said)
         return error.code, error.message
-    log.error("could not open a shell", exc_info=error)
+    log.error("could not open a shell for %s", user(), exc_info=error)
     return "internal", "Something went wrong in the portal. Open another shell."
 
 

@@ -8,7 +8,7 @@ from ood.help_topics import HelpTopic, Reason
 from ood.schedulers.base import Job, JobStatus, Partition, Queue
 from ood.schedulers.slurm.squeue import IN_THE_QUEUE
 
-ASK = "Cancel the job and ask your administrator."
+ASK = "Cancel the job and ask your administrator for help."
 LESS = "Cancel the job and launch it again with less."
 WHEN_FREE = "The job starts when another job of yours, or of your group, ends."
 REASONS = {
@@ -72,7 +72,7 @@ REASONS = {
     HelpTopic.YOUR_LIMITS: {
         "JobArrayTaskLimit": "This job array is already running its maximum number of tasks.",
         r"(Assoc|QOS|Max)\w*(Minutes|RunMins)\w*": "Your group has used its allowance of "
-        "computing time. Ask your administrator.",
+        "computing time. Ask your administrator for more.",
         r"(Assoc|QOS|Max)\w*Mem\w*": "You are using all the memory that you are allowed. "
         f"{WHEN_FREE}",
         r"(Assoc|QOS|Max)\w*C(pu|PU)\w*": "You are using all the cores that you are allowed. "

@@ -51,5 +51,6 @@ def refusal(stderr: str, cluster: str) -> Reason:
                 return Reason(sentence.format(cluster=cluster), topic)
     first = next((line for line in stderr.splitlines() if line.strip()), "no reason given")
     message = first.removeprefix("sbatch: error:").strip()
-    text = f"{cluster} refused the job: {message}. Change the form, or ask your administrator."
+    advice = "Change the form, or ask your administrator for help."
+    text = f"{cluster} refused the job: {message}. {advice}"
     return Reason(text, HelpTopic.LAUNCH)
