@@ -28,6 +28,7 @@ from ood.apps.fields import KNOWN_FIELDS, Field
 from ood.apps.names_check import Known
 from ood.apps.templates import check_template
 from ood.errors import ConfigError
+from ood.hosts.known_hosts import SSH_PORT, HostKeyPolicy, read_lines
 from ood.proxy.origins import ServiceOrigins
 from ood.sessions.card import Card
 from ood.sessions.record import SessionRecord
@@ -85,6 +86,8 @@ def check_all(path: Path) -> tuple[list[str], list[str]]:
         line for error in (*broken_clusters, *broken_apps) for line in error.message.splitlines()
     ]
     warnings = [*_origins(path, settings), *_form_values(path, settings, apps)]
+    if settings.known_hosts is not None and settings.known_hosts.is_file():
+        warnings += _host_keys(settings.known_hosts, {settings.portal_host}, clusters.values())
     for file in sorted(settings.clusters.glob("*.y*ml")):
         wrong += given_twice(file)
         warnings += _misspelt_in_cluster(file)
@@ -141,6 +144,21 @@ def _origins(path: Path, settings: config.PortalSettings) -> Iterator[str]:
         what = "all services share this origin, so one session's pages can reach parts of others."
         what += " Put `*.` before the host name: see docs/admin.md"
         yield mistake_at(path, what, ["apps_origin"])
+
+
+def _host_keys(
+    path: Path, named: set[str | None], clusters: Iterable[config.Cluster]
+) -> Iterator[str]:
+    """Lines of known_hosts that the portal skips, and hosts without a key."""
+    for line in read_lines(path):
+        if line.problem:
+            yield mistake_at(path, f"this line is skipped: {line.problem}", line=line.number)
+    for cluster in clusters:
+        named |= {cluster.login_host, cluster.job.submit_host if cluster.job else None}
+    for address in sorted(filter(None, named)):
+        name, _, port = address.partition(":")
+        if not HostKeyPolicy(path, name, int(port or SSH_PORT)).algorithms:
+            yield mistake_at(path, f"there is no key for {address}, to which the portal connects")
 
 
 def _form_values(

@@ -15,7 +15,9 @@
         │   └── ServiceSilent   the session's service did not answer in time
         ├── SignInExpired       the user is signed out, or the portal host refuses the user
         ├── HostRefused         another host refuses the user
-        ├── AccountFault        the account's login shell or start-up files do not run commands
+        ├── SecondFactorWanted  a host accepts the password, and asks for more
+        ├── AccountFault        the account cannot run commands as it is
+        │   └── PasswordExpired the password has to be changed first
         ├── CommandFailed       a command ended with a non-zero exit code
         ├── CommandTimedOut     a command or the host did not answer in time
         └── FileFailed          a file operation failed
@@ -127,8 +129,19 @@ class HostRefused(HostError):
     code = "host-refused"
 
 
+class SecondFactorWanted(HostError):
+    http_status = 403
+    code = "second-factor"
+
+
 class AccountFault(HostError):
+    http_status = 403
     code = "account"
+    topic: HelpTopic | None = HelpTopic.ACCOUNT
+
+
+class PasswordExpired(AccountFault):
+    code = "password-expired"
 
 
 class CommandFailed(HostError):

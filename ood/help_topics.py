@@ -33,6 +33,7 @@ class HelpTopic(StrEnum):
     UNKNOWN = "unknown"
     UNDETERMINED = "undetermined"
     HOST = "host"
+    ACCOUNT = "account"
     SIGNED_OUT = "signed-out"
     FILES = "files"
     PORTAL = "portal"

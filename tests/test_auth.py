@@ -29,7 +29,9 @@ from tests.helpers import Clock
 # ---- names
 
 
-@pytest.mark.parametrize("name", ["ada", "a", "ada-b.c_d9", "no-such-account", "x" * 32])
+@pytest.mark.parametrize(
+    "name", ["ada", "a", "ada-b.c_d9", "no-such-account", "x" * 64, "J.Doe", "ada@host.org", "9ada"]
+)
 def test_names_of_people(name: str) -> None:
     assert is_for_a_person(name)
 
@@ -38,8 +40,8 @@ def test_names_of_people(name: str) -> None:
     "name",
     [
         *("root", "daemon", "www-data", "nobody", "systemd-network", "systemd-no-such"),
-        *("", " ", "Ada", "_apt", "9ada", "-oProxyCommand=x", "a b", "a/b", "../ada", "ada@host"),
-        *("ada\n", "\nada", "ada\0", "adé", "x" * 33, "x" * 10_000),
+        *("", " ", "_apt", "4711", "-oProxyCommand=x", "@x", "a b", "a/b", "../ada", "a,b"),
+        *("ada\n", "\nada", "ada\0", "adé", "x" * 65, "x" * 10_000, "4711\n"),
     ],
 )
 def test_names_of_nobody(name: str) -> None:

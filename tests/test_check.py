@@ -218,13 +218,13 @@ def test_a_whole_site_has_none() -> None:
 def test_the_devclusters_files_have_none(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "devcluster/site/clusters.d", tmp_path / "clusters.d")
     shutil.copy(ROOT / "devcluster/site/portal.yml", tmp_path)
-    (tmp_path / "known_hosts").touch()
+    (tmp_path / "known_hosts").write_text(f"* {HOST_KEY}\n")
     assert check_all(tmp_path / "portal.yml") == ([], [])
 
 
 def test_the_sample_for_sites_has_none(tmp_path: Path) -> None:
     shutil.copy(ROOT / "deploy/portal.yml", tmp_path)
-    (tmp_path / "known_hosts").touch()
+    (tmp_path / "known_hosts").write_text(f"* {HOST_KEY}\n")
     shutil.copytree(ROOT / "devcluster/site/clusters.d", tmp_path / "clusters.d")
     assert check_all(tmp_path / "portal.yml") == ([], [])
 

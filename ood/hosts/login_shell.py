@@ -18,12 +18,15 @@ from contextlib import suppress
 
 import paramiko
 
-from ood.errors import AccountFault, CommandFailed
+from ood.errors import AccountFault, CommandFailed, PasswordExpired
 from ood.hosts.base import MAX_OUTPUT, CommandResult, Env
 from ood.quoting import login_line, script_lines
 
 RECEIVE_SIZE = 2**21  # bytes: paramiko's whole window, as reading a part of it moves the rest
 MAX_GREETING = 2**20  # bytes that start-up files may print
+START_UP_FILE = "A start-up file of your account on {host}, such as .bashrc,"
+SHELL_OR_FILE = "Your login shell on {host}, or a start-up file such as .bashrc,"
+PASSWORD_EXPIRED = b"Password change required"  # what sshd prints instead of running a command
 GREETING_KEPT = 200  # bytes of the end of it, for the log
 LAG = 2.0  # seconds for a mark to arrive on one output after that on the other
 STARTER = (
@@ -119,7 +122,7 @@ class MarkedCommand:
                 raise self._fault("prints too much text")
             if ended and not self.stdout.begun:
                 self.check_connection()
-                raise self._fault("ends commands before they run")
+                raise self._fault("ends commands before they run", SHELL_OR_FILE)
         if self.stderr.first_mark in self.stdout.greeting:
             raise self._fault("redirects the error output of commands")
         return outputs
@@ -173,9 +176,15 @@ class MarkedCommand:
                 raise TimeoutError
             poll.poll(min(left, 1) * 1000)  # with two outputs, paramiko can fail to wake us
 
-    def _fault(self, what: str) -> AccountFault:
+    def _fault(self, what: str, subject: str = START_UP_FILE) -> AccountFault:
         greeting = self.stdout.greeting + self.stderr.greeting
+        if PASSWORD_EXPIRED in greeting:
+            return PasswordExpired(
+                f"Your password on {self._host} has expired. Sign in there with ssh to choose a "
+                "new one, or ask your administrator. Then sign in here again."
+            )
         return AccountFault(
-            f"A start-up file of your account on {self._host} {what}.",
+            f"{subject.format(host=self._host)} {what}. The portal cannot use your account there "
+            "until this is corrected.",
             greeting.decode("utf-8", "backslashreplace"),
         )

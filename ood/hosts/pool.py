@@ -12,11 +12,11 @@ from ood.auth.credentials import Credential, Credentials
 from ood.auth.names import is_a_persons
 from ood.errors import CommandFailed, HostError, SignInExpired
 from ood.hosts.base import Host
+from ood.hosts.known_hosts import SSH_PORT
 from ood.hosts.local import LocalHost
 from ood.hosts.ssh import SSHHost
 from ood.hosts.ssh_connect import Dial
 
-SSH_PORT = 22
 IDLE_SECONDS = 600.0
 CHECK_EVERY = 60.0  # seconds
 
@@ -25,8 +25,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Account:
-    """Who a user is on a host."""
+    """Who a user is on a host. `name` is the account's own spelling of the user name."""
 
+    name: str
     uid: int
     groups: frozenset[str]
 
@@ -36,9 +37,9 @@ def account_of(host: Host) -> Account:
     commands, as service accounts cannot."""
     try:
         # `id` fails for a group without a name, but prints all others.
-        printed = host.run(["sh", "-c", "id -u && { id -Gnz || true; }"]).text
-        uid, _, groups = printed.partition("\n")
-        return Account(int(uid), frozenset(filter(None, groups.split("\0"))))
+        printed = host.run(["sh", "-c", "id -un && id -u && { id -Gnz || true; }"]).text
+        name, uid, groups = printed.split("\n", 2)
+        return Account(name, int(uid), frozenset(filter(None, groups.split("\0"))))
     except (CommandFailed, ValueError) as error:
         raise SignInExpired(
             "Your account cannot run commands on this host. Ask your administrator for access.",
@@ -100,6 +101,8 @@ class HostPool:
         except HostError:
             candidate.close()
             raise
+        if password is not None:  # a front end uses its own spelling in every request
+            user = account.name
         self._credentials.remember(user, credential)
         self.host(user, self._portal_host).adopt(candidate)
         return account

@@ -15,6 +15,7 @@ from ood.errors import CommandTimedOut, HostUnreachable
 from ood.hosts.base import Command, CommandResult, Env, Host
 from ood.hosts.channels import quiet
 from ood.hosts.connection import SharedConnection, channel_refused, did_not_answer
+from ood.hosts.known_hosts import SSH_PORT
 from ood.hosts.login_shell import MarkedCommand
 from ood.hosts.sftp import SFTPFiles
 from ood.hosts.ssh_connect import Dial, Target
@@ -39,7 +40,7 @@ class SSHHost(Host):
     ) -> None:
         self.name, _, port = address.partition(":")
         self.user = user
-        target = Target(self.name, int(port or 22), user, known_hosts, dial)
+        target = Target(self.name, int(port or SSH_PORT), user, known_hosts, dial)
         new = partial(SharedConnection, target, credential, opens_the_portal)
         self._connection = new()
         self._terminals = Terminals(new)

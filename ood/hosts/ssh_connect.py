@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from fabric import Config, Connection
 from pydantic import SecretStr
 
 from ood.auth.credentials import Credential
-from ood.errors import HostUnreachable
+from ood.errors import HostUnreachable, SecondFactorWanted
 from ood.hosts.base import Stream
+from ood.hosts.known_hosts import HostKeyPolicy
 
 CONNECT_TIMEOUT = 10.0  # seconds, for each of TCP, banner and authentication
 DEAD_AFTER = 30.0  # seconds without an answer to what was sent
@@ -78,6 +80,7 @@ def _opened(target: Target, credential: Credential) -> Connection:
     secret: dict[str, Any] = {"pkey": credential}
     if isinstance(credential, SecretStr):
         secret = {"password": credential.get_secret_value()}
+    policy = _policy(target)
     connection = Connection(
         target.name,
         user=target.user,
@@ -92,19 +95,22 @@ def _opened(target: Target, credential: Credential) -> Connection:
             "allow_agent": False,
             "banner_timeout": CONNECT_TIMEOUT,
             "auth_timeout": CONNECT_TIMEOUT,
-            "transport_factory": _new_transport,
+            "transport_factory": partial(_new_transport, policy.algorithms),
         },
     )
     with ExitStack() as undo:
         # A refused connection would stay open and count against sshd's MaxStartups.
         undo.callback(connection.client.close)
-        connection.client.load_host_keys(str(target.known_hosts))
-        # Fabric's default is to accept.
-        connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
+        connection.client.set_missing_host_key_policy(policy)
         try:
             connection.open()
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise _failure(error, connection, target.name) from error
+        if not connection.transport.is_authenticated():  # sshd accepted the password in part
+            raise SecondFactorWanted(
+                f"{target.name} also asks for a second factor, which the portal cannot pass on. "
+                "Ask your administrator for another way to sign in."
+            )
         undo.pop_all()
     return connection
 
@@ -117,23 +123,37 @@ def _failure(error: Exception, connection: Connection, name: str) -> Exception:
     if isinstance(error, paramiko.AuthenticationException) and "timeout" not in detail:
         is_active = connection.client.get_transport().is_active()
         return NotAccepted(detail) if is_active else _HungUp(f"hung up during log-in: {detail}")
-    if isinstance(error, paramiko.BadHostKeyException):
+    if isinstance(error, EOFError) or "protocol banner" in detail:  # what paramiko calls it
         message = (
-            f"The host key of {name} has changed, so the portal did not sign in to it. Tell your "
-            "administrator."
-        )
-    elif "not found in known_hosts" in detail:
-        message = (
-            f"The portal does not know the host key of {name}. Tell your administrator to add it "
-            "to known_hosts."
+            f"{name} closed the connection of the portal before it could sign in. Too many "
+            "connections may be open, or passwords were wrong too often. Try again in a minute. "
+            "If it happens again, tell your administrator."
         )
     return HostUnreachable(message, detail)
 
 
-def _new_transport(connected: socket.socket, **options: Any) -> paramiko.Transport:
+def _policy(target: Target) -> HostKeyPolicy:
+    try:
+        return HostKeyPolicy(target.known_hosts, target.name, target.port)
+    except OSError as error:
+        message = "The portal could not read its known_hosts file. Tell your administrator."
+        raise HostUnreachable(message, str(error)) from error
+
+
+class _Transport(paramiko.Transport):
+    def auth_interactive_dumb(self, *_arguments: Any, **_options: Any) -> list[str]:
+        """Paramiko would ask for the second factor in the portal's own terminal."""
+        return []
+
+
+def _new_transport(
+    algorithms: list[str], connected: socket.socket, **options: Any
+) -> paramiko.Transport:
     """A transport that prefers AES-GCM. It halves the time that the worker spends on encryption,
     which limits the proxy (`bench/proxy.py`)."""
-    made = paramiko.Transport(connected, **options)
+    made = _Transport(connected, **options)
     security = made.get_security_options()
     security.ciphers = sorted(security.ciphers, key=lambda name: "gcm" not in name)
+    if algorithms:
+        security.key_types = algorithms
     return made

@@ -8,7 +8,7 @@ from flask_login import current_user, login_user, logout_user
 from pydantic import SecretStr
 from werkzeug.wrappers import Response as BaseResponse
 
-from ood.auth.names import is_for_a_person
+from ood.auth.names import is_for_a_person, is_possible
 from ood.errors import HostError, HostRefused, SignInExpired
 from ood.hosts.pool import account_of
 from ood.proxy.origins import session_of
@@ -20,6 +20,10 @@ from ood.web.security import policy_with
 bp = Blueprint("signin", __name__)
 
 WRONG = "The user name or password is wrong. Try again."
+WRONG_FORM = (
+    "The portal does not accept user names of this form. Enter the name that you use with ssh. If "
+    "that is the name, ask your administrator for another one."
+)
 NOT_KNOWN = "Your account cannot use this portal. Ask your administrator for access."
 NOBODY = "no-such-account"
 """Replaces names that the portal itself refuses, so that refusing them takes as long as others."""
@@ -65,6 +69,9 @@ def check_password() -> BaseResponse:
     if wait:
         _note_failure(known, "too many attempts")
         return _too_many(name, wait)
+    if not is_possible(name):
+        _note_failure("", "a user name of a form that the portal does not accept")
+        return _again(name, WRONG_FORM, 401)
     begun = time.monotonic()
     try:
         account = portal().pool.sign_in(known or NOBODY, password)
@@ -77,7 +84,7 @@ def check_password() -> BaseResponse:
         _note_failure(known, f"{error.message} {error.detail}")
         return _again(name, error.message, error.http_status)
     portal().attempts.did_not_fail(counted, address, forgiven=True)
-    _sign_in(name, account.groups)
+    _sign_in(account.name, account.groups)
     return redirect(safe_next(request.form.get("next")), 303)
 
 
