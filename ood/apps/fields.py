@@ -148,7 +148,7 @@ class Field(SharedSettings):
         if found := UNSEEN.search(text):
             raise ValueError(
                 f"This contains an invisible character (U+{ord(found[0]):04X}). Delete the text "
-                "and type it again."
+                "and enter it again."
             )
         if self.widget == "check_box":
             return text == CHECKED

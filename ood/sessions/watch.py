@@ -295,5 +295,6 @@ class Watch:
 
 def _not_configured(cluster_id: str) -> NotFound:
     return NotFound(
-        f"The cluster {cluster_id} is no longer configured in this portal. Ask your administrator."
+        f"The back-end “{cluster_id}” is no longer configured in this portal. Tell your "
+        "administrator."
     )

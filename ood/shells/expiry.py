@@ -61,8 +61,8 @@ class Expiry:
             return f"{soon} because nobody is typing in it. Press a key to keep it open."
         if due.end is End.ABSOLUTE:
             return (
-                f"{soon}: a shell may stay open for {_duration(self.absolute)}. Save your work, "
-                "then open another one."
+                f"{soon}: a shell can stay open for at most {_duration(self.absolute)}. Save your "
+                "work, then open another one."
             )
         if due.end is End.SIGNED_OUT:
             return f"{soon}, when your sign-in expires. Save your work and sign in again."
@@ -74,10 +74,13 @@ class Expiry:
             End.EXITED: "This shell has ended.",
             End.CLOSED: "This shell was closed.",
             End.LOST: f"The connection to {host} dropped, so this shell ended.",
-            End.LEFT: f"This shell was closed because no page showed it for {_duration(ALONE)}.",
+            End.LEFT: (
+                f"This shell was closed because its page was not open for {_duration(ALONE)}."
+            ),
             End.IDLE: f"This shell was closed because nobody typed for {_duration(self.idle)}.",
             End.ABSOLUTE: (
-                f"This shell was closed: a shell may stay open for {_duration(self.absolute)}."
+                "This shell was closed: a shell can stay open for at most "
+                f"{_duration(self.absolute)}."
             ),
             End.SIGNED_OUT: "You are signed out, so this shell was closed.",
         }[end]

@@ -8,7 +8,7 @@ from ood.help_topics import HelpTopic, Reason
 from ood.schedulers.base import Job, JobStatus, Partition, Queue
 from ood.schedulers.slurm.squeue import IN_THE_QUEUE
 
-ASK = "Cancel the job and ask your administrator."
+ASK = "Cancel the job and ask your administrator for help."
 LESS = "Cancel the job and launch it again with less."
 WHEN_FREE = "The job starts when another job of yours, or of your group, ends."
 REASONS = {
@@ -47,11 +47,11 @@ REASONS = {
         "cancel the job.",
     },
     HelpTopic.NOT_ALLOWED: {
-        "AccountNotAllowed": f"Your account may not use this back-end. {ASK}",
+        "AccountNotAllowed": f"Your account does not have access to this back-end. {ASK}",
         "InvalidAccount": f"Slurm does not know the account of this job. {ASK}",
         "InvalidQOS": f"Slurm does not know the quality of service (QOS) of this job. {ASK}",
-        "QOSNotAllowed": f"The job’s quality of service (QOS) may not use this back-end. {ASK}",
-        r"uid \d+ not in group permitted.*": f"You may not use this back-end. {ASK}",
+        "QOSNotAllowed": f"This back-end does not allow the job’s quality of service (QOS). {ASK}",
+        r"uid \d+ not in group permitted.*": f"You do not have access to this back-end. {ASK}",
     },
     HelpTopic.TOO_MUCH: {
         "(Bad)?Constraints": f"No node of this back-end has what the job requests. {LESS}",
@@ -72,7 +72,7 @@ REASONS = {
     HelpTopic.YOUR_LIMITS: {
         "JobArrayTaskLimit": "This job array is already running its maximum number of tasks.",
         r"(Assoc|QOS|Max)\w*(Minutes|RunMins)\w*": "Your group has used its allowance of "
-        "computing time. Ask your administrator.",
+        "computing time. Ask your administrator for more.",
         r"(Assoc|QOS|Max)\w*Mem\w*": "You are using all the memory that you are allowed. "
         f"{WHEN_FREE}",
         r"(Assoc|QOS|Max)\w*C(pu|PU)\w*": "You are using all the cores that you are allowed. "
