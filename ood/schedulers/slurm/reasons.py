@@ -34,7 +34,8 @@ REASONS = {
         "JobLaunchFailure": "The job could not be started. Cancel it and launch it again.",
     },
     HelpTopic.CLOSED: {
-        "NodeDown": "The node that the job needs is down. The job starts when the node is back.",
+        "NodeDown": "The node that the job needs is down. The job starts when the node is "
+        "available again.",
         r"Nodes[ _]required[ _]for[ _]job[ _]are[ _]DOWN.*": "The nodes that the job needs are "
         "down, reserved or under maintenance. The job starts when they are available.",
         "PartitionDown": "This back-end is not starting jobs at the moment. The job starts when "
