@@ -671,7 +671,7 @@ def test_in_a_browser(
             accessible(page, f"copy-{look}")
         page.set_viewport_size({"width": 1280, "height": 900})
         page.get_by_role("button", name="Copy/Move to this directory").click()
-        expect(page.get_by_text(re.compile(r"[1-9]\d* of 402 files"))).to_be_visible()
+        expect(page.get_by_text(re.compile(r"[1-9]\d* of 402\. Size"))).to_be_visible()
         for scheme, width in LOOKS[:2]:
             page.set_viewport_size({"width": width, "height": 800})
             page.emulate_media(color_scheme=scheme)
