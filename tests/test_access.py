@@ -134,7 +134,7 @@ def test_a_changed_host_key_is_for_the_administrator(
     portal = start_site(portal_host=sshd.address, known_hosts=str(known_hosts))
     status, page = WebUser(portal).tries("alice", "alice-pw")
     assert status == 503
-    assert "has changed, so the portal did not sign in to it. Tell your administrator." in page
+    assert "has changed, so the portal did not connect to it. Tell your administrator." in page
     assert "alice" not in sshd.log
 
 

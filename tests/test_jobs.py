@@ -263,9 +263,9 @@ def test_cancelled(slurm: Slurm, alice: Viewer, cluster: str) -> None:
     assert alice.post(f"/jobs/{cluster}/{third}/cancel", {})[0] == 303
     told = cluster == "desktop"  # beta keeps no accounts
     for job, reason in [
-        (first, "You cancelled it."),
-        (second, "An administrator cancelled it."),
-        (third, "You cancelled it."),
+        (first, "You cancelled this job."),
+        (second, "An administrator cancelled this job."),
+        (third, "You cancelled this job."),
     ]:
         alice.sees(cluster, job, "completed", "cancelled")
         if told:
@@ -528,7 +528,7 @@ def test_from_the_home_page_to_a_job_and_back(researcher: Researcher) -> None:
     expect(page.get_by_role("status")).to_contain_text(f"Job {job} is being cancelled")
     # The page finds out by itself.
     expect(row).to_have_attribute("data-outcome", "cancelled", timeout=30_000)
-    expect(row).to_contain_text("You cancelled it.")
+    expect(row).to_contain_text("You cancelled this job.")
     expect(row.get_by_role("button")).to_have_count(0)
 
 

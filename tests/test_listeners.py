@@ -221,7 +221,7 @@ def test_whose_port_it_is(listening: int) -> None:
         connects(listeners, _service(1))
     assert node.started == 1
     as_nobody = Listeners(Node("setpriv", "--reuid=65534", "--clear-groups").start)
-    with pytest.raises(ServiceRefused, match="Another user's program is listening"):
+    with pytest.raises(ServiceRefused, match="Another user’s program is listening"):
         connects(as_nobody, _service(listening))
     listeners.forget(OWNER)
     as_nobody.forget(OWNER)

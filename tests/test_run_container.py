@@ -167,7 +167,7 @@ def test_cancel_before_the_start_leaves_no_secret_on_an_unsynched_back_end(
         card.get_by_role("button", name="Cancel").click()
         alice.watches(card, "completed")
         assert card.get_attribute("data-outcome") == "cancelled"
-        expect(card).to_contain_text("You cancelled it.")
+        expect(card).to_contain_text("You cancelled this job.")
         wait_until(
             lambda: "secret_registry_token" not in files_in(devcluster, "beta-login", directory), 15
         )

@@ -373,8 +373,8 @@ def test_limits_are_said_before_they_strike(start_site: Site) -> None:
         assert end["message"] == "This shell was closed because nobody typed for 6 seconds."
         assert time.monotonic() - last > 5
         *_, notice, message = filter(None, said.result(timeout=60))
-        assert "a shell may stay open for at most 18 seconds. Save your work" in notice
-        assert message == "This shell was closed: a shell may stay open for at most 18 seconds."
+        assert "a shell can stay open for at most 18 seconds. Save your work" in notice
+        assert message == "This shell was closed: a shell can stay open for at most 18 seconds."
     reasons = [line["reason"] for line in audited(portal, "shell-closed")]
     assert reasons == ["idle", "absolute"]
 

@@ -195,7 +195,7 @@ def test_full_disk_is_said_and_nothing_typed_is_lost(
         carol.fills_in(cluster="desktop", environment="X=kept")
         carol.presses_launch()
         notice = page.get_by_role("alert").filter(has_text="Could not write the job files")
-        expect(notice).to_contain_text("the disk may be full or read-only, or your quota used up")
+        expect(notice).to_contain_text("or you may have used up your quota")
         expect(page.locator("[name=environment]")).to_have_value("X=kept")
     finally:
         devcluster.host("portal-host", "umount", "-l", "/home/carol/ondemand")

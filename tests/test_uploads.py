@@ -310,7 +310,7 @@ def test_a_full_disk_is_said_and_nothing_is_left(alices: Place, devcluster: Devc
         status, answer = alices.user.uploads("old", os.urandom(3_000_000), "replace")
         assert status == 502
         assert (
-            "The disk may be full, or your quota used up. The partial"
+            "The disk may be full, or you may have used up your quota. The partial"
             in (answer["error"]["message"])
         )
         assert "ood-upload" not in answer["error"]["message"]

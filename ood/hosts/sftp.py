@@ -25,7 +25,9 @@ paramiko's prefetch and pipelining with 32 KiB. Prefetch starts threads that out
 download, and pipelining does not report a full disk."""
 ANSWER_TIMEOUT = 30.0  # seconds, for each request
 TURN_TIMEOUT = 1.0  # seconds to wait for the shared client
-DISK_HINT = Reason("the disk may be full or read-only, or your quota used up", HelpTopic.DISK_FULL)
+DISK_HINT = Reason(
+    "the disk may be full or read-only, or you may have used up your quota", HelpTopic.DISK_FULL
+)
 WRITING = ("write", "create", "rename", "move")
 
 

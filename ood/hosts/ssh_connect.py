@@ -119,7 +119,7 @@ def _failure(error: Exception, connection: Connection, name: str) -> Exception:
         return NotAccepted(detail) if is_active else _HungUp(f"hung up during log-in: {detail}")
     if isinstance(error, paramiko.BadHostKeyException):
         message = (
-            f"The host key of {name} has changed, so the portal did not sign in to it. Tell your "
+            f"The host key of {name} has changed, so the portal did not connect to it. Tell your "
             "administrator."
         )
     elif "not found in known_hosts" in detail:
