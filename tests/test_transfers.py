@@ -336,7 +336,7 @@ def cancel_when(transfer: Transfer, ready: Callable[[], bool]) -> None:
     running.start()
     wait_until(lambda: ready() or not running.is_alive(), 30)
     transfer.cancel()
-    running.join(30)
+    running.join(120)
     assert not running.is_alive()
 
 
@@ -385,7 +385,7 @@ def test_a_connection_that_drops(far: Site, devcluster: Devcluster) -> None:
     running.start()
     wait_until(lambda: transfer.size > 1_000_000, 30)
     devcluster.host("beta-login", "pkill", "-u", "alice", "sshd")
-    running.join(30)
+    running.join(120)
     assert transfer.state is State.FAILED
     assert "dropped" in transfer.message
     assert far.left == ""
@@ -643,13 +643,13 @@ def test_in_a_browser(
     assert alices.states == {}
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     far.at_source(
-        "mkdir many; cd many; seq 400 | split -l 1 -a 4 - s; head -c 700M /dev/zero > big"
+        "mkdir many; cd many; seq 400 | split -l 1 -a 4 - s; head -c 1500M /dev/zero > big"
     )
     far.at_target("mkdir deep")
     name = Path(far.target.directory).name
     with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(60_000)
         alice = Researcher(page, site_portal)
         alice.signs_in("alice")
         expect(page.get_by_role("button", name="Log Out")).to_be_visible()
