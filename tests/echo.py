@@ -203,7 +203,7 @@ class Echo:
             f"Cookie: {self.cookie}",
             framing,
         )
-        connection = socket.create_connection(("127.0.0.1", self.portal.port), 20)
+        connection = socket.create_connection(("127.0.0.1", self.portal.port), 60)
         connection.sendall("\r\n".join([*lines, "", ""]).encode())
         return connection
 
@@ -217,12 +217,13 @@ class Echo:
         """Open a WebSocket. `origin`: default the services' own; None to send none."""
         return connect(
             f"ws://{host or self.host}{self.prefix}ws",
-            sock=socket.create_connection(("127.0.0.1", self.portal.port), 10),
+            sock=socket.create_connection(("127.0.0.1", self.portal.port), 60),
             origin=None if origin is None else Origin(origin or self.origin),
             additional_headers={"Cookie": self.cookie if cookie is None else cookie},
             subprotocols=subprotocols,
             max_size=None,
             ping_interval=None,
+            open_timeout=60,
         )
 
     def refused(self, **given: Any) -> int:
@@ -239,7 +240,10 @@ class Echo:
     def rewrites_connection(self, **changes: str | int) -> None:
         """Edit connection.yml, as its owner may."""
         text = yaml.dump({**self.connection, **changes})
-        self.stack.shell(f"cat > {self.directory}/connection.yml <<'END'\n{text}END\n")
+        self.stack.shell(
+            f"cd {self.directory} && umask 077 && cat > new.yml <<'END' &&"
+            f" mv new.yml connection.yml\n{text}END\n"
+        )
 
     @property
     def refusals(self) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-from tests.busy import busy
+from tests.busy import patience
 
 PREFERENCES: dict[str, str | bool | int] = {
     "app.update.enabled": False,
@@ -31,7 +31,7 @@ PREFERENCES: dict[str, str | bool | int] = {
 }
 """Only preferences that keep Firefox off the network and from opening pages of its own. The
 recommended preferences for automation would weaken its security."""
-SECONDS = 30.0
+SECONDS = 60.0
 
 
 class Firefox:
@@ -101,10 +101,10 @@ class FirefoxPage:
 
     def waits_for(self, script: str, seconds: float = SECONDS) -> None:
         """Wait until an expression is true, also across navigations."""
-        deadline = time.monotonic() + seconds * busy()
+        deadline = time.monotonic() + patience(seconds)
         while True:
             try:
-                if self.evaluate(script, 3):
+                if self.evaluate(script, 10):
                     return
             except (AssertionError, TimeoutError):  # between two pages
                 pass
@@ -112,7 +112,16 @@ class FirefoxPage:
             time.sleep(0.1)
 
     def clicks(self, css: str) -> None:
-        """Click an element with the mouse."""
+        """Click an element with the mouse. A poll may replace it just then."""
+        for _ in range(5):
+            try:
+                return self._clicks(css)
+            except AssertionError as error:
+                if "no such" not in str(error) and "stale" not in str(error):
+                    raise
+        return self._clicks(css)
+
+    def _clicks(self, css: str) -> None:
         found = self.firefox.asks(
             "browsingContext.locateNodes",
             context=self.context,
@@ -141,7 +150,7 @@ class FirefoxPage:
         """Click a link that opens a new tab. Returns the tab."""
         known = self._tabs()
         self.clicks(css)
-        deadline = time.monotonic() + SECONDS * busy()
+        deadline = time.monotonic() + patience(SECONDS)
         while not (new := self._tabs() - known):
             assert time.monotonic() < deadline, "no tab was opened"
             time.sleep(0.1)
@@ -172,7 +181,7 @@ def running_firefox() -> Iterator[Firefox]:
                 [*argv, "--remote-debugging-port", "0"], stdout=said, stderr=said
             )
         try:
-            deadline = time.monotonic() + SECONDS * busy()
+            deadline = time.monotonic() + patience(SECONDS)
             while not (found := re.search(r"listening on (ws://\S+)", log.read_text())):
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.1)
@@ -180,4 +189,4 @@ def running_firefox() -> Iterator[Firefox]:
                 yield Firefox(socket)
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)

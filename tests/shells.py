@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
-from tests.busy import busy
+from tests.busy import patience
 from tests.webuser import WebUser
 
 UNSHOWN = 32 * 1024
@@ -89,7 +89,7 @@ class Line:
 
     def until(self, wanted: str, seconds: float = 30) -> str:
         """Read until the output matches the regular expression `wanted`. Returns the output."""
-        deadline = time.monotonic() + seconds * busy()
+        deadline = time.monotonic() + patience(seconds)
         while not (found := re.search(wanted, self.text)):
             try:
                 self.text += self.take(max(deadline - time.monotonic(), 0)).decode(errors="replace")
@@ -100,7 +100,7 @@ class Line:
 
     def word(self, *names: str, seconds: float = 30) -> dict[str, Any]:
         """The next control message with one of these names."""
-        deadline = time.monotonic() + seconds * busy()
+        deadline = time.monotonic() + patience(seconds)
         while True:
             while self._heard < len(self.words):
                 self._heard += 1

@@ -30,14 +30,16 @@ class PrivateSshd:
     def log(self) -> str:
         return self.devcluster.host("portal-host", "cat", f"{self.directory}/log")
 
-    def dies_during_sign_in(self) -> None:
-        """Wait for a connection, and kill sshd before PAM answers, which takes 2 seconds for a
+    def will_die_during_sign_in(self) -> None:
+        """Kill sshd after the next connection, before PAM answers, which takes 2 seconds for a
         wrong password."""
         script = f"""
             cd {self.directory} && pid=$(cat pid)
-            until grep -q 'Connection from' log; do sleep 0.05; done
-            sleep 0.5
-            kill -9 $(pgrep -P $pid) $pid
+            {{
+              until grep -q 'Connection from' log; do sleep 0.05; done
+              sleep 0.5
+              kill -9 $(pgrep -P $pid) $pid
+            }} >/dev/null 2>&1 &
             """
         self.devcluster.host("portal-host", "sh", "-c", script)
 
@@ -70,6 +72,7 @@ def private_sshd(devcluster: Devcluster, *options: str) -> Iterator[PrivateSshd]
         touch revoked
         echo '{text}' >config
         /usr/sbin/sshd -f $PWD/config -E $PWD/log
+        until [ -s pid ]; do sleep 0.05; done # it listens
         """
     devcluster.host("portal-host", "sh", "-ec", script)
     try:

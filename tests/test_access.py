@@ -18,6 +18,7 @@ from playwright.sync_api import Page, expect
 from app import create_app
 from ood.auth import authority, credentials
 from ood.config import load_settings
+from tests.busy import busy
 from tests.conftest import ROOT, Devcluster, RunningPortal, wait_until
 from tests.researcher import HELLO, Researcher
 from tests.routes import addresses
@@ -98,7 +99,7 @@ def test_all_refusals_look_the_same_and_take_as_long(start_site: Site) -> None:
         seconds = list(threads.map(tries, range(3 * len(NAMES))))
     by_name = {what: sorted(seconds[n :: len(NAMES)])[1] for n, what in enumerate(NAMES)}
     # PAM itself takes one to four seconds to say no, as it likes.
-    assert all(1 < took < 6 for took in by_name.values()), str(by_name)
+    assert all(1 < took < 6 * busy() for took in by_name.values()), str(by_name)
     failed = audited(portal, "sign-in-failed")
     assert len(failed) == 3 * len(NAMES)
     assert {line["user"] for line in failed} == {"", "alice", "nobody-knows", "labd", "dave"}
@@ -134,7 +135,7 @@ def test_a_changed_host_key_is_for_the_administrator(
     portal = start_site(portal_host=sshd.address, known_hosts=str(known_hosts))
     status, page = WebUser(portal).tries("alice", "alice-pw")
     assert status == 503
-    assert "has changed, so the portal did not sign in to it. Tell your administrator." in page
+    assert "has changed, so the portal did not connect to it. Tell your administrator." in page
     assert "alice" not in sshd.log
 
 
@@ -175,13 +176,13 @@ def test_signing_in_again_in_the_same_browser(start_site: Site) -> None:
 def test_an_idle_page_leads_to_sign_in_and_back(
     start_site: Site, devcluster: Devcluster, page: Page
 ) -> None:
-    portal = start_site(idle_minutes=0.1)
+    portal = start_site(idle_minutes=0.2)
     user2 = Researcher(page, portal)
     user2.signs_in("user2")
     page.goto(f"{portal.url}/sessions")
     asked = []
     page.on("request", lambda request: asked.append(request.method))
-    expect(page.get_by_label("User name")).to_be_visible(timeout=20_000)
+    expect(page.get_by_label("User name")).to_be_visible()
     assert "POST" in asked, "it was a poll that found out"
     wait_until(lambda: sshds(devcluster, "user2") == 0, 1)
     page.get_by_label("User name").fill("user2")
@@ -216,7 +217,7 @@ def test_nobody_reaches_anything_of_another_user(start_site: Site) -> None:
                 assert secret not in text, one
     answer, text = bob.request("GET", f"/apps/container_app?from={id}")
     assert answer.status == 404
-    assert bob.sessions() == []
+    assert id not in {session["id"] for session in bob.sessions()}
     after = alice.sessions()
     assert [session["id"] for session in after] == [session["id"] for session in before]
     assert after[0]["status"] in ("queued", "starting", "running")
@@ -248,8 +249,9 @@ def test_groups_decide_on_back_ends_and_apps(
         assert ("Run JupyterLab" in user.request("GET", "/")[1]) == (status == 200)
         form = user.request("GET", "/apps/container_app")[1]
         assert ('value="desktop"' in form) == (status == 200)
+    before = {session["id"] for session in bob.sessions()}
     assert bob.launch(cluster="desktop") == 422
-    assert bob.sessions() == []
+    assert {session["id"] for session in bob.sessions()} == before
 
 
 # ---- Certificates
@@ -310,6 +312,8 @@ def test_a_certificate_that_is_no_longer_good_leads_to_sign_in(
 
     monkeypatch.setattr("ood.sessions.board.CARDS_SECONDS", 0.0)
     monkeypatch.setattr("ood.background.SPARING", 0)
+    monkeypatch.setattr("ood.background.PATIENCE", 30.0)
+    monkeypatch.setattr("ood.sessions.board.PATIENCE", 30.0)
     monkeypatch.setattr(credentials, "LIFETIME", credentials.RENEW_BEFORE)  # a new one each time
     assert signs_in() == 303
     assert client.get("/sessions").status_code == 200

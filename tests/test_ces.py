@@ -79,7 +79,7 @@ class User:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
         )
 
     def start(self, *args: str, **env: str) -> "subprocess.Popen[bytes]":
@@ -145,7 +145,7 @@ def registry(machine: dict[str, str], tmp_path_factory: pytest.TempPathFactory) 
             ["docker-registry", "serve", directory / "config.yml"], stdout=log, stderr=log
         )
     try:
-        for _ in range(100):
+        for _ in range(1200):
             with contextlib.suppress(OSError), socket.create_connection(host.split(":")):  # type: ignore[arg-type]
                 break
             time.sleep(0.05)
@@ -234,7 +234,7 @@ def test_pull_hides_the_token_and_ends_at_once(user: User) -> None:
         process.terminate()
         output, _ = process.communicate()
         connection.close()
-    assert time.monotonic() - began < 2.5 * busy()
+    assert time.monotonic() - began < 6 * busy()
     assert process.returncode == 143
     assert output.endswith(b"ces-pull: Ended by SIGTERM.\n")
     assert token.encode() not in output
@@ -528,7 +528,7 @@ def test_odd_values_arrive_exactly(user: User) -> None:
 def test_output_in_order_and_the_log_stays_ours(user: User) -> None:
     script = "for i in 1 2 3 4 5 6 7 8 9; do echo out $i; echo err $i >&2; done; seq 100000"
     process = user.start(*shell(user, script, options="--user 1000"))
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0
     log = user.log().splitlines()
     expected = [f"{stream} {i}" for i in range(1, 10) for stream in ("out", "err")]
     begin = log.index("out 1")
@@ -584,13 +584,13 @@ def test_taken_name_leaves_the_other_container_alone(user: User) -> None:
     assert len(user.containers("name=ces-test-taken")) == 1
     assert len(user.containers("label=ces.job=4242")) == 1
     process.terminate()
-    assert process.wait(10) == 143
+    assert process.wait(60) == 143
     assert user.containers("name=ces-test-taken") == []
 
 
 @pytest.mark.parametrize(
     ("script", "signum", "seconds"),
-    [(HEEDS, signal.SIGTERM, 1.5), (IGNORES, signal.SIGHUP, 2.5)],
+    [(HEEDS, signal.SIGTERM, 3), (IGNORES, signal.SIGHUP, 5)],
 )
 def test_cancel(user: User, script: str, signum: int, seconds: float) -> None:
     process = user.start(*shell(user, script, options="--name ces-test-cancel"))
@@ -599,7 +599,7 @@ def test_cancel(user: User, script: str, signum: int, seconds: float) -> None:
     process.send_signal(signum)
     time.sleep(0.01)
     process.send_signal(signal.SIGTERM)  # a second one changes nothing
-    assert process.wait(10) == 128 + signum
+    assert process.wait(60) == 128 + signum
     assert time.monotonic() - began < seconds * busy()
     assert f"ces-run: Ended by {signal.Signals(signum).name}.\n" in user.log()
     assert user.scratch() == []
@@ -612,7 +612,7 @@ def test_cancel_while_starting(user: User, delay: float) -> None:
     process = user.start(*shell(user, IGNORES, options="--name ces-test-early"))
     time.sleep(delay)
     process.terminate()
-    assert process.wait(10) in (143, -signal.SIGTERM)
+    assert process.wait(60) in (143, -signal.SIGTERM)
     assert user.scratch() == []
     assert user.containers("name=ces-test-early") == []
 
@@ -780,7 +780,7 @@ def test_apptainer_errors_and_cancel(user: User) -> None:
     process = user.start("apptainer", image, FAKE_SLEEP="50")
     user.wait_for("up\n")
     process.terminate()
-    assert process.wait(10) == 143
+    assert process.wait(60) == 143
     assert user.scratch() == []
 
 
@@ -792,7 +792,7 @@ def test_prepare_again_is_quick_and_silent(machine: dict[str, str]) -> None:
     began = time.monotonic()
     done = subprocess.run(argv, env=machine, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert time.monotonic() - began < 1 * busy()
+    assert time.monotonic() - began < 2 * busy()
 
 
 def test_prepare_made_safe_data(machine: dict[str, str]) -> None:

@@ -754,6 +754,7 @@ def test_in_a_browser(browser: Chromium, running: RunningPortal, home: Path) -> 
         page.get_by_role("link", name="Home Directory").click()
         page.get_by_role("link", name="many").click()
         for name in NAMES:
+            expect(page.locator("tr[data-name='a.py']")).to_be_visible()
             row = page.locator("tbody tr").nth(
                 page.locator("tbody tr").evaluate_all(
                     "(rows, name) => rows.findIndex(row => row.dataset.name == name)",

@@ -26,7 +26,7 @@ def tab(browser: Chromium, running: RunningPortal, request: pytest.FixtureReques
     scripts = getattr(request, "param", "with scripts") == "with scripts"
     with browser.new_context(java_script_enabled=scripts) as own:
         tab = own.new_page()
-        tab.set_default_timeout(20_000)
+        tab.set_default_timeout(60_000)
         ada = Researcher(tab, running)
         ada.opens_the_address()
         yield tab

@@ -50,7 +50,7 @@ def test_jupyterlab_in_firefox(embedded: RunningPortal, firefox_page: FirefoxPag
         lab.waits_for(f"document.querySelector('{LAB}') !== null", 60)
         session_id = page.evaluate("document.querySelector('article.card').dataset.sessionId")
         assert lab.url.startswith(f"http://{session_id}.localhost:{embedded.port}/node/")
-        assert lab.evaluate(RUNS) == "42\n"
+        assert lab.evaluate(RUNS, 180) == "42\n"
         assert lab.evaluate("window.opener") is None
         kept = lab.url
         lab.closes()

@@ -15,7 +15,7 @@ from tests.researcher import Researcher, accessible
 NAME = re.compile(r"Your greeting is in (/\S+/(\d{8}-\d{6})-(\w+)-greetings\.txt) on (\S+)\.")
 WITHOUT_PROJECT = (
     r"You have no project directory on \S+: /safe_data has no directory for any of your groups "
-    r"\(.*\)\. Choose your home directory or another cluster"
+    r"\(.*\)\. Choose your home directory or another back-end"
 )
 
 

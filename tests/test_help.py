@@ -413,7 +413,17 @@ class Newcomer(Researcher):
         self.follows(link, part)
         main = self.page.get_by_role("main")
         main.get_by_role("link", name=directory, exact=True).click()
-        main.get_by_role("link", name=file, exact=True).click()
+        expect(self.page).to_have_url(re.compile(f"/{directory}$"))
+        found = main.get_by_role("link", name=file, exact=True)
+
+        def is_there() -> bool:
+            """It may be written only now."""
+            if found.count() == 0:
+                self.page.reload()
+            return found.count() == 1
+
+        self.sees(is_there)
+        found.click()
         return main.locator("pre").inner_text()
 
 

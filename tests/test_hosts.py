@@ -36,6 +36,7 @@ from ood.errors import (
     FileFailed,
     FileMissing,
     FileRefused,
+    FileTimedOut,
     HostUnreachable,
     PortalError,
     SignInExpired,
@@ -48,7 +49,7 @@ from ood.hosts.pool import HostPool
 from ood.hosts.readdir import parsed
 from ood.hosts.ssh import SSHHost
 from ood.hosts.ssh_connect import Target, open_connection
-from tests.busy import busy
+from tests.busy import busy, patience
 from tests.conftest import ROOT, SLOW, Devcluster, wait_until
 from tests.helpers import NASTY
 from tests.sshd import PORTAL_HOST, PrivateSshd
@@ -509,22 +510,26 @@ def test_a_reader_never_sees_a_part_of_a_replaced_file(machine: Machine) -> None
     files, path = machine.host.files, machine.path("record")
     versions = (b"a" * 300_000, b"b" * 100_000)
     files.replace(path, versions[0], 0o600)
-    stop = threading.Event()
+    stop, reads = threading.Event(), 0
 
-    def read() -> int:
-        count = 0
+    def read() -> None:
+        nonlocal reads
         while not stop.is_set():
             with files.open(path, "rb") as file:
                 assert file.read(1_000_000) in versions
-            count += 1
-        return count
+            reads += 1
+
+    def read_often() -> bool:
+        return reads > 5 or reading.done()
 
     with ThreadPoolExecutor() as pool:
         reading = pool.submit(read)
-        for number in range(60):
+        number = 0
+        while number < 60 or not read_often():
             files.replace(path, versions[number % 2], 0o600)
+            number += 1
         stop.set()
-        assert reading.result() > 5
+        reading.result()
     assert files.stat(path).mode & 0o7777 == 0o600
     assert [entry.name for entry in files.list(machine.directory)] == ["record"]
 
@@ -592,7 +597,7 @@ def test_a_commands_input_and_output_are_streams(machine: Machine) -> None:
         for _ in range(20):
             command.write(block)
         command.end_input()
-        assert reading.result(30) == 20 << 20
+        assert reading.result(120) == 20 << 20
         assert command.wait() == 0
         assert command.stderr == ""
 
@@ -632,7 +637,7 @@ def test_closing_a_command_ends_it(machine: Machine, script: str) -> None:
     with ThreadPoolExecutor() as pool:
         reading = pool.submit(output_of, command)
         command.close()
-        reading.result(10)
+        reading.result(60)
     wait_until(lambda: not machine.runs(mark), 10, "it still runs")
     command.close()
 
@@ -686,7 +691,7 @@ def test_a_command_whose_connection_drops(alice: SSHHost, devcluster: Devcluster
 def read_until(terminal: Terminal, wanted: str, seconds: float = 10) -> str:
     """What the terminal shows until it shows `wanted`, a regular expression."""
     shown = ""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patience(seconds)
     while not re.search(wanted, shown):
         ready, _, _ = select.select([terminal], [], [], max(deadline - time.monotonic(), 0))
         assert ready, f"waited in vain for {wanted}: {shown}"
@@ -697,7 +702,7 @@ def read_until(terminal: Terminal, wanted: str, seconds: float = 10) -> str:
 
 
 def read_to_the_end(terminal: Terminal, seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patience(seconds)
     while True:
         ready, _, _ = select.select([terminal], [], [], max(deadline - time.monotonic(), 0))
         assert ready, "the shell has not gone"
@@ -783,7 +788,7 @@ def test_a_terminal_whose_shell_has_gone(machine: Machine, opened: Callable[...,
 def test_nothing_waits_for_a_terminal(machine: Machine, opened: Callable[..., Terminal]) -> None:
     terminal = opened(machine.directory)
     terminal.write(b"stty raw -echo; echo is $((1+1)); sleep 60\n")
-    read_until(terminal, "is 2")
+    read_until(terminal, "is 2\r?\n")
     with pytest.raises(BlockingIOError):
         terminal.read(65536)
     wait_until(lambda: terminal.write(b"x" * 65536) == 0, 10, "it takes all that is typed")
@@ -856,7 +861,7 @@ def test_dialled_bytes_go_and_come_back(machine: Machine, echo_port: int) -> Non
 
 
 def test_a_dialled_stream_waits_as_long_as_it_is_told(machine: Machine, echo_port: int) -> None:
-    stream = machine.host.dial("127.0.0.1", echo_port, timeout=1)
+    stream = machine.host.dial("127.0.0.1", echo_port, timeout=20)
     with contextlib.closing(stream):
         assert not select.select([stream], [], [], 0)[0]
         stream.settimeout(0.1)
@@ -864,10 +869,10 @@ def test_a_dialled_stream_waits_as_long_as_it_is_told(machine: Machine, echo_por
             stream.recv(1)
         stream.settimeout(None)
         stream.sendall(b"x")
-        assert select.select([stream], [], [], 5)[0]
+        assert select.select([stream], [], [], 30)[0]
         assert stream.recv(10) == b"x"
-    with contextlib.closing(machine.host.dial("127.0.0.1", echo_port, timeout=0.2)) as stream:
-        later = threading.Timer(0.6, stream.sendall, [b"late"])
+    with contextlib.closing(machine.host.dial("127.0.0.1", echo_port, timeout=2)) as stream:
+        later = threading.Timer(2.5, stream.sendall, [b"late"])
         later.start()
         assert stream.recv(10) == b"late"  # the timeout was for opening it
         later.join()
@@ -905,6 +910,7 @@ def test_a_wrong_password_is_tried_once(
     for _ in range(3):  # as a page does that asks every few seconds
         with pytest.raises(SignInExpired, match="did not accept your user name and password"):
             host.run(["true"])
+    wait_until(lambda: "Failed password for alice" in sshd.log)
     assert sshd.log.count("Failed password for alice") == 1
     assert connections(PORTAL_HOST) == before
     password = SecretStr("alice-pw")  # signed in again
@@ -918,12 +924,9 @@ def test_a_host_that_goes_away_while_signing_in_says_nothing_of_the_password(
     sshd = start_sshd()
     known_hosts = sshd.known_hosts(tmp_path / "known_hosts")
     host = SSHHost(sshd.address, "alice", lambda: SecretStr("wrong"), known_hosts)
-    with ThreadPoolExecutor() as threads:
-        dying = threads.submit(sshd.dies_during_sign_in)
-        signing_in = threads.submit(host.connect)
-        with pytest.raises(HostUnreachable, match="cannot be reached"):
-            signing_in.result()
-        dying.result()
+    sshd.will_die_during_sign_in()
+    with pytest.raises(HostUnreachable, match="cannot be reached"):
+        host.connect()
 
 
 def test_an_account_that_has_expired_is_not_accepted(devcluster: Devcluster) -> None:
@@ -968,7 +971,7 @@ def test_small_packets_are_not_held_back(alice: SSHHost) -> None:
 @pytest.fixture
 def silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SSHHost]:
     """A host that accepts TCP connections and then says nothing."""
-    monkeypatch.setattr("ood.hosts.ssh_connect.CONNECT_TIMEOUT", 3)
+    monkeypatch.setattr("ood.hosts.ssh_connect.CONNECT_TIMEOUT", 5)
     (tmp_path / "known_hosts").touch()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
@@ -980,14 +983,13 @@ def test_nothing_waits_for_a_connection_that_does_not_open(silent: SSHHost) -> N
         opening = threads.submit(silent.run, ["true"])
         waiting = threads.submit(silent.files.list, "/")
         time.sleep(1.2)  # the files waited for the same connection by now
-        started = time.monotonic()
         silent.close_if_idle(0)
         silent.close()
         with pytest.raises(HostUnreachable, match="was closed"):
-            waiting.result(timeout=1)
-        assert time.monotonic() - started < 1
+            waiting.result(timeout=30)
+        assert not opening.done()
         with pytest.raises(HostUnreachable, match="cannot be reached"):
-            opening.result(timeout=10)
+            opening.result(timeout=30)
 
 
 def test_waiting_for_another_threads_connection_has_a_limit(
@@ -996,7 +998,7 @@ def test_waiting_for_another_threads_connection_has_a_limit(
     monkeypatch.setattr("ood.hosts.connection.OPENING_TIMEOUT", 0.5)
     with ThreadPoolExecutor() as threads:
         opening = threads.submit(silent.connect)
-        time.sleep(0.2)
+        wait_until(lambda: silent._connection._opening is not None)
         with pytest.raises(HostUnreachable, match="did not answer in time"):
             silent.connect()
         assert not opening.done()
@@ -1011,18 +1013,18 @@ def test_a_connection_that_opens_after_it_was_closed_is_closed_at_once(
     def slow(target: Target, credential: Credential) -> Connection:
         connection = open_connection(target, credential)
         opened.set()
-        may_return.wait(10)
+        may_return.wait(60)
         return connection
 
     monkeypatch.setattr("ood.hosts.connection.open_connection", slow)
     with ThreadPoolExecutor() as threads:
         running = threads.submit(alice.run, ["true"])
-        assert opened.wait(10)
+        assert opened.wait(60)
         assert len(connections(LOGIN_HOST)) == 1
         alice.close()
         may_return.set()
         with pytest.raises(HostUnreachable, match="was closed"):
-            running.result(10)
+            running.result(60)
     assert connections(LOGIN_HOST) == set()
     assert alice.run(["echo", "again"]).text == "again\n"
 
@@ -1059,12 +1061,13 @@ def test_terminals_have_connections_of_their_own(alice: SSHHost) -> None:
 
 
 def test_downloads_leave_room_for_commands(alice: SSHHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ood.hosts.connection.SLOT_TIMEOUT", 0.5)
     with contextlib.ExitStack() as undo:
         for _ in range(LASTING_CHANNELS):
             undo.enter_context(alice.files.open("/etc/passwd", "rb"))
-        with pytest.raises(HostUnreachable, match="Close a shell"):
-            alice.files.open("/etc/passwd", "rb")
+        with monkeypatch.context() as soon:
+            soon.setattr("ood.hosts.connection.SLOT_TIMEOUT", 0.5)
+            with pytest.raises(HostUnreachable, match="Close a shell"):
+                alice.files.open("/etc/passwd", "rb")
         answers = in_parallel(lambda n: alice.run(["echo", str(n)]).text, 8)
         assert answers == [f"{n}\n" for n in range(8)]
     for _ in range(8):  # closed ones give back their place
@@ -1115,12 +1118,12 @@ def test_a_file_operation_that_hangs_delays_no_other(alice: SSHHost) -> None:
         time.sleep(1)
         started = time.monotonic()
         assert in_parallel(lambda _: alice.files.stat("/").is_directory, 4) == [True] * 4
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20  # and not as long as SFTP waits
         assert not reading.done()
         # Open for reading too: the reader may be gone before the text is written.
         alice.run(["sh", "-c", 'echo read 1<>"$0"; rm "$0"', pipe])
         with pytest.raises(FileFailed):  # SFTP cannot read pipes
-            reading.result(5)
+            reading.result(60)
     assert len(connections(LOGIN_HOST)) == 1
 
 
@@ -1134,14 +1137,14 @@ def test_more_than_a_gibibyte_streams_in_while_commands_run(alice: SSHHost) -> N
         def run() -> int:
             count = 0
             while not stop.wait(0.05):
-                assert alice.run(["echo", "x" * 1000], timeout=5).stdout == b"x" * 1000 + b"\n"
+                assert alice.run(["echo", "x" * 1000], timeout=60).stdout == b"x" * 1000 + b"\n"
                 count += 1
             return count
 
         running = pool.submit(run)
         try:
             with contextlib.closing(alice.dial("127.0.0.1", port)) as stream:
-                stream.settimeout(5)
+                stream.settimeout(60)
                 while received < size:
                     data = stream.recv(1 << 20)
                     assert data
@@ -1161,7 +1164,7 @@ def test_the_host_may_ask_for_new_keys_meanwhile(
     known_hosts = sshd.known_hosts(tmp_path / "known")
     host = SSHHost(sshd.address, "alice", lambda: SecretStr("alice-pw"), known_hosts)
     for _ in range(4):
-        done = host.run(["head", "-c", "50M", "/dev/zero"], timeout=10)
+        done = host.run(["head", "-c", "50M", "/dev/zero"], timeout=120)
         assert len(done.stdout) == 50 << 20
     host.close()
 
@@ -1198,7 +1201,7 @@ def test_verbs_in_flight_say_so_and_the_next_ones_work(
         kill(devcluster, sshd_of(devcluster, connection))
         for one in running:
             with pytest.raises(HostUnreachable, match="dropped"):
-                one.result(timeout=5)
+                one.result(timeout=60)
     terminal.write(b"echo is $((1+1))\n")
     read_until(terminal, "is 2")
     kill(devcluster, sshd_of(devcluster, terminals))
@@ -1230,11 +1233,12 @@ def test_a_file_in_flight_when_the_connection_drops(alice: SSHHost, devcluster: 
             for _ in range(10):
                 time.sleep(0.3)
                 for connection in connections(LOGIN_HOST):
-                    kill(devcluster, sshd_of(devcluster, connection))
+                    with contextlib.suppress(AssertionError, OSError):  # it has just gone
+                        kill(devcluster, sshd_of(devcluster, connection))
                 if wait([writing], timeout=2).done:
                     break
             with pytest.raises(HostUnreachable, match="dropped"):
-                writing.result(timeout=5)
+                writing.result(timeout=60)
         finally:
             enough.set()
     assert alice.files.stat(path).size in (0, 300_000)
@@ -1255,7 +1259,7 @@ def test_a_network_that_goes_silent(
         started = time.monotonic()
         with pytest.raises(HostUnreachable):
             alice.files.list("/")
-        assert time.monotonic() - started < 8 * busy()
+        assert time.monotonic() - started < 20  # and not as long as SFTP waits
         assert alice.run(["echo", "again"]).text == "again\n"
     finally:
         devcluster.host("alpha-login", "iptables", "-D", *rule)
@@ -1265,16 +1269,18 @@ def test_a_network_that_goes_silent(
 def test_a_file_server_that_hangs(
     alice: SSHHost, devcluster: Devcluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ood.hosts.sftp.ANSWER_TIMEOUT", 1)
-    alice.files.list("/")
+    with monkeypatch.context() as soon:
+        soon.setattr("ood.hosts.sftp.ANSWER_TIMEOUT", 2)
+        alice.files.list("/")
     (connection,) = connections(LOGIN_HOST)
     below = ["pgrep", "-P", ",".join(sshd_of(devcluster, connection)), "-f", "internal-sftp"]
     pid = devcluster.host("alpha-login", *below).strip()
     devcluster.host("alpha-login", "kill", "-STOP", pid)
     try:
-        with pytest.raises(HostUnreachable):
+        with pytest.raises(FileTimedOut):
             alice.files.list("/")
         assert alice.files.list("/")
+        assert connections(LOGIN_HOST) == [connection]
     finally:
         devcluster.host("alpha-login", "kill", "-CONT", pid)
 
@@ -1304,19 +1310,21 @@ def test_one_connection_for_all_requests_of_a_user(pool: HostPool) -> None:
     assert pool.portal_host("alice") is pool.host("alice", LOGIN_HOST)
 
 
-def test_signing_out_closes_everything(pool: HostPool) -> None:
+def test_signing_out_closes_everything(pool: HostPool, devcluster: Devcluster) -> None:
     pool.sign_in("alice", SecretStr("alice-pw"))
     host = pool.portal_host("alice")
     terminal = host.terminal("/")
     with ThreadPoolExecutor() as threads:
-        running = threads.submit(host.run, ["sleep", "20"])
-        time.sleep(0.3)
+        mark = new_mark()
+        running = threads.submit(host.run, ["sleep", mark])
+        processes = ["pgrep", "-fc", f"^sleep {mark}"]
+        wait_until(lambda: devcluster.host("alpha-login", *processes, check=False) == "1\n")
         started = time.monotonic()
         pool.forget("alice")
         assert connections(LOGIN_HOST) == set()
-        assert time.monotonic() - started < 1 * busy()
+        assert time.monotonic() - started < 3 * busy()
         with pytest.raises(HostUnreachable):
-            running.result(timeout=2)
+            running.result(timeout=60)
     read_to_the_end(terminal)
     assert terminal.lost
     for old in (host, pool.portal_host("alice")):
@@ -1366,7 +1374,7 @@ def test_one_bad_host_does_not_keep_the_others_open(
     monkeypatch.setattr(pool.host("alice", "bad"), "close_if_idle", fails)
     monkeypatch.setattr(pool.host("alice", "good"), "close_if_idle", lambda _: checked.release())
     for _ in range(3):
-        assert checked.acquire(timeout=5)
+        assert checked.acquire(timeout=30)
     assert "idle connection to bad" in caplog.text
     assert "a mistake in the portal" in caplog.text
 

@@ -58,10 +58,14 @@ class Slurm:
 
 @pytest.fixture
 def slurm(devcluster: Devcluster) -> Iterator[Slurm]:
+    def cancel_all() -> None:
+        for host in (ALPHA, BETA):
+            for user in ("alice", "bob"):
+                devcluster.host(host, "scancel", "--user", user)
+
+    cancel_all()  # what other tests left
     yield Slurm(devcluster)
-    for host in (ALPHA, BETA):
-        devcluster.host(host, "scancel", "--user", "alice")
-        devcluster.host(host, "scancel", "--user", "bob")
+    cancel_all()
 
 
 class Viewer(WebUser):
@@ -137,15 +141,17 @@ CLUSTERS = pytest.mark.parametrize("cluster", ["desktop", "beta"])
 
 @CLUSTERS
 def test_running_and_succeeded(slurm: Slurm, alice: Viewer, cluster: str) -> None:
-    job = slurm.submits(cluster, "-c", "2", "-J", "two cores", script="sleep 12")
+    script = "sleep 11; until [ -e may-end-$SLURM_JOB_ID ]; do sleep 0.2; done; rm may-end-*"
+    job = slurm.submits(cluster, "-c", "2", "-J", "two cores", script=script)
     found = alice.sees(cluster, job, "running")
     assert found["name"] == "two cores"
     assert found["user"] == "alice"
     assert (found["cores"], found["memory_mib"], found["gpus"]) == (2, 64, 0)
     assert found["node_list"] == ("desktop01" if cluster == "desktop" else "beta-login")
     assert found["time_limit"] == 3600
-    assert abs(found["submitted_at"] - time.time()) < 60
+    assert abs(found["submitted_at"] - time.time()) < 300
     assert found["output_location"] == "/home/alice"
+    slurm.devcluster.as_user("alice", PARTITIONS[cluster], f"touch may-end-{job}")
     found = alice.sees(cluster, job, "completed", "succeeded")
     assert found["exit_code"] == 0
     assert found["ended_at"] >= found["started_at"] + 11
@@ -263,9 +269,9 @@ def test_cancelled(slurm: Slurm, alice: Viewer, cluster: str) -> None:
     assert alice.post(f"/jobs/{cluster}/{third}/cancel", {})[0] == 303
     told = cluster == "desktop"  # beta keeps no accounts
     for job, reason in [
-        (first, "You cancelled it."),
-        (second, "An administrator cancelled it."),
-        (third, "You cancelled it."),
+        (first, "You cancelled this job."),
+        (second, "An administrator cancelled this job."),
+        (third, "You cancelled this job."),
     ]:
         alice.sees(cluster, job, "completed", "cancelled")
         if told:
@@ -409,8 +415,8 @@ def test_a_silent_cluster_holds_up_nobody(
     how: str,
 ) -> None:
     alice = Viewer(start_site(), "alice")
-    assert alice.launch(cluster="desktop", container_arguments="-d 100") == 303
-    assert alice.launch(cluster="beta", container_arguments="-d 100") == 303
+    assert alice.launch(cluster="desktop", container_arguments="-d 900") == 303
+    assert alice.launch(cluster="beta", container_arguments="-d 900") == 303
     other = slurm.submits("beta")
     alice.sees("beta", other, "running")
 
@@ -430,9 +436,9 @@ def test_a_silent_cluster_holds_up_nobody(
     _, page = alice.request("GET", "/jobs")
     assert "Beta: The scheduler is not responding right now." in page
     for path in ["/jobs", "/sessions", "/apps/container_app", "/jobs?whose=all"] * 3:
-        assert alice.seconds_for(path) < 2.5 * busy()
+        assert alice.seconds_for(path) < 5 * busy()
     # The second time round everybody knows that it is silent.
-    assert max(alice.seconds_for(path) for path in ["/jobs", "/sessions"] * 5) < 1 * busy()
+    assert max(alice.seconds_for(path) for path in ["/jobs", "/sessions"] * 5) < 2 * busy()
     if how == "STOP":
         frozen_beta("CONT")
     else:
@@ -456,7 +462,7 @@ def test_an_answer_after_twenty_seconds_is_none(
         write = "printf '%s\\n' '#!/bin/sh' \"$1\" > /tmp/slow-squeue; chmod 755 /tmp/slow-squeue"
         devcluster.host(BETA, "sh", "-c", write, "sh", 'exec /usr/bin/squeue "$@"')
         alice = Viewer(start_site(clusters=str(clusters)), "alice")
-        assert alice.launch(cluster="beta", container_arguments="-d 60") == 303
+        assert alice.launch(cluster="beta", container_arguments="-d 900") == 303
         wait_until(lambda: alice.sessions()[0]["status"] == "running", 60)
         for answer in (
             'sleep 20; exec /usr/bin/squeue "$@"',
@@ -466,7 +472,7 @@ def test_an_answer_after_twenty_seconds_is_none(
         ):
             devcluster.host(BETA, "sh", "-c", write, "sh", answer)
             wait_until(lambda: alice.sessions()[0]["status"] == "undetermined", 15, answer)
-            assert max(alice.seconds_for("/sessions") for _ in range(5)) < 2.5 * busy()
+            assert max(alice.seconds_for("/sessions") for _ in range(5)) < 5 * busy()
         devcluster.host(BETA, "sh", "-c", write, "sh", 'exec /usr/bin/squeue "$@"')
         wait_until(lambda: alice.sessions()[0]["status"] == "running", 20)
         # An empty answer: no jobs, as far as this goes, and no proof of anything.
@@ -500,7 +506,7 @@ def researcher(page: Page, site: RunningPortal) -> Iterator[Researcher]:
 @pytest.mark.usefixtures("slurm")
 def test_from_the_home_page_to_a_job_and_back(researcher: Researcher) -> None:
     page = researcher.page
-    card = researcher.launches(cluster="beta", container_arguments="-d 200")
+    card = researcher.launches(cluster="beta", container_arguments="-d 600")
     researcher.watches(card, "running")
     job = re.sub(r"\D", "", card.get_by_role("heading", level=2).inner_text())
     page.get_by_role("link", name="Devcluster").click()
@@ -527,8 +533,8 @@ def test_from_the_home_page_to_a_job_and_back(researcher: Researcher) -> None:
     details.get_by_role("button", name="Delete").click()
     expect(page.get_by_role("status")).to_contain_text(f"Job {job} is being cancelled")
     # The page finds out by itself.
-    expect(row).to_have_attribute("data-outcome", "cancelled", timeout=30_000)
-    expect(row).to_contain_text("You cancelled it.")
+    expect(row).to_have_attribute("data-outcome", "cancelled")
+    expect(row).to_contain_text("You cancelled this job.")
     expect(row.get_by_role("button")).to_have_count(0)
 
 
@@ -543,7 +549,7 @@ def test_the_table_keeps_its_view_and_the_focus(researcher: Researcher, slurm: S
     page.get_by_label("Status").select_option("held")
     page.get_by_role("button", name="Apply").click()
     rows = page.locator("tbody tr")
-    expect(rows).to_have_count(1, timeout=20_000)
+    expect(rows).to_have_count(1)
     expect(rows.first).to_contain_text("You held this job")
     page.get_by_label("Status").select_option("")
     page.get_by_role("button", name="Apply").click()
@@ -556,12 +562,12 @@ def test_the_table_keeps_its_view_and_the_focus(researcher: Researcher, slurm: S
     details = page.get_by_role("link", name=f"Details of job {running}")
     details.focus()
     slurm.admin("desktop", "scontrol", "release", held)
-    expect(rows.first).to_have_attribute("data-status", "running", timeout=30_000)
+    expect(rows.first).to_have_attribute("data-status", "running")
     expect(details).to_be_focused()
     button = rows.last.get_by_role("button", name=f"Delete Job {running}")
     button.focus()
     page.keyboard.press("Enter")
-    expect(rows.last).to_have_attribute("data-outcome", "cancelled", timeout=30_000)
+    expect(rows.last).to_have_attribute("data-outcome", "cancelled")
     assert slurm.state("desktop", held) == "RUNNING"
 
 
@@ -579,7 +585,7 @@ def test_pages_are_accessible(page: Page, site: RunningPortal, slurm: Slurm) -> 
             page.goto(site.url + path)
             if name == "jobs":
                 # By itself, when the page polls.
-                expect(page.locator(f"tr[data-job-id='{job}']")).to_be_visible(timeout=20_000)
+                expect(page.locator(f"tr[data-job-id='{job}']")).to_be_visible()
             accessible(page, f"{name}-{look}")
 
 

@@ -75,7 +75,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
     with suppress(SchedulerError):
         for job in machine.scheduler.jobs():
             if job.status is not JobStatus.COMPLETED:
-                os.killpg(machine.record(job.id)["script"][0], signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it has ended since
+                    os.killpg(machine.record(job.id)["script"][0], signal.SIGKILL)
 
 
 def gone(pid: int) -> bool:

@@ -62,14 +62,19 @@ def browser_profile(browser: Browser) -> Iterator[BrowserContext]:
 
 
 @pytest.fixture(scope="module")
-def alice(browser_profile: BrowserContext, north: RunningPortal) -> Iterator[Researcher]:
-    """A researcher with one session that has ended."""
+def alice(
+    browser_profile: BrowserContext, north: RunningPortal, devcluster: Devcluster
+) -> Iterator[Researcher]:
+    """A researcher with one session that has ended, and has been told so."""
+    for host in ("alpha-login", "beta-login"):
+        devcluster.host(host, "scancel", "--user", "alice")  # what other tests left
     page = browser_profile.new_page()
-    page.set_default_timeout(20_000)
     alice = Researcher(page, north)
     alice.signs_in("alice")
     card = alice.launches(cluster="desktop")
     alice.watches(card, "completed")
+    expect(page.locator(".toast")).to_contain_text("succeeded")
+    page.goto(f"{north.url}/")
     yield alice
     assert alice.complaints == []
 

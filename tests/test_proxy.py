@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -17,13 +18,13 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 import yaml
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
@@ -154,7 +155,7 @@ def test_statuses(echo: Echo) -> None:
 
 
 def test_browsers_keep_their_connection(echo: Echo) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", echo.portal.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", echo.portal.port, timeout=60)
     headers = echo.entered
     try:
         for path in ("not-modified", "status/204", "bytes/100000", "bytes/9?chunked=1", "x"):
@@ -242,12 +243,14 @@ def test_chunked_both_ways(echo: Echo) -> None:
 
 
 def test_slow_answers_come_piece_by_piece(echo: Echo) -> None:
+    """None waits for the next one. (On a busy machine two may arrive together.)"""
     came: list[tuple[bytes, float]] = []
     headers = echo.entered
-    with sent(echo.portal, "GET", echo.prefix + "drip/5", headers) as answer:
+    with sent(echo.portal, "GET", echo.prefix + "drip/9", headers) as answer:
         while piece := answer.read1():
             came.append((piece, time.monotonic()))
-    assert [piece for piece, _ in came] == [b"0\n", b"1\n", b"2\n", b"3\n", b"4\n"]
+    assert b"".join(piece for piece, _ in came) == b"".join(b"%d\n" % n for n in range(9))
+    assert came[0][0] == b"0\n"
     assert came[-1][1] - came[0][1] > 0.6
 
 
@@ -257,13 +260,11 @@ def test_slow_uploads_go_piece_by_piece(echo: Echo) -> None:
         piece = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
         answered = False
         for _ in range(100):  # until the service's refusal has come back
-            connection.sendall(piece)
-            connection.settimeout(0.05)
-            try:
+            with suppress(BrokenPipeError, ConnectionResetError):  # it was refused meanwhile
+                connection.sendall(piece)
+            if select.select([connection], [], [], 0.2)[0]:
                 answered = connection.recv(13) == b"HTTP/1.1 413 "
                 break
-            except TimeoutError:
-                connection.settimeout(20)
         assert answered
 
 
@@ -313,11 +314,11 @@ def test_websocket_messages(echo: Echo) -> None:
     with echo.opens() as websocket:
         for message in ("text ≤ 🚀", b"\x00\xff binary", "", b"x" * 70_000):
             websocket.send(message)
-            assert websocket.recv(10) == message
+            assert websocket.recv(60) == message
         large = os.urandom(20_000_000)
         websocket.send(large)
-        assert websocket.recv(30) == large
-        assert websocket.ping().wait(5)
+        assert websocket.recv(120) == large
+        assert websocket.ping().wait(60)
 
 
 def test_websocket_subprotocol_and_head(echo: Echo) -> None:
@@ -338,7 +339,7 @@ def test_websocket_close_codes_pass_both_ways(echo: Echo) -> None:
     with echo.opens() as websocket:
         websocket.send(b"close 4002")
         with pytest.raises(ConnectionClosed) as closed:
-            websocket.recv(5)
+            websocket.recv(60)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 4002
 
@@ -350,12 +351,12 @@ def test_200_websockets_at_once(echo: Echo) -> None:
         for number, websocket in enumerate(websockets):
             websocket.send(f"message {number}")
         for number, websocket in enumerate(websockets):
-            assert websocket.recv(10) == f"message {number}"
+            assert websocket.recv(60) == f"message {number}"
         assert echo.told()["size"] == 0
         assert echo.card["status"] == "running"
     with echo.opens() as websocket:
         websocket.send("after")
-        assert websocket.recv(10) == "after"
+        assert websocket.recv(60) == "after"
 
 
 def test_websockets_demand_the_right_origin(echo: Echo) -> None:
@@ -385,9 +386,9 @@ def test_sign_out_ends_websockets_and_requests(stack: Stack, echo: Echo) -> None
     with echo.opens() as stays, other.opens() as ends:
         assert other.user.post("/logout", {})[0] == 303
         with pytest.raises(ConnectionClosed):
-            ends.recv(5)
+            ends.recv(60)
         stays.send("still here")
-        assert stays.recv(5) == "still here"
+        assert stays.recv(60) == "still here"
     assert other.asks(Sec_Fetch_Mode="cors").status == 404
     assert other.its_page_gets() == 403
     assert other.exchanges(unused).status == 404
@@ -736,7 +737,7 @@ def test_aborted_transfers_hold_no_place(echo: Echo) -> None:
 
 
 def test_from_waiting_to_the_end(stack: Stack, launched: Callable[..., list[Echo]]) -> None:
-    (echo,) = launched(delay=2)
+    (echo,) = launched(delay=6)
     head, page = echo.user.request("GET", echo.prefix)
     assert (head.status, head.getheader("Refresh")) == (503, "3")
     assert "Waiting for Echo" in page
@@ -745,10 +746,10 @@ def test_from_waiting_to_the_end(stack: Stack, launched: Callable[..., list[Echo
     echo.enters()
     with echo.opens() as websocket:
         websocket.send("x")
-        assert websocket.recv(10) == "x"
+        assert websocket.recv(60) == "x"
         os.kill(echo.process, signal.SIGKILL)
         with pytest.raises(ConnectionClosed):
-            websocket.recv(5)
+            websocket.recv(60)
     answer = echo.asks()
     assert (answer.status, answer.one("Refresh")) in ((503, "3"), (410, ""))
     wait_until(lambda: echo.user.request("GET", echo.prefix)[0].status == 410, 20)
@@ -782,7 +783,7 @@ def test_frozen_service_is_said_and_slows_nobody(echo: Echo, second: Echo) -> No
                 before = time.monotonic()
                 assert second.told()["method"] == "GET"
                 assert echo.user.request("GET", "/")[0].status == 200
-                assert time.monotonic() - before < 1 * busy()
+                assert time.monotonic() - before < 2 * busy()
                 _, cards = echo.user.request("GET", "/sessions")
                 card_said = card_said or (says in cards) * time.monotonic()
                 page_said = page_said or page.done() * time.monotonic()
@@ -883,7 +884,7 @@ def test_portal_killed_and_restarted(stack: Stack, echo: Echo, second: Echo) -> 
     assert echo.told()["method"] == "GET"
     with echo.opens() as websocket:
         websocket.send("back")
-        assert websocket.recv(10) == "back"
+        assert websocket.recv(60) == "back"
 
 
 # ---- In a browser
@@ -898,6 +899,10 @@ async function read(address, options) {
 }
 function look(view) {
   try { return view.document.body.innerText; } catch (error) { return "refused"; }
+}
+async function loaded(view) {  // a new window is empty at first
+  for (let n = 0; n < 100 && look(view) === ""; n++) await new Promise(go => setTimeout(go, 100));
+  return look(view);
 }
 function frame(begin) {
   return new Promise(done => {
@@ -931,7 +936,7 @@ async function attack() {
     cancel_here: await read(cancel, post_it),
     frame: await frame(made => { made.src = portal + "/sessions"; }),
     form: await frame(post),
-    popup: look(popup),
+    popup: await loaded(popup),
   };
 }
 </script>the service's own page"""
@@ -943,7 +948,7 @@ def test_hostile_page_cannot_reach_the_portal(page: Page, echo: Echo) -> None:
     carol.signs_in(OWNER)
     carol.page.goto(f"{echo.portal.url}/sessions")
     card = page.locator(f"article[data-session-id='{echo.id}']")
-    assert card.get_attribute("data-status") == "running"
+    expect(card).to_have_attribute("data-status", "running")
     html = HOSTILE.replace("PORTAL", echo.portal.url).replace("ID", echo.id)
     page.goto(f"{echo.portal.url}{echo.prefix}page?html={quote(html)}")
     assert page.url.startswith(f"{echo.origin}{echo.prefix}page")
@@ -959,6 +964,6 @@ def test_hostile_page_cannot_reach_the_portal(page: Page, echo: Echo) -> None:
     portal_cookies = [c for c in page.context.cookies(echo.portal.url) if "ood" in c["name"]]
     assert [(c["name"], c["httpOnly"]) for c in portal_cookies] == [("ood_portal", True)]
     page.goto(f"{echo.portal.url}/sessions")  # still signed in, and nothing was done
-    assert card.get_attribute("data-status") == "running"
+    expect(card).to_have_attribute("data-status", "running")
     assert "being cancelled" not in card.inner_text()
     assert echo.told()["method"] == "GET"

@@ -69,7 +69,7 @@ class Watch:
     def ends(self) -> str:
         """Stop watching; all that was seen."""
         if self._process.returncode is None:
-            self._seen, _ = self._process.communicate(timeout=30)
+            self._seen, _ = self._process.communicate(timeout=120)
         return self._seen
 
 
@@ -245,7 +245,7 @@ def test_nobody_else_sees_a_secret(stack: Stack) -> None:
 
 @dataclass
 class Node:
-    """A machine that has tools of its own. Its `timeout` waits for a second only."""
+    """A machine that has tools of its own. Its `timeout` waits for three seconds only."""
 
     directory: Path
 
@@ -265,7 +265,7 @@ class Node:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=15,
+            timeout=60,
         )
 
     @property
@@ -280,7 +280,7 @@ class Node:
 @pytest.fixture
 def node(tmp_path: Path) -> Node:
     node = Node(tmp_path)
-    node.has("timeout", 'shift; exec /usr/bin/timeout 1 "$@"')
+    node.has("timeout", 'shift; exec /usr/bin/timeout 3 "$@"')
     node.has("ces-run", "exit 0")
     return node
 
@@ -300,9 +300,9 @@ IMAGE = "registry.example/lab/x:1"
             (["podman", "ada", NASTY_TOKEN, IMAGE], ""),
         ),
         ("echo 'no such option' >&2; exit 2", "ada", (["podman", "ada", NASTY_TOKEN, IMAGE], "")),
-        ("read -r x; echo $x; sleep 5 & exit", "ada", None),
-        ("trap '' TERM; sleep 5", "ada", None),
-        ("sleep 5", "", (["podman", "", "", IMAGE], "")),
+        ("read -r x; echo $x; sleep 20 & exit", "ada", None),
+        ("trap '' TERM; sleep 20", "ada", None),
+        ("sleep 20", "", (["podman", "", "", IMAGE], "")),
     ],
     ids=["ours", "ours, no user", "no word of it", "no help", "left behind", "deaf", "no user"],
 )

@@ -352,12 +352,12 @@ def test_options_of_what_is_asked_for(
         (
             "sbatch: error: Batch job submission failed: Invalid account or account/partition "
             "combination specified",
-            "You may not submit jobs to Alpha.",
+            "You do not have permission to submit jobs to Alpha.",
         ),
         (
             "\nsbatch: error: Projects may not run on {days} like this\nsbatch: error: more",
-            "Alpha refused the job: Projects may not run on {days} like this. Change the form, or "
-            "ask your administrator for help.",
+            "Alpha refused the job: Projects may not run on {days} like this. Change the values in "
+            "the form, or ask your administrator for help.",
         ),
         ("", "Alpha refused the job: no reason given."),
     ],

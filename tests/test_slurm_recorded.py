@@ -283,7 +283,7 @@ REASONS = {
     "JobArrayTaskLimit": "maximum number of tasks",
     "Reservation": "Waiting for a reservation",
     "Reservation X was deleted": "Waiting for a reservation",
-    "uid 5 not in group permitted to use this partition (p). groups allowed: g": "may not use",
+    "uid 5 not in group permitted to use this partition (p). groups allowed: g": "have access",
     "SomethingNew": "Slurm’s reason: SomethingNew.",
     "34": "Slurm’s reason: 34.",
 }

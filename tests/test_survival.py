@@ -38,10 +38,10 @@ def nothing_left(devcluster: Devcluster) -> Iterator[None]:
 def test_portal_killed_while_a_job_runs(page: Page, own_site: RunningPortal) -> None:
     alice = Researcher(page, own_site)
     alice.signs_in("alice")
-    card = alice.launches(cluster="desktop", container_arguments="-d 12 -n Survivor")
+    card = alice.launches(cluster="desktop", container_arguments="-d 25 -n Survivor")
     alice.watches(card, "running")
     own_site.kill()
-    expect(page.locator("#stale")).to_be_visible(timeout=15_000)
+    expect(page.locator("#stale")).to_be_visible()
     own_site.start()
     alice.signs_in("alice")
     page.goto(f"{own_site.url}/sessions")
@@ -66,11 +66,14 @@ def test_portal_killed_at_any_moment_of_a_launch(
         own_site.start()
     time.sleep(6)  # an sbatch that was on its way has arrived, and the monitor looks again
     alice = WebUser(own_site, "alice")
-    cards = {session["id"]: session for session in alice.sessions()}
     launched = {job: id for job, id in _jobs(devcluster).items() if job not in before}
     assert launched
-    for job_id, session_id in launched.items():
-        assert cards[session_id]["job_id"] == job_id
+
+    def all_are_known() -> bool:
+        known = {session["id"]: session["job_id"] for session in alice.sessions()}
+        return all(known.get(session_id) == job_id for job_id, session_id in launched.items())
+
+    wait_until(all_are_known)
 
 
 def _jobs(devcluster: Devcluster) -> dict[str, str]:
@@ -103,6 +106,20 @@ def test_scheduler_is_asked_once_in_five_seconds(
     token = user.csrf_token("/apps/container_app")
     for _ in range(20):
         assert user.launch(token, container_arguments="-d 90") == 303
+    # About her jobs; and, as some of them wait, about their place in the queue.
+    questions = (("--user", 3, 5), ("--states=PENDING", 1, 15))
+
+    def times(asked: str) -> list[float]:
+        calls = devcluster.as_user("alice", "alpha-login", f"cat -v {counter}").splitlines()
+        return [float(call.split()[0]) for call in calls if asked in call]
+
+    def is_asked_enough() -> bool:
+        """What takes long is asked more seldom."""
+        return all(
+            sum(moment >= start for moment in times(asked)) >= least
+            for asked, least, _ in questions
+        )
+
     with browser.new_context() as context:
         tabs = [Researcher(context.new_page(), own_site) for _ in range(5)]
         tabs[0].signs_in("alice")
@@ -110,16 +127,16 @@ def test_scheduler_is_asked_once_in_five_seconds(
             assert tab.counts_the_cards() >= 20
         start = time.time()
         tabs[0].page.wait_for_timeout(20_000)
+        tabs[0].sees(is_asked_enough)
         end = time.time()
         for tab in tabs:  # all five have followed
-            assert tab.page.locator("article[data-status=running]").count() > 0
-    calls = devcluster.as_user("alice", "alpha-login", f"cat -v {counter}").splitlines()
-    # About her jobs; and, as some of them wait, about their place in the queue.
-    for asked, least, most, apart in (("--user", 3, 5, 4.8), ("--states=PENDING", 1, 2, 14.8)):
-        times = [float(call.split()[0]) for call in calls if asked in call]
-        while_open = [moment for moment in times if start <= moment <= end]
-        assert least <= len(while_open) <= most, calls
-        assert min(b - a for a, b in pairwise(times)) > apart
+            expect(tab.page.locator("article[data-status=running]")).not_to_have_count(0)
+    for asked, least, seconds in questions:
+        found = times(asked)
+        while_open = [moment for moment in found if start <= moment <= end]
+        assert least <= len(while_open) <= (end - start) / seconds + 1, found
+        # The command itself may start a moment late.
+        assert min(b - a for a, b in pairwise(found)) > 0.7 * seconds, found
 
 
 def test_a_page_of_very_many_cards_still_polls(
@@ -142,7 +159,7 @@ def test_a_page_of_very_many_cards_still_polls(
         assert carol.counts_the_cards() >= 300
         with page.expect_response(lambda answer: answer.request.method == "POST") as poll:
             pass
-        assert poll.value.status == 204
+        assert poll.value.status in (200, 204)
     finally:
         devcluster.as_user("carol", "portal-host", f"cd {db}; rm $({ids})")
 
@@ -152,7 +169,7 @@ def test_dropped_connections_are_opened_again(
 ) -> None:
     alice = Researcher(page, own_site)
     alice.signs_in("alice")
-    card = alice.launches(cluster="desktop", container_arguments="-d 15")
+    card = alice.launches(cluster="desktop", container_arguments="-d 25")
     for host in ("portal-host", "alpha-login"):
         devcluster.host(host, "pkill", "-u", "alice", "sshd")
     alice.watches(card, "completed")
@@ -164,7 +181,7 @@ def test_silent_slurm_is_undetermined_and_recovers(
 ) -> None:
     alice = Researcher(page, own_site)
     alice.signs_in("alice")
-    card = alice.launches(cluster="desktop", container_arguments="-d 60")
+    card = alice.launches(cluster="desktop", container_arguments="-d 900")
     alice.watches(card, "running")
     devcluster.host("alpha-login", "pkill", "slurmctld")
     try:
@@ -195,7 +212,7 @@ def test_full_disk_is_said_and_nothing_typed_is_lost(
         carol.fills_in(cluster="desktop", environment="X=kept")
         carol.presses_launch()
         notice = page.get_by_role("alert").filter(has_text="Could not write the job files")
-        expect(notice).to_contain_text("the disk may be full or read-only, or your quota used up")
+        expect(notice).to_contain_text("or you may have used up your quota")
         expect(page.locator("[name=environment]")).to_have_value("X=kept")
     finally:
         devcluster.host("portal-host", "umount", "-l", "/home/carol/ondemand")

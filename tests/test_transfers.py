@@ -317,7 +317,7 @@ def test_special_files_are_left_out_between_hosts(far: Site) -> None:
     far.at_source("python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"d/sock\")'")
     transfer = far.runs("d", move=True)
     assert transfer.state is State.INCOMPLETE
-    assert {"d/pipe: a pipe, left out", "d/sock: a socket, left out"} <= {*transfer.problems}
+    assert {"d/pipe: a pipe, not copied", "d/sock: a socket, not copied"} <= {*transfer.problems}
     assert "nothing was deleted" in transfer.problems[-1]
     assert far.at_target("ls d") == "1\n"
     assert far.at_source("ls d") == "1\npipe\nsock\n"
@@ -336,7 +336,7 @@ def cancel_when(transfer: Transfer, ready: Callable[[], bool]) -> None:
     running.start()
     wait_until(lambda: ready() or not running.is_alive(), 30)
     transfer.cancel()
-    running.join(30)
+    running.join(120)
     assert not running.is_alive()
 
 
@@ -385,7 +385,7 @@ def test_a_connection_that_drops(far: Site, devcluster: Devcluster) -> None:
     running.start()
     wait_until(lambda: transfer.size > 1_000_000, 30)
     devcluster.host("beta-login", "pkill", "-u", "alice", "sshd")
-    running.join(30)
+    running.join(120)
     assert transfer.state is State.FAILED
     assert "dropped" in transfer.message
     assert far.left == ""
@@ -643,13 +643,13 @@ def test_in_a_browser(
     assert alices.states == {}
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     far.at_source(
-        "mkdir many; cd many; seq 400 | split -l 1 -a 4 - s; head -c 700M /dev/zero > big"
+        "mkdir many; cd many; seq 400 | split -l 1 -a 4 - s; head -c 1500M /dev/zero > big"
     )
     far.at_target("mkdir deep")
     name = Path(far.target.directory).name
     with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(60_000)
         alice = Researcher(page, site_portal)
         alice.signs_in("alice")
         expect(page.get_by_role("button", name="Log Out")).to_be_visible()
@@ -671,7 +671,7 @@ def test_in_a_browser(
             accessible(page, f"copy-{look}")
         page.set_viewport_size({"width": 1280, "height": 900})
         page.get_by_role("button", name="Copy/Move to this directory").click()
-        expect(page.get_by_text(re.compile(r"[1-9]\d* of 402 files"))).to_be_visible()
+        expect(page.get_by_text(re.compile(r"[1-9]\d* of 402\. Size"))).to_be_visible()
         for scheme, width in LOOKS[:2]:
             page.set_viewport_size({"width": width, "height": 800})
             page.emulate_media(color_scheme=scheme)
@@ -687,7 +687,7 @@ def test_in_a_browser(
         page.get_by_label("Move").check()
         page.get_by_role("button", name="Copy/Move to this directory").click()
         expect(page.get_by_text("Copied, but with problems:")).to_be_visible()
-        expect(page.get_by_text("many/pipe: a pipe, left out")).to_be_visible()
+        expect(page.get_by_text("many/pipe: a pipe, not copied")).to_be_visible()
         accessible(page, "transfers-incomplete")
         assert far.at_target("ls deep/many | wc -l").strip() == "400"
         page.get_by_role("button", name="Dismiss").click()

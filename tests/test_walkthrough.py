@@ -189,7 +189,7 @@ def test_cancel_a_job(alice: Walk) -> None:
     alice.chooses("Jobs", "Active Jobs")
     alice.row(job).get_by_role("button", name="Delete Job").click()
     expect(page.get_by_text(f"Job {job} is being cancelled")).to_be_visible()
-    expect(alice.row(job)).to_have_attribute("data-outcome", "cancelled", timeout=60_000)
+    expect(alice.row(job)).to_have_attribute("data-outcome", "cancelled")
     alice.step("deleted")
 
 
@@ -238,7 +238,7 @@ def test_run_jupyterlab(alice: Walk) -> None:
     alice.researcher.watches(card, "completed")
     alice.step("completed")
     alice.clicks_the_app("Active Jobs")
-    expect(alice.row(job)).to_have_attribute("data-status", "completed", timeout=30_000)
+    expect(alice.row(job)).to_have_attribute("data-status", "completed")
     alice.step("active-jobs-completed")
     lab.page.close()
 

@@ -184,6 +184,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     monkeypatch.setattr("ood.sessions.board.CARDS_SECONDS", 0.0)
     monkeypatch.setattr("ood.background.GOOD_FOR", 0.0)
+    monkeypatch.setattr("ood.background.PATIENCE", 30.0)
     return home
 
 
@@ -206,7 +207,7 @@ def ada(stranger: Browser) -> Iterator[Browser]:
     assert ada.signs_in().location == "/"
     yield ada
     for path in (Path(ada.portal.pool.portal_host("").home)).rglob("batch_connect/db/*"):
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def db(home: Path) -> Path:

@@ -239,7 +239,7 @@ def check_limits(options: ScriptOptions, cluster: Cluster, limits: Limits) -> No
     if limits.memory_gib is not None and (options.memory_gib or 0) > limits.memory_gib:
         mistakes["memory"] = f"{cluster.label} allows at most {limits.memory_gib} GiB."
     if limits.gpus is not None and options.gpus_per_node > limits.gpus:
-        no_gpu = f"{cluster.label} has no GPU. Switch this off, or choose another cluster."
+        no_gpu = f"{cluster.label} has no GPU. Switch this off, or choose another back-end."
         mistakes["gpu"] = (
             f"{cluster.label} allows at most {limits.gpus}." if limits.gpus else no_gpu
         )

@@ -148,7 +148,7 @@ class Field(SharedSettings):
         if found := UNSEEN.search(text):
             raise ValueError(
                 f"This contains an invisible character (U+{ord(found[0]):04X}). Delete the text "
-                "and type it again."
+                "and enter it again."
             )
         if self.widget == "check_box":
             return text == CHECKED
@@ -180,7 +180,7 @@ class Field(SharedSettings):
 
     def _number(self, text: str) -> int | float:
         if not re.fullmatch(r"-?[0-9]{1,12}(\.[0-9]{1,6})?", text, re.ASCII):
-            raise ValueError("Enter a number in digits.")
+            raise ValueError("Enter a number, using digits.")
         number = Decimal(text)
         if self.min is not None and number < Decimal(str(self.min)):
             raise ValueError(f"Enter {self.min:g} or more.")

@@ -54,7 +54,7 @@ def image(text: str) -> str:
     """The address of an image, `registry/path/name:tag`, with an optional port and digest."""
     if text.startswith(("http://", "https://", "docker://")):
         raise ValueError(
-            f"Leave out “{text.partition('//')[0]}//”: start with the registry's name, "
+            f"Leave out “{text.partition('//')[0]}//”: start with the registry’s name, "
             "as in registry.example/group/image:1.0."
         )
     if not IMAGE.fullmatch(text):

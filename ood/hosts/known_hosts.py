@@ -89,7 +89,7 @@ class HostKeyPolicy(paramiko.MissingHostKeyPolicy):
         detail = f"{key.get_name()} {key.fingerprint}"
         if given in self._revoked:
             raise HostUnreachable(
-                f"The host key of {self._name} has been revoked, so the portal did not sign in to "
+                f"The host key of {self._name} has been revoked, so the portal did not connect to "
                 "it. Tell your administrator.",
                 detail,
             )
@@ -101,7 +101,7 @@ class HostKeyPolicy(paramiko.MissingHostKeyPolicy):
             )
         if given not in self._trusted:
             raise HostUnreachable(
-                f"The host key of {self._name} has changed, so the portal did not sign in to it. "
+                f"The host key of {self._name} has changed, so the portal did not connect to it. "
                 "Tell your administrator.",
                 detail,
             )

@@ -31,7 +31,9 @@ download, and pipelining does not report a full disk."""
 ANSWER_TIMEOUT = 10.0  # seconds, for each request
 DATA_TIMEOUT = 30.0  # seconds, for each request of a file that stays open
 TURN_TIMEOUT = 1.0  # seconds to wait for the shared client
-DISK_HINT = Reason("the disk may be full or read-only, or your quota used up", HelpTopic.DISK_FULL)
+DISK_HINT = Reason(
+    "the disk may be full or read-only, or you may have used up your quota", HelpTopic.DISK_FULL
+)
 DISK_MAY_HANG = "Its disk may not be available. Try again later, or tell your administrator."
 WRITING = ("write", "create", "rename", "move")
 START_TIMEOUT = 15.0  # seconds for an SFTP server to start

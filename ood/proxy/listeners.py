@@ -113,8 +113,8 @@ class Listeners:
             ) from error
         if found == "other":
             raise ServiceRefused(
-                f"Another user's program is listening on port {service.port} of {service.node}, so "
-                "the portal did not connect to it. Cancel the session and launch it again."
+                f"Another user’s program is listening on port {service.port} of {service.node}, so "
+                "the portal did not connect to it. Cancel the job and launch it again."
             )
         if not found.startswith("own "):
             raise HostUnreachable(

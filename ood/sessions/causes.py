@@ -12,7 +12,7 @@ OUT_OF_MEMORY = re.compile(
     re.IGNORECASE,
 )
 NODE_FAILURES = frozenset({"NODE_FAIL", "BOOT_FAIL", "LAUNCH_FAILED", "RECONFIG_FAIL"})
-YOU_CANCELLED = Reason("You cancelled it.")
+YOU_CANCELLED = Reason("You cancelled this job.")
 LOG_CAUSES = {
     "(?i:unauthorized: authentication required|invalid username/password)": Reason(
         "The registry refused the user name or access token. Relaunch the job and enter them "
@@ -30,7 +30,7 @@ LOG_CAUSES = {
         HelpTopic.REGISTRY,
     ),
     r"/safe_data(/\S*)?: (No such file or directory|Permission denied)": Reason(
-        "The job could not open your project's safe data on the machine that it ran on.",
+        "The job could not open your project’s safe data on the machine that it ran on.",
         HelpTopic.SAFE_DATA,
     ),
     "No space left on device|Disk quota exceeded": Reason(
@@ -57,7 +57,7 @@ def why_it_ended(job: Job, outcome: Outcome) -> Reason:
             text = "A job of higher priority took its place. Relaunch the job."
             return Reason(text, HelpTopic.MACHINE)
         if job.cancelled_by is Canceller.ADMINISTRATOR:
-            return Reason("An administrator cancelled it.")
+            return Reason("An administrator cancelled this job.")
         return YOU_CANCELLED if job.cancelled_by is Canceller.OWNER else NO_REASON
     if outcome is Outcome.FAILED and job.signal is not None:
         name = next((f" ({each.name})" for each in Signals if each == job.signal), "")

@@ -84,12 +84,12 @@ def service_at(
     if connection is None:
         raise ServiceRefused(
             "The file connection.yml of this session is not valid or was changed after the job "
-            "wrote it, so the portal did not connect. Cancel the session and launch it again."
+            "wrote it, so the portal did not connect. Cancel the job and launch it again."
         )
     if not connection.is_on(node):
         raise ServiceRefused(
             "The file connection.yml of this session does not name the host that its job runs on, "
-            "so the portal did not connect. Cancel the session and launch it again."
+            "so the portal did not connect. Cancel the job and launch it again."
         )
     assert record.job_id is not None  # its job runs
     password = connection.password.get_secret_value()

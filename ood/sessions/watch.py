@@ -246,7 +246,7 @@ class Watch:
                 if session.is_final(card, snapshot):
                     card = session.card = self._record_end(card, session)
             except FileFailed as error:  # a full disk, for example: the next update tries again
-                log.warning("could not record how session %s ended: %s", record.id, error.detail)
+                log.warning("could not record how %s ended: %s", record.id, error.detail)
         return card
 
     def _repair_launch(
@@ -256,7 +256,7 @@ class Watch:
         job_id = snapshot.by_comment(record.comment) or session.report.started_job
         if job_id is None:
             return record
-        log.info("found job %s of interrupted session %s of %s", job_id, record.id, self.user)
+        log.info("found job %s of session %s of %s again", job_id, record.id, self.user)
         return self._write(replace(record, job_id=job_id), session)
 
     def _record_cancellation(self, record: SessionRecord, session: Session) -> None:
@@ -266,9 +266,7 @@ class Watch:
             if session.files.exist:
                 session.files.add_facts(cancelled_at=session.cancelled_at)
         except FileFailed as error:  # the job is cancelled, which matters more
-            log.warning(
-                "could not record that session %s was cancelled: %s", record.id, error.detail
-            )
+            log.warning("could not record that %s was cancelled: %s", record.id, error.detail)
 
     def _record_end(self, card: Card, session: Session) -> Card:
         """Record how a session ended, for good. Raises `FileFailed`."""
@@ -297,5 +295,6 @@ class Watch:
 
 def _not_configured(cluster_id: str) -> NotFound:
     return NotFound(
-        f"The cluster {cluster_id} is no longer configured in this portal. Tell your administrator."
+        f"The back-end “{cluster_id}” is no longer configured in this portal. Tell your "
+        "administrator."
     )

@@ -61,7 +61,7 @@ class Expiry:
             return f"{soon} because nobody is typing in it. Press a key to keep it open."
         if due.end is End.ABSOLUTE:
             return (
-                f"{soon}: a shell may stay open for at most {_duration(self.absolute)}. Save your "
+                f"{soon}: a shell can stay open for at most {_duration(self.absolute)}. Save your "
                 "work, then open another one."
             )
         if due.end is End.SIGNED_OUT:
@@ -74,10 +74,12 @@ class Expiry:
             End.EXITED: "This shell has ended.",
             End.CLOSED: "This shell was closed.",
             End.LOST: f"The connection to {host} dropped, so this shell ended.",
-            End.LEFT: f"This shell was closed because no page showed it for {_duration(ALONE)}.",
+            End.LEFT: (
+                f"This shell was closed because its page was not open for {_duration(ALONE)}."
+            ),
             End.IDLE: f"This shell was closed because nobody typed for {_duration(self.idle)}.",
             End.ABSOLUTE: (
-                "This shell was closed: a shell may stay open for at most "
+                "This shell was closed: a shell can stay open for at most "
                 f"{_duration(self.absolute)}."
             ),
             End.SIGNED_OUT: "You are signed out, so this shell was closed.",

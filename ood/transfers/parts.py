@@ -110,8 +110,8 @@ class Upload:
             self.cancel()
             raise FileFailed(
                 f"Could not upload {shown(self.name)} to {shown(self.directory)} on "
-                f"{self.host.name}. The disk may be full, or your quota used up. The "
-                "partial upload was deleted.",
+                f"{self.host.name}. The disk may be full, or you may have used up your quota. "
+                "The partial upload was deleted.",
                 f"{error.message} {error.detail}",
                 topic=HelpTopic.DISK_FULL,
             ) from error

@@ -68,7 +68,7 @@ class Transfer(Progress):
         if order.same_host:
             copying.copy_within(order, self._names, self._stage, self)
         else:
-            self.problems += [*counted.problems, *(f"{each}, left out" for each in special)]
+            self.problems += [*counted.problems, *(f"{each}, not copied" for each in special)]
             copying.copy_between(order, self._names, self._tree, self)
         verified = order.move and not self.problems and self._is_verified()
         self.enter(State.FINISHING)

@@ -89,7 +89,10 @@ def _keep_origins_apart() -> BaseResponse | None:
         # The user typed `localhost`. The cookies of sign-ins are for 127.0.0.1.
         return redirect(f"http://127.0.0.1:{port}{this_page()}")
     if g.on_services_origin:
-        raise NotFound("This address is only for services. The portal has another address.")
+        raise NotFound(
+            "This address is only for services such as JupyterLab. Open a service from its "
+            "job card in the portal."
+        )
     if request.endpoint in ONLY_ON_SERVICES_ORIGIN:
         raise NotFound("Page not found.")
     return None

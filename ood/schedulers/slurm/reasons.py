@@ -34,7 +34,8 @@ REASONS = {
         "JobLaunchFailure": "The job could not be started. Cancel it and launch it again.",
     },
     HelpTopic.CLOSED: {
-        "NodeDown": "The node that the job needs is down. The job starts when the node is back.",
+        "NodeDown": "The node that the job needs is down. The job starts when the node is "
+        "available again.",
         r"Nodes[ _]required[ _]for[ _]job[ _]are[ _]DOWN.*": "The nodes that the job needs are "
         "down, reserved or under maintenance. The job starts when they are available.",
         "PartitionDown": "This back-end is not starting jobs at the moment. The job starts when "
@@ -47,11 +48,11 @@ REASONS = {
         "cancel the job.",
     },
     HelpTopic.NOT_ALLOWED: {
-        "AccountNotAllowed": f"Your account may not use this back-end. {ASK}",
+        "AccountNotAllowed": f"Your account does not have access to this back-end. {ASK}",
         "InvalidAccount": f"Slurm does not know the account of this job. {ASK}",
         "InvalidQOS": f"Slurm does not know the quality of service (QOS) of this job. {ASK}",
-        "QOSNotAllowed": f"The job’s quality of service (QOS) may not use this back-end. {ASK}",
-        r"uid \d+ not in group permitted.*": f"You may not use this back-end. {ASK}",
+        "QOSNotAllowed": f"This back-end does not allow the job’s quality of service (QOS). {ASK}",
+        r"uid \d+ not in group permitted.*": f"You do not have access to this back-end. {ASK}",
     },
     HelpTopic.TOO_MUCH: {
         "(Bad)?Constraints": f"No node of this back-end has what the job requests. {LESS}",

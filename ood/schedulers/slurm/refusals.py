@@ -27,8 +27,8 @@ REFUSALS = {
     HelpTopic.NOT_ALLOWED: {
         "invalid partition specified": "The partition of {cluster} does not exist. Tell your "
         "administrator.",
-        "Invalid account or account/partition": "You may not submit jobs to {cluster}. Ask your "
-        "administrator for access.",
+        "Invalid account or account/partition": "You do not have permission to submit jobs to "
+        "{cluster}. Ask your administrator for access.",
     },
     HelpTopic.UNDETERMINED: {
         "Unable to contact slurm controller": "The scheduler of {cluster} is not responding. Try "
@@ -51,6 +51,8 @@ def refusal(stderr: str, cluster: str) -> Reason:
                 return Reason(sentence.format(cluster=cluster), topic)
     first = next((line for line in stderr.splitlines() if line.strip()), "no reason given")
     message = first.removeprefix("sbatch: error:").strip()
-    advice = "Change the form, or ask your administrator for help."
-    text = f"{cluster} refused the job: {message}. {advice}"
+    text = (
+        f"{cluster} refused the job: {message}. Change the values in the form, or ask your "
+        "administrator for help."
+    )
     return Reason(text, HelpTopic.LAUNCH)
