@@ -14,6 +14,9 @@ from ood.check import check_all
 from ood.config import EMBEDDED
 from tests.conftest import ROOT
 
+HOST_KEY = (
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"  # GitHub's
+)
 BROKEN = {
     "portal.yml": """\
 titel: Mine

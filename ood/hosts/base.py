@@ -86,17 +86,18 @@ class Files(ABC):
         """Return the entries of a directory, without `.` and `..`, unsorted."""
 
     @abstractmethod
-    def stat(self, path: str) -> FileEntry:
-        """Return the entry for `path`, following symbolic links."""
+    def stat(self, path: str, timeout: float | None = None) -> FileEntry:
+        """Return the entry for `path`, following symbolic links. Over SSH, raises `FileTimedOut`
+        after `timeout` seconds."""
 
     @abstractmethod
     def lstat(self, path: str) -> FileEntry:
         """Return the entry for `path` without following a symbolic link."""
 
     @abstractmethod
-    def resolve(self, path: str) -> str:
+    def resolve(self, path: str, timeout: float | None = None) -> str:
         """Return the path without symbolic links, `.` and `..`. The last name need not exist, even
-        as the target of a symbolic link."""
+        as the target of a symbolic link. `timeout` is as for `stat`."""
 
     @abstractmethod
     def open(self, path: str, mode: str) -> BinaryIO:

@@ -34,7 +34,7 @@ class LocalFiles(Files):
                     entries.append(file_entry(item.name, item.stat(follow_symlinks=False)))
             return entries
 
-    def stat(self, path: str) -> FileEntry:
+    def stat(self, path: str, timeout: float | None = None) -> FileEntry:  # noqa: ARG002
         with _errors("read", path):
             return file_entry(path, os.stat(path))
 
@@ -42,7 +42,7 @@ class LocalFiles(Files):
         with _errors("read", path):
             return file_entry(path, os.lstat(path))
 
-    def resolve(self, path: str) -> str:
+    def resolve(self, path: str, timeout: float | None = None) -> str:  # noqa: ARG002
         with _errors("find", path):
             real = os.path.realpath(path)
             os.stat(os.path.dirname(real))

@@ -102,7 +102,7 @@ class SFTPFiles(Files):
         shared = self._shared
         return shared.get_channel() if shared is not None else None
 
-    def resolve(self, path: str, timeout: float = ANSWER_TIMEOUT) -> str:
+    def resolve(self, path: str, timeout: float | None = None) -> str:
         with self._client("find", path, timeout) as client:
             return client.normalize(path)
 
@@ -110,7 +110,7 @@ class SFTPFiles(Files):
         with self._client("list", path) as client:
             return entries_of(client, path.encode("utf-8", "surrogateescape"))
 
-    def stat(self, path: str, timeout: float = ANSWER_TIMEOUT) -> FileEntry:
+    def stat(self, path: str, timeout: float | None = None) -> FileEntry:
         with self._client("read", path, timeout) as client:
             return file_entry(path, client.stat(path))
 
@@ -188,9 +188,7 @@ class SFTPFiles(Files):
             client.chmod(path, mode)
 
     @contextmanager
-    def _client(
-        self, action: str, path: str, timeout: float = ANSWER_TIMEOUT
-    ) -> Iterator[SFTPClient]:
+    def _client(self, action: str, path: str, timeout: float | None = None) -> Iterator[SFTPClient]:
         """A client for one operation on `path`, whose errors are the portal's: the shared one, or
         a new one while a slow operation uses that."""
         with ExitStack() as held:
@@ -209,7 +207,7 @@ class SFTPFiles(Files):
                 else:
                     held.callback(client.close)
             assert client is not None
-            with self._errors(action, path, client, timeout):
+            with self._errors(action, path, client, timeout or ANSWER_TIMEOUT):
                 yield client
 
     def _new_client(self, transport: paramiko.Transport) -> SFTPClient:

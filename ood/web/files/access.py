@@ -63,11 +63,11 @@ class FileAccess:
             if not self.may(operation):
                 raise FileRefused(REFUSALS[operation])
 
-    def resolved(self, path: str, *operations: Operation) -> str:
+    def resolved(self, path: str, *operations: Operation, timeout: float | None = None) -> str:
         """The path to use for a file or directory, with all links followed. Raises `FileRefused`
         if it is outside the roots, or if the site does not allow one of the operations."""
         self.demand(*operations)
-        return self._within(path, path)
+        return self._within(path, path, timeout)
 
     def entry_path(self, path: str, *operations: Operation) -> str:
         """The path to use to create, rename or delete an entry: only links above it are followed.
@@ -76,9 +76,11 @@ class FileAccess:
         parent, name = posixpath.split(path)
         return posixpath.join(self._within(parent, path), name)
 
-    def stat(self, path: str) -> FileEntry:
-        """The entry at a path, following links, but with the name in the path."""
-        return replace(self.files.stat(self.resolved(path)), name=posixpath.basename(path))
+    def stat(self, path: str, timeout: float | None = None) -> FileEntry:
+        """The entry at a path, following links, but with the name in the path. `timeout` is for
+        each request to the host."""
+        found = self.files.stat(self.resolved(path, timeout=timeout), timeout)
+        return replace(found, name=posixpath.basename(path))
 
     def typed(self, path: str, directory: str) -> str:
         """The canonical path for what the user typed, relative to a directory, as in a shell."""
@@ -168,7 +170,7 @@ class FileAccess:
     def _holds(self, real: str) -> bool:
         return any(_is_in(real, root) for root in self._roots.values())
 
-    def _within(self, path: str, requested: str) -> str:
+    def _within(self, path: str, requested: str, timeout: float | None = None) -> str:
         """The real path of `path`, which is `requested` or the directory above it."""
         if not self._settings.roots:
             return path
@@ -177,7 +179,7 @@ class FileAccess:
             "from the Files menu."
         )
         try:
-            real = self.files.resolve(path)
+            real = self.files.resolve(path, timeout)
         except (FileMissing, FileRefused) as error:
             # Outside the roots, the portal does not even reveal whether a file exists.
             if any(_is_in(requested, root) for pair in self._roots.items() for root in pair):

@@ -2,20 +2,23 @@
 
 import posixpath
 import stat
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
 from flask import request
 
-from ood.errors import CommandFailed, CommandTimedOut, FileFailed, FileRefused
+from ood.errors import CommandFailed, CommandTimedOut, FileFailed, FileRefused, FileTimedOut
 from ood.hosts.base import FileEntry, Host
 from ood.sessions.checked_json import LAST_SECOND
 from ood.web.tables import Columns, TableQuery, table_query
 
 PAGE_SIZE = 500
 GETENT_TIMEOUT = 5.0  # seconds
+LINK_TIMEOUT = 2.0  # seconds for the target of one link
+LINKS_TIMEOUT = 3.0  # seconds, after which no further target is looked at
 FIRST_SECOND = -62_135_596_800  # of the year 1, the earliest that Python can show
 
 
@@ -54,14 +57,14 @@ def kind_of(entry: FileEntry) -> Kind:
 
 @dataclass(frozen=True)
 class FileRow:
-    """One entry. `target_kind` is its own kind or, for a link, that of its target; None if the
-    target does not exist, or if the user may not reach it (`refused`)."""
+    """One entry. `target_kind` is its own kind or, for a link, that of its target; None if that is
+    not known. Then, `problem` says why."""
 
     entry: FileEntry
     path: str
     kind: Kind
     target_kind: Kind | None
-    refused: bool = False
+    problem: str = ""
 
     @property
     def can_be_opened(self) -> bool:
@@ -76,7 +79,7 @@ class FileRow:
             return self.kind.capitalize()
         if self.target_kind:
             return f"Link to a {self.target_kind}"
-        return "Link (no access)" if self.refused else "Broken link"
+        return self.problem
 
     @property
     def modified(self) -> int | None:
@@ -108,16 +111,27 @@ def matching(entries: Iterable[FileEntry], query: TableQuery) -> tuple[list[File
     return visible, len(found) - len(visible)
 
 
-def row_of(entry: FileEntry, directory: str, stat_target: Callable[[str], FileEntry]) -> FileRow:
-    """The row of an entry. For a link, calls `stat_target`, which is a request to the host."""
-    path = posixpath.join(directory, entry.name)
-    kind = kind_of(entry)
-    if kind is not Kind.LINK:
-        return FileRow(entry, path, kind, kind)
-    try:
-        return FileRow(entry, path, kind, kind_of(stat_target(path)))
-    except FileFailed as error:
-        return FileRow(entry, path, kind, None, isinstance(error, FileRefused))
+def rows_of(
+    entries: Iterable[FileEntry], directory: str, stat: Callable[[str, float], FileEntry]
+) -> Iterator[FileRow]:
+    """The rows of entries. `stat` asks the host for the target of a link, within some seconds. The
+    targets of all links together may take `LINKS_TIMEOUT`, as each can be on a disk that hangs."""
+    deadline = time.monotonic() + LINKS_TIMEOUT
+    for entry in entries:
+        path = posixpath.join(directory, entry.name)
+        kind = kind_of(entry)
+        target: Kind | None = None if kind is Kind.LINK else kind
+        problem = "Link" if target is None else ""
+        if target is None and time.monotonic() < deadline:
+            try:
+                target = kind_of(stat(path, LINK_TIMEOUT))
+            except FileTimedOut:
+                problem = "Link (its target does not respond)"
+            except FileRefused:
+                problem = "Link (no access)"
+            except FileFailed:
+                problem = "Broken link"
+        yield FileRow(entry, path, kind, target, problem)
 
 
 def names_of(

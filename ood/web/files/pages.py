@@ -96,7 +96,7 @@ def _directory(access: FileAccess, path: str, mistakes: dict[str, str] | None = 
         **access.page_facts(path),
         query=query,
         page=page,
-        rows=[listing.row_of(entry, path, access.stat) for entry in page.rows],
+        rows=list(listing.rows_of(page.rows, path, access.stat)),
         hidden=hidden,
         left=[entry for entry in found if unfinished(entry.name)],
         owners=listing.names_of(access.host, "passwd", (e.uid for e in owned)) if owned else {},
