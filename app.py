@@ -31,6 +31,7 @@ from ood.web import (
 from ood.web.addresses import Rest
 from ood.web.files import archives, copies, pages, uploads
 from ood.web.front_end import FrontEnd
+from ood.web.shares import Shares
 
 
 def create_app(settings: PortalSettings | None = None) -> Flask:
@@ -70,7 +71,8 @@ def create_app(settings: PortalSettings | None = None) -> Flask:
     others = (theme, signin, home, apps, sessions, jobs, shell, help, entering, node)
     for module in (*file_manager, *others):
         app.register_blueprint(module.bp)
-    app.wsgi_app = FrontEnd(app.wsgi_app, settings)  # type: ignore[method-assign]
+    shares = Shares(app.wsgi_app, app.extensions["portal"].request_quota)
+    app.wsgi_app = FrontEnd(shares, settings)  # type: ignore[method-assign]
     return app
 
 

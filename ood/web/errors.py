@@ -9,13 +9,14 @@ from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.wrappers import Response as BaseResponse
 
-from ood.errors import PortalError, SignInExpired
+from ood.errors import Busy, PortalError, SignInExpired
 from ood.help_topics import HelpTopic
 from ood.web.addresses import same_query
 from ood.web.current import from_htmx, on_services_origin, portal, wants_json
 
 log = logging.getLogger(__name__)
 
+RETRY_AFTER = "3"  # seconds
 WORDS = {
     400: "The portal did not understand this request. Go back and try again.",
     403: "This request came from another site, so the portal did nothing.",
@@ -45,7 +46,10 @@ def _expired(error: SignInExpired) -> BaseResponse:
 
 def _portal_error(error: PortalError) -> Response:
     log.warning("%s %s: %s %s", request.method, request.path, error.message, error.detail)
-    return answer(error.message, error.code, error.http_status, error.topic)
+    response = answer(error.message, error.code, error.http_status, error.topic)
+    if isinstance(error, Busy):
+        response.headers["Retry-After"] = RETRY_AFTER
+    return response
 
 
 def _stale_form(_error: CSRFError) -> Response:
