@@ -562,7 +562,11 @@ def test_in_a_browser(
         dialog.get_by_role("button", name="Keep both").click()
         expect(page.get_by_text("2 files uploaded.")).to_be_visible()
         assert alices.run("cat 'taken (2).txt' 'other (2).txt'") == "newother"
+        network = context.new_cdp_session(page)
+        network.send("Network.enable")
+        slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 2e7}
         # A connection that breaks.
+        network.send("Network.emulateNetworkConditions", slow)
         big = tmp_path / "big.bin"
         big.write_bytes(os.urandom(150_000_000))
         part = part_name(big.name, 150_000_000, int(big.stat().st_mtime * 1000))
@@ -576,6 +580,7 @@ def test_in_a_browser(
         found = alices.run("sha256sum < big.bin").split()[0]
         assert found == hashlib.sha256(big.read_bytes()).hexdigest()
         # Cancelling.
+        network.send("Network.emulateNetworkConditions", slow)
         os.utime(big)
         page.locator("[data-input=files]").set_input_files(big)
         dialog.get_by_role("button", name="Replace them").click()
