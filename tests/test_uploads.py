@@ -562,16 +562,25 @@ def test_in_a_browser(
         dialog.get_by_role("button", name="Keep both").click()
         expect(page.get_by_text("2 files uploaded.")).to_be_visible()
         assert alices.run("cat 'taken (2).txt' 'other (2).txt'") == "newother"
+        network = context.new_cdp_session(page)
+        network.send("Network.enable")
+
+        def is_slow(offline: bool = False) -> None:
+            """Slow enough to be broken off and cancelled."""
+            rates = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": 2e7}
+            network.send("Network.emulateNetworkConditions", {"offline": offline, **rates})
+
         # A connection that breaks.
+        is_slow()
         big = tmp_path / "big.bin"
         big.write_bytes(os.urandom(150_000_000))
         part = part_name(big.name, 150_000_000, int(big.stat().st_mtime * 1000))
         page.locator("[data-input=files]").set_input_files(big)
         wait_until(lambda: alices.run(f"stat -c %s '{part}'").strip() not in ("", "0"), 30)
-        context.set_offline(True)
+        is_slow(offline=True)
         expect(page.get_by_text("The connection dropped")).to_be_visible()
         assert "big.bin" not in alices.left
-        context.set_offline(False)
+        is_slow()
         expect(page.get_by_text("1 file uploaded.")).to_be_visible(timeout=120_000)
         found = alices.run("sha256sum < big.bin").split()[0]
         assert found == hashlib.sha256(big.read_bytes()).hexdigest()
