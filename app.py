@@ -11,6 +11,7 @@ from htmx_flask import Htmx
 
 from ood.check import check
 from ood.config import PortalSettings, load_settings
+from ood.doctor import doctor
 from ood.portal import Portal
 from ood.web import (
     apps,
@@ -88,6 +89,7 @@ def __getattr__(name: str) -> Flask:
     if context is not None and isinstance(context.command, FlaskGroup):
         app = Flask(__name__)
         app.cli.add_command(check)
+        app.cli.add_command(doctor)
     else:
         app = globals()["app"] = create_app()
     return app

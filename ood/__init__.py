@@ -3,7 +3,7 @@
 Its packages and modules, from the top down. Each imports only from those below it:
 
 - web: the pages
-- check: the command that checks a site's files
+- check, doctor: commands that check a site's files, and its hosts as a user
 - portal: one object that holds what the pages use
 - proxy: the way to a session's service
 - shells, transfers: shells in the browser; uploads, archives and copies

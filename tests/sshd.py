@@ -61,7 +61,11 @@ def private_sshd(devcluster: Devcluster, *options: str) -> Iterator[PrivateSshd]
         "PidFile DIR/pid",
         "UsePAM yes",
         "KbdInteractiveAuthentication no",
-        "Subsystem sftp internal-sftp",
+        *(
+            []
+            if any("Subsystem" in option for option in options)
+            else ["Subsystem sftp internal-sftp"]
+        ),
         "LogLevel VERBOSE",
         *options,
     ]

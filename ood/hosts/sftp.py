@@ -94,7 +94,7 @@ class SFTPFiles(Files):
         self._start = start
         self._turn = threading.BoundedSemaphore()  # who has it may use `_shared`
         self._shared: SFTPClient | None = None
-        self._as_command = False  # whether the SFTP server is started as a command
+        self.as_command = False  # whether the SFTP server is started as a command
 
     @property
     def shared_channel(self) -> paramiko.Channel | None:
@@ -213,7 +213,7 @@ class SFTPFiles(Files):
     def _new_client(self, transport: paramiko.Transport) -> SFTPClient:
         """Start an SFTP server, for one client. If it is a program, sshd starts it through the
         login shell, and start-up files can print before it. Then, start it as a command."""
-        if not self._as_command:
+        if not self.as_command:
             try:
                 return self._client_of(transport, lambda channel: channel.invoke_subsystem("sftp"))
             except (paramiko.SFTPError, paramiko.SSHException, EOFError) as error:
@@ -221,7 +221,7 @@ class SFTPFiles(Files):
                     raise
                 log.info("no SFTP on %s by itself: %s", self._connection.name, error)
         client = self._client_of(transport, self._start_server)
-        self._as_command = True
+        self.as_command = True
         return client
 
     def _client_of(

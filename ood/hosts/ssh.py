@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -22,6 +22,7 @@ from ood.hosts.ssh_connect import Dial, Target
 from ood.hosts.streams import SSHCommand
 from ood.hosts.terminals import SSHTerminal, Terminals
 
+ADMINISTRATIVELY_PROHIBITED = 1  # RFC 4254, section 5.1
 START_TIMEOUT = 15.0  # seconds for an account's start-up files
 
 
@@ -112,6 +113,54 @@ class SSHHost(Host):
             else:
                 message = did_not_answer(host)
             raise HostUnreachable(message, str(error)) from error
+
+    # ---- What `doctor` asks
+
+    @property
+    def version(self) -> str:
+        """How sshd calls itself."""
+        return str(self._connection.transport().remote_version)
+
+    @property
+    def sftp_by_itself(self) -> bool:
+        """Whether sshd's own SFTP works for the account, once files were used."""
+        return not self._sftp.as_command
+
+    def greeting_size(self) -> int:
+        """How many bytes start-up files print before a command."""
+        with (
+            self._connection.slot(),
+            self._connection.connected() as transport,
+            closing(self._connection.open_session(transport)) as channel,
+        ):
+            command = MarkedCommand(channel, self.name)
+            command.begin(["true"], None, None, time.monotonic() + START_TIMEOUT)
+            return command.stdout.greeting_size + command.stderr.greeting_size
+
+    def free_channels(self, most: int) -> int:
+        """How many sessions sshd allows on a connection besides those in use, at most `most`."""
+        found = 0
+        with (
+            self._connection.connected() as transport,
+            ExitStack() as opened,
+            suppress(paramiko.ChannelException),
+        ):
+            while found < most:
+                opened.callback(transport.open_session(timeout=START_TIMEOUT).close)
+                found += 1
+        return found
+
+    def forwards(self) -> bool:
+        """Whether sshd opens connections for the account."""
+        try:
+            self._connection.transport().open_channel(
+                "direct-tcpip", ("127.0.0.1", SSH_PORT), ("127.0.0.1", 0), timeout=START_TIMEOUT
+            ).close()
+        except paramiko.ChannelException as error:
+            return error.code != ADMINISTRATIVELY_PROHIBITED
+        except (paramiko.SSHException, OSError, EOFError):
+            return False
+        return True
 
     def connect(self) -> None:
         """Open the connection now. Raises `HostError`."""

@@ -101,6 +101,17 @@ class Slurm(base.Scheduler):
         ]
         return self._host.start(self._command("srun", [*options, *argv]), env=self._env)
 
+    def version(self) -> str:
+        """What `sbatch` says of its version. Raises `SchedulerError` and `HostError`."""
+        return self._query("sbatch", ["--version"]).strip()
+
+    def run_on_node(self, argv: Sequence[str], seconds: int) -> str:
+        """Run a command in a small job that starts within `seconds`. Return what it prints. Raises
+        `SchedulerError` and `HostError`."""
+        partition = [f"--partition={self._cluster.partition}"] if self._cluster.partition else []
+        options = [*partition, f"--immediate={seconds}", "--time=1", "--ntasks=1", "--chdir=/"]
+        return self._query("srun", [*options, "--quiet", *argv], timeout=seconds + CHANGE_TIMEOUT)
+
     def cancel(self, job_id: str) -> None:
         if not SLURM_JOB_ID.fullmatch(job_id) and not TASKS.fullmatch(job_id):
             raise base.invalid_job_id(job_id)
