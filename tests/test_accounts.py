@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -209,3 +210,18 @@ def test_what_start_up_files_make_impossible_is_said(
     with pytest.raises(AccountFault, match=what):
         account.host.start(["cat"])
     account.site.host("portal-host", "sh", "-c", f"! test -e {account.home}/ran")
+
+
+@SLOW
+def test_what_all_commands_print_together_is_limited(
+    devcluster: Devcluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ood.hosts.login_shell._memory._left", 20 << 20)
+    argv = ["sh", "-c", "head -c 8M /dev/zero; sleep 2"]
+    with ExitStack() as undo, ThreadPoolExecutor() as threads:
+        hosts = [undo.enter_context(closing(ssh(devcluster, f"user{n}"))) for n in range(41, 45)]
+        asked = [threads.submit(host.run, argv, max_output=10 << 20) for host in hosts]
+        failed = [str(each.exception()) for each in asked if each.exception()]
+    assert failed == ["Too many commands print much at the same time."] * 2
+    with closing(ssh(devcluster, "user41")) as host:  # all is given back
+        assert len(host.run(["head", "-c", "19M", "/dev/zero"], max_output=20 << 20).stdout)

@@ -15,7 +15,8 @@ from unicodedata import category
 from ood.errors import CommandFailed, FileExists, FileFailed, FileMissing
 
 MAX_INPUT = 1024 * 1024  # bytes of standard input of `Host.run`; use `Host.files` for more
-MAX_OUTPUT = 64 * 1024 * 1024  # bytes of output after which `Host.run` fails
+MAX_OUTPUT = 1024 * 1024  # bytes of output after which `Host.run` fails, by default
+TOO_MUCH_OUTPUT = "The command printed too much output."
 NOT_SEEN = frozenset({"Cc", "Cf", "Zl", "Zp"})
 """Unicode categories of invisible characters: control, format, line and paragraph separator."""
 Env = Mapping[str, str] | None
@@ -256,16 +257,18 @@ class Host(ABC):
         env: Env = None,
         cwd: str | None = None,
         timeout: float = 30.0,
+        max_output: int = MAX_OUTPUT,
         check: bool = True,
     ) -> CommandResult:
         """Run a command to its end, without a terminal.
 
         Other users of the host can read `argv` and, over SSH, `env`: put secrets in `input`.
-        `timeout` is in seconds. With `check`, an exit code other than 0 raises `CommandFailed`.
-        Raises `CommandTimedOut`, `HostUnreachable` and `SignInExpired`.
+        `timeout` is in seconds. With `check`, an exit code other than 0 raises `CommandFailed`, as
+        does more than `max_output` bytes of output in any case. Raises `CommandTimedOut`,
+        `AccountFault`, `HostUnreachable` and `SignInExpired`.
         """
         assert len(input) <= MAX_INPUT, "larger input goes through files"
-        result = self._run(argv, input, env, cwd, timeout)
+        result = self._run(argv, input, env, cwd, timeout, max_output)
         if check and result.exit_code != 0:
             message = f"{argv[0]} on {self.name} failed with exit code {result.exit_code}."
             stderr = result.stderr.decode("utf-8", "replace").strip()
@@ -274,7 +277,13 @@ class Host(ABC):
 
     @abstractmethod
     def _run(
-        self, argv: Sequence[str], input: bytes, env: Env, cwd: str | None, timeout: float
+        self,
+        argv: Sequence[str],
+        input: bytes,
+        env: Env,
+        cwd: str | None,
+        timeout: float,
+        max_output: int,
     ) -> CommandResult: ...
 
     @abstractmethod

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from ood.errors import CommandFailed, CommandTimedOut, HostUnreachable
-from ood.hosts.base import MAX_OUTPUT, CommandResult, Env, Host
+from ood.hosts.base import TOO_MUCH_OUTPUT, CommandResult, Env, Host
 from ood.hosts.local_files import NAME, LocalFiles
 from ood.hosts.streams import LocalCommand, spawn
 from ood.hosts.terminals import LocalTerminal
@@ -35,7 +35,13 @@ class LocalHost(Host):
         return self._home
 
     def _run(
-        self, argv: Sequence[str], input: bytes, env: Env, cwd: str | None, timeout: float
+        self,
+        argv: Sequence[str],
+        input: bytes,
+        env: Env,
+        cwd: str | None,
+        timeout: float,
+        max_output: int,
     ) -> CommandResult:
         # A file in memory needs no thread that writes, as a pipe would.
         with open(os.memfd_create("input"), "w+b", buffering=0) as stdin:
@@ -43,7 +49,7 @@ class LocalHost(Host):
             stdin.seek(0)
             with spawn(argv, env, cwd or self._home, stdin.fileno()) as process:
                 try:
-                    return _collect(process, time.monotonic() + timeout)
+                    return _collect(process, time.monotonic() + timeout, max_output)
                 except (TimeoutError, subprocess.TimeoutExpired):
                     raise CommandTimedOut(
                         f"{argv[0]} did not answer within {timeout:.0f} s."
@@ -69,7 +75,7 @@ class LocalHost(Host):
         return connection
 
 
-def _collect(process: subprocess.Popen[bytes], deadline: float) -> CommandResult:
+def _collect(process: subprocess.Popen[bytes], deadline: float, max_output: int) -> CommandResult:
     """Read both outputs of a command to their end and wait for it. Kill it if this fails. Raises
     TimeoutError or TimeoutExpired at `deadline` (monotonic)."""
     assert process.stdout is not None
@@ -93,8 +99,8 @@ def _collect(process: subprocess.Popen[bytes], deadline: float) -> CommandResult
                     size += len(data)
                     if not data:
                         selector.unregister(key.fd)
-                if size > MAX_OUTPUT:
-                    raise CommandFailed("The command printed too much output.", -1, "")
+                if size > max_output:
+                    raise CommandFailed(TOO_MUCH_OUTPUT, -1, "")
         exit_code = process.wait(max(deadline - time.monotonic(), 0.1))
     except BaseException:
         with suppress(ProcessLookupError):

@@ -12,14 +12,15 @@ another program that reads it instead.
 
 import secrets
 import select
+import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import paramiko
 
 from ood.errors import AccountFault, CommandFailed, PasswordExpired
-from ood.hosts.base import MAX_OUTPUT, CommandResult, Env
+from ood.hosts.base import TOO_MUCH_OUTPUT, CommandResult, Env
 from ood.quoting import login_line, script_lines
 
 RECEIVE_SIZE = 2**21  # bytes: paramiko's whole window, as reading a part of it moves the rest
@@ -27,12 +28,44 @@ MAX_GREETING = 2**20  # bytes that start-up files may print
 START_UP_FILE = "A start-up file of your account on {host}, such as .bashrc,"
 SHELL_OR_FILE = "Your login shell on {host}, or a start-up file such as .bashrc,"
 PASSWORD_EXPIRED = b"Password change required"  # what sshd prints instead of running a command
+MAX_OUTPUT_OF_ALL = 64 * 2**20  # bytes
 GREETING_KEPT = 200  # bytes of the end of it, for the log
 LAG = 2.0  # seconds for a mark to arrive on one output after that on the other
 STARTER = (
     'read -r ood_key ood_line; test "$ood_key" = {key} && read -r ood_exit && eval eval "$ood_line"'
 )
 """What /bin/sh runs. `script_lines` says what it reads."""
+
+
+class _Memory:
+    """What all commands together may have printed while the portal collects it."""
+
+    def __init__(self, limit: int) -> None:
+        self._lock = threading.Lock()  # guards _left
+        self._left = limit
+
+    @contextmanager
+    def reserved(self) -> Iterator[Callable[[int], None]]:
+        """Call the result for each number of bytes. It raises `CommandFailed` if too many are in
+        use. They are given back at the end of the `with` block."""
+        taken = 0
+
+        def reserve(size: int) -> None:
+            nonlocal taken
+            with self._lock:
+                if size > self._left:
+                    raise CommandFailed("Too many commands print much at the same time.", -1, "")
+                self._left -= size
+                taken += size
+
+        try:
+            yield reserve
+        finally:
+            with self._lock:
+                self._left += taken
+
+
+_memory = _Memory(MAX_OUTPUT_OF_ALL)
 
 
 class MarkedOutput:
@@ -127,9 +160,21 @@ class MarkedCommand:
             raise self._fault("redirects the error output of commands")
         return outputs
 
-    def collect(self, outputs: tuple[bytes, bytes], deadline: float) -> CommandResult:
+    def collect(
+        self, outputs: tuple[bytes, bytes], deadline: float, max_output: int
+    ) -> CommandResult:
         """Read both outputs to their end, after what has arrived of them. Raises EOFError,
         TimeoutError and, for too much output, `CommandFailed`."""
+        with _memory.reserved() as reserve:
+            return self._collect(outputs, deadline, max_output, reserve)
+
+    def _collect(
+        self,
+        outputs: tuple[bytes, bytes],
+        deadline: float,
+        max_output: int,
+        reserve: Callable[[int], None],
+    ) -> CommandResult:
         chunks: list[list[bytes]] = [[output] for output in outputs]
         size = sum(map(len, outputs))
         ended = False
@@ -142,9 +187,10 @@ class MarkedCommand:
                 break  # a start-up file has closed or redirected standard error
             for output, data in zip(chunks, new, strict=True):
                 output.append(data)
+                reserve(len(data))
                 size += len(data)
-            if size > MAX_OUTPUT:
-                raise CommandFailed("The command printed too much output.", -1, "")
+            if size > max_output:
+                raise CommandFailed(TOO_MUCH_OUTPUT, -1, "")
             if self.exit_code is not None:
                 deadline = min(deadline, time.monotonic() + LAG)
         if self.exit_code is None:

@@ -55,7 +55,13 @@ class SSHHost(Host):
         return self._home
 
     def _run(
-        self, argv: Sequence[str], input: bytes, env: Env, cwd: str | None, timeout: float
+        self,
+        argv: Sequence[str],
+        input: bytes,
+        env: Env,
+        cwd: str | None,
+        timeout: float,
+        max_output: int,
     ) -> CommandResult:
         # Without a terminal, sshd leaves a command running when its channel closes. `timeout` ends
         # it on the host.
@@ -69,7 +75,7 @@ class SSHHost(Host):
                 with suppress(OSError):  # the command may end without reading all of it
                     channel.sendall(input)
                 channel.shutdown_write()
-                result = command.collect(outputs, deadline)
+                result = command.collect(outputs, deadline, max_output)
             except TimeoutError:
                 self._connection.suspect(transport)
                 raise CommandTimedOut(did_not_answer(self.name)) from None

@@ -20,6 +20,7 @@ from ood.schedulers.slurm.values import ENVIRONMENT
 CHANGE_TIMEOUT = 10.0
 QUERY_TIMEOUT = 5.0
 EVERYONES_TIMEOUT = 20.0  # for queries about all users' jobs
+MAX_OUTPUT = 32 * 2**20  # bytes: squeue prints about 300 for a job
 RECENT = "now-24hours"
 SLURM_JOB_ID = re.compile(r"[0-9]+(_[0-9]+|\+[0-9]+)?")
 TASKS = re.compile(r"([0-9]+)_\[([0-9,:-]+)(?:%[0-9]+)?\]")
@@ -163,7 +164,9 @@ class Slurm(base.Scheduler):
     ) -> str:
         line, env = self._command(command, argv), {**self._env, **(env or {})}
         try:
-            return self._host.run(line, input=input, env=env, timeout=timeout).text
+            return self._host.run(
+                line, input=input, env=env, timeout=timeout, max_output=MAX_OUTPUT
+            ).text
         except CommandTimedOut as error:
             raise _no_answer(error) from error
 
