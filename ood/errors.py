@@ -22,6 +22,7 @@
         ├── CommandTimedOut     a command or the host did not answer in time
         └── FileFailed          a file operation failed
             ├── FileMissing     the file or directory does not exist
+            │   └── HomeMissing the user has no home directory on the host
             ├── FileExists      the name is taken
             ├── FileRefused     the user has no permission
             ├── FileTimedOut    the file system did not answer in time
@@ -169,6 +170,11 @@ class FileFailed(HostError):
 class FileMissing(FileFailed):
     http_status = 404
     code = "file-missing"
+
+
+class HomeMissing(FileMissing):
+    code = "home-missing"
+    topic = HelpTopic.ACCOUNT
 
 
 class FileExists(FileFailed):

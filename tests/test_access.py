@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from tests.conftest import ROOT, Devcluster, RunningPortal, wait_until
 from tests.researcher import HELLO, Researcher
 from tests.routes import addresses
 from tests.sshd import PrivateSshd
-from tests.webuser import WebUser
+from tests.test_accounts import account_of
+from tests.webuser import FORM, WebUser
 
 Site = Callable[..., RunningPortal]
 WRONG = "The user name or password is wrong. Try again."
@@ -452,3 +454,94 @@ def test_forty_users_and_their_way_out(start_site: Site, devcluster: Devcluster)
             wait_until(lambda: not sshds(devcluster, "user[0-9]+"), 1)
     assert threads() < 64 + 20, "gunicorn's, and those of the portal itself"
     assert memory() < before + 8, "the second time needs hardly more than the first"
+
+
+# ---- accounts that cannot be used as they are
+
+
+def says_at_sign_in(portal: RunningPortal, user: str, password: str = "") -> tuple[int, str]:
+    status, page = WebUser(portal).tries(user, password or f"{user}-pw")
+    return status, unescape(page)
+
+
+def test_an_expired_password_is_said_and_not_counted(
+    start_site: Callable[..., RunningPortal],
+) -> None:
+    portal = start_site()
+    for _ in range(7):  # more often than a wrong password may be tried
+        status, page = says_at_sign_in(portal, "otto")
+        assert (status, "Your password on 10.78.0.10 has expired" in page) == (403, True), page
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["AuthenticationMethods password,publickey"],
+        ["AuthenticationMethods password,keyboard-interactive", "KbdInteractiveAuthentication yes"],
+    ],
+    ids=str,
+)
+def test_a_second_factor_is_said_at_once(
+    start_sshd: Callable[..., PrivateSshd],
+    start_site: Callable[..., RunningPortal],
+    tmp_path: Path,
+    options: list[str],
+) -> None:
+    sshd = start_sshd(*options)
+    known_hosts = sshd.known_hosts(tmp_path / "known")
+    portal = start_site(portal_host=sshd.address, known_hosts=str(known_hosts))
+    status, page = says_at_sign_in(portal, "alice")
+    assert (status, "asks for a second factor" in page) == (403, True), page
+    assert "wrong" in says_at_sign_in(portal, "alice", "not-it")[1]
+
+
+def test_start_up_files_at_sign_in(
+    start_site: Callable[..., RunningPortal], devcluster: Devcluster
+) -> None:
+    portal = start_site()
+    for text in ("echo hello", "printf '\\033[1;31m'", "stty erase ^H", "fortune; module load x"):
+        with account_of("user45", devcluster) as account:
+            account.starts_with(text)
+            assert WebUser(portal).tries("user45", "user45-pw")[0] == 303, text
+    for text in ("exit 0", "exec dash", "exec zsh"):
+        with account_of("user45", devcluster) as account:
+            account.starts_with(text)
+            status, page = says_at_sign_in(portal, "user45")
+            assert (status, "ends commands before they run" in page) == (403, True), page
+    assert WebUser(portal).tries("user45", "user45-pw")[0] == 303, "nothing was counted"
+
+
+def test_no_home_directory(
+    start_site: Callable[..., RunningPortal], devcluster: Devcluster
+) -> None:
+    portal = start_site()
+    nora = WebUser(portal, "nora")
+    assert nora.request("GET", "/sessions")[0].status == 200
+    for path in ("/files/portal/home/nora", "/files/portal/home/nora/x"):
+        answer, page = nora.request("GET", path)
+        assert (answer.status, "Your home directory /home/nora does not exist" in page) == (
+            *(404, True),
+        )
+    assert "/home/nora" not in nora.request("GET", "/files/portal/none")[1]
+    status, page = nora.post(
+        "/apps/container_app", {**FORM, "container_url": portal.image, "registry_token": "x"}
+    )
+    assert (status, "Your home directory /home/nora does not exist" in page) == (422, True), page
+    devcluster.host("portal-host", "install", "-d", "-o", "nora", "-m", "700", "/home/nora")
+    try:
+        assert nora.request("GET", "/files/portal/home/nora")[0].status == 200
+        assert nora.launch() == 303
+    finally:
+        devcluster.host("alpha-login", "scancel", "-u", "nora")
+        devcluster.host("portal-host", "rm", "-rf", "/home/nora")
+
+
+@pytest.mark.parametrize(
+    "line", ["@cert-authority *.x ssh-ed25519 AAAA", "10.78.0.10  ssh-ed25519 AAAA!", "@revoked"]
+)
+def test_a_line_of_known_hosts_that_cannot_be_used(
+    start_site: Callable[..., RunningPortal], site_config: Path, tmp_path: Path, line: str
+) -> None:
+    known_hosts = tmp_path / "known_hosts"
+    known_hosts.write_text(line + "\n" + (site_config / "known_hosts").read_text())
+    assert says_at_sign_in(start_site(known_hosts=str(known_hosts)), "alice")[0] == 303

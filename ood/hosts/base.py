@@ -7,12 +7,19 @@ import contextlib
 import secrets
 import stat as stat_bits
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol, Self
 from unicodedata import category
 
-from ood.errors import CommandFailed, FileExists, FileFailed, FileMissing
+from ood.errors import (
+    CommandFailed,
+    FileExists,
+    FileFailed,
+    FileMissing,
+    FileRefused,
+    HomeMissing,
+)
 
 MAX_INPUT = 1024 * 1024  # bytes of standard input of `Host.run`; use `Host.files` for more
 MAX_OUTPUT = 1024 * 1024  # bytes of output after which `Host.run` fails, by default
@@ -248,6 +255,26 @@ class Host(ABC):
     @abstractmethod
     def home(self) -> str:
         """The user's home directory on this host, absolute."""
+
+    @contextlib.contextmanager
+    def home_is_used(self, path: str) -> Iterator[None]:
+        """Raise `HomeMissing` instead of errors about `path` if it is in the home directory, and
+        that is missing."""
+        try:
+            yield
+        except (FileMissing, FileRefused) as error:
+            if not f"{path}/".startswith(f"{self.home}/"):
+                raise
+            try:
+                self.files.stat(self.home)
+            except FileMissing:
+                raise HomeMissing(
+                    f"Your home directory {shown(self.home)} does not exist on {self.name}. Sign "
+                    "in there once with ssh, or ask your administrator to create it. Then try "
+                    "again.",
+                    error.message,
+                ) from error
+            raise
 
     def run(
         self,

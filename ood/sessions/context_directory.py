@@ -38,9 +38,10 @@ class ContextDirectory:
     def write(self, files: Mapping[str, tuple[bytes, int]]) -> None:
         """Make the directory (0700), and write new files into it: name -> (content, mode)."""
         path = self.path
-        self.host.files.make_directories(path, 0o700)
-        for name, (content, mode) in files.items():
-            self.host.files.write(f"{path}/{name}", content, mode)
+        with self.host.home_is_used(path):
+            self.host.files.make_directories(path, 0o700)
+            for name, (content, mode) in files.items():
+                self.host.files.write(f"{path}/{name}", content, mode)
 
     def remove(self) -> None:
         self.host.run(["rm", "-rf", "--", self.path])

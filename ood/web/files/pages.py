@@ -58,7 +58,8 @@ def show(host: str, path: str) -> str | BaseResponse:
         return redirect(files_address(access.host_id, typed))
     if (access.host_id, path) != (host, asked_path()):
         return redirect(files_address(access.host_id, path) + same_query())
-    entry = access.stat(path)
+    with access.host.home_is_used(path):
+        entry = access.stat(path)
     if {"download", "inline"} & {*request.args}:
         return _send(access, path, entry)
     if wants_json():
