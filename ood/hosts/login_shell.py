@@ -198,6 +198,15 @@ class MarkedCommand:
         stdout, stderr = (b"".join(output) for output in chunks)
         return CommandResult(stdout, stderr, -1 if self.exit_code is None else self.exit_code)
 
+    def why_late(self) -> str:
+        """Why the command did not answer in time, for the user."""
+        if self.stdout.begun:
+            return f"{self._host} did not answer in time. Try again in a moment."
+        return (
+            f"Your account on {self._host} did not start a command in time. A start-up file such "
+            "as .bashrc or the home directory may hang. Try again in a moment."
+        )
+
     def check_connection(self) -> None:
         """Raise EOFError if the connection has dropped."""
         if not self._channel.get_transport().is_active():

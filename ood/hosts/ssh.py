@@ -69,8 +69,8 @@ class SSHHost(Host):
         with self._connection.slot(timeout=timeout), self._connection.connected() as transport:
             started = time.monotonic()
             channel = self._connection.open_session(transport)
+            command, deadline = MarkedCommand(channel, self.name), started + timeout + 3
             try:
-                command, deadline = MarkedCommand(channel, self.name), started + timeout + 3
                 outputs = command.begin(limited, env, cwd, deadline)
                 with suppress(OSError):  # the command may end without reading all of it
                     channel.sendall(input)
@@ -78,7 +78,7 @@ class SSHHost(Host):
                 result = command.collect(outputs, deadline, max_output)
             except TimeoutError:
                 self._connection.suspect(transport)
-                raise CommandTimedOut(did_not_answer(self.name)) from None
+                raise CommandTimedOut(command.why_late()) from None
             finally:
                 channel.close()
         # 124 is the exit code of `timeout` after SIGTERM. SIGKILL may end `timeout` as well.
@@ -99,7 +99,7 @@ class SSHHost(Host):
                     outputs = command.begin(argv, env, cwd, time.monotonic() + START_TIMEOUT)
                 except TimeoutError:
                     self._connection.suspect(transport)
-                    raise CommandTimedOut(did_not_answer(self.name)) from None
+                    raise CommandTimedOut(command.why_late()) from None
             return SSHCommand(channel, command, outputs, self.name, undo.pop_all().close)
 
     def terminal(self, cwd: str, columns: int = 80, rows: int = 24) -> SSHTerminal:
