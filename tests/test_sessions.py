@@ -55,7 +55,7 @@ from ood.sessions.job_report import (
     remove_secrets,
     tail_of,
 )
-from ood.sessions.launch import JOB_SCRIPT, launch, remember_form
+from ood.sessions.launch import JOB_ENVIRONMENT, JOB_SCRIPT, launch, remember_form
 from ood.sessions.record import SessionRecord, parse_record
 from ood.sessions.status import Evidence, judge
 from ood.sessions.store import SessionStore
@@ -1338,6 +1338,61 @@ class JobDirectory:
     @property
     def exit_code(self) -> Any:
         return json.loads((self.path / "outcome.json").read_text())["exit_code"]
+
+
+def environment_of(home: Path, show: str, **environment: str) -> str:
+    """What a job on a cluster sees, whose user has this home directory."""
+    directory = home / "it's a $(touch pwned) directory"
+    directory.mkdir()
+    script = render(JOB_ENVIRONMENT, work_dir=str(directory))
+    usual = {"HOME": str(home), "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        ["/bin/bash", "-c", f"{script}\n{show}"],
+        env=usual | environment,
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert (done.stderr, list(directory.iterdir())) == ("", [])
+    return done.stdout
+
+
+def test_jobs_have_the_environment_of_a_login_shell(tmp_path: Path) -> None:
+    (tmp_path / ".bash_profile").write_text(
+        "echo Welcome; echo why >&2; cd /tmp; umask 0; sleep 60 &\n"
+        'module() { echo "module $*"; }; export -f module\n'
+        "export LANG=de_DE.UTF-8 TWO='two\nlines' PATH=/opt/site/bin:$PATH; readonly -x STAYS=1\n"
+    )
+    show = 'module load x; echo "$LANG|$TWO|${PATH%%:*}|${PWD##*/}"; umask; bash -c "module y"'
+    assert environment_of(tmp_path, show, LANG="C", TWO="2") == (
+        "module load x\nde_DE.UTF-8|two\nlines|/opt/site/bin|it's a $(touch pwned) directory\n"
+        f"{subprocess.check_output(['bash', '-c', 'umask'], text=True)}module y\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["exit 0", "exec cat", "read answer; exit", "kill -9 $$", "exec >&-"]
+)
+def test_start_up_files_cannot_end_or_hold_a_job(tmp_path: Path, text: str) -> None:
+    (tmp_path / ".bash_profile").write_text(f"export LANG=no\n{text}\n")
+    assert environment_of(tmp_path, 'echo "$LANG"', LANG="C.UTF-8") in ("C.UTF-8\n", "no\n")
+
+
+def test_jobs_do_not_use_directories_of_another_host(tmp_path: Path) -> None:
+    there = {"TMPDIR": str(tmp_path), "XDG_RUNTIME_DIR": "/run/user/of-another-host", "TMP": "/no"}
+    show = 'echo "$TMPDIR ${XDG_RUNTIME_DIR-unset} ${TMP-unset}"'
+    assert environment_of(tmp_path, show, **there) == f"{tmp_path} unset unset\n"
+
+
+def test_directives_of_a_site_come_before_the_first_command(ada: Ada) -> None:
+    wrapper = "#SBATCH --comment=x\n\n # more\n#SBATCH --exclusive\nmodule purge\n%s"
+    v2 = {"job": {"adapter": "slurm"}, "batch_connect": {"basic": {"script_wrapper": wrapper}}}
+    ada.clusters["here"] = Cluster.model_validate({"id": "here", "v2": v2})
+    id = ada.launches()
+    content = (ada.context(id) / "job_script_content.sh").read_text()
+    assert content.startswith(f"#!/bin/bash\n{wrapper.partition('module')[0]}ood_login=")
+    assert content.index("login_environment") < content.index("module purge") < content.index("cd ")
 
 
 @pytest.fixture

@@ -395,7 +395,21 @@ def test_submit_hands_over_the_script_and_the_options(tmp_path: Path) -> None:
     assert slurm.submit(REQUEST) == "7"
     assert (tmp_path / "stdin").read_text() == REQUEST.content
     given = (tmp_path / "args").read_text().split("\0")[:-1]
-    assert given == ["/etc/s.conf", "C.UTF-8", "-M", "owens", *sbatch_options(REQUEST, None)]
+    assert given == ["/etc/s.conf", "", "-M", "owens", *sbatch_options(REQUEST, None)]
+
+
+def test_submit_passes_the_users_environment_on_and_nothing_of_a_login(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = {"LANG": "de_DE.UTF-8", "LC_ALL": "fr_FR.UTF-8", "MY_OWN": "1", "TZ": "Asia/Tokyo"}
+    dropped = ["XDG_RUNTIME_DIR", "DISPLAY", "SSH_AUTH_SOCK", "SBATCH_WAIT", "OOD_PORTAL_CONFIG"]
+    for name, value in (kept | dict.fromkeys(dropped, "1")).items():
+        monkeypatch.setenv(name, value)
+    printed = tmp_path / "env"
+    a_slurm(tmp_path, sbatch=f"env > {shlex.quote(str(printed))}; echo 7").submit(REQUEST)
+    found = dict(line.split("=", 1) for line in printed.read_text().splitlines() if "=" in line)
+    assert found.items() >= kept.items()
+    assert not found.keys() & set(dropped)
 
 
 def test_an_overridden_command_is_used(tmp_path: Path) -> None:

@@ -24,6 +24,13 @@ RECENT = "now-24hours"
 SLURM_JOB_ID = re.compile(r"[0-9]+(_[0-9]+|\+[0-9]+)?")
 TASKS = re.compile(r"([0-9]+)_\[([0-9,:-]+)(?:%[0-9]+)?\]")
 MAX_TASKS = 10_000
+OF_A_LOGIN = """
+    SSH_AGENT_PID SSH_ASKPASS SSH_AUTH_SOCK SSH_CLIENT SSH_CONNECTION SSH_ORIGINAL_COMMAND SSH_TTY
+    XDG_RUNTIME_DIR XDG_SEAT XDG_SESSION_CLASS XDG_SESSION_ID XDG_SESSION_TYPE XDG_VTNR
+    DBUS_SESSION_BUS_ADDRESS DBUS_SYSTEM_BUS_ADDRESS DISPLAY WAYLAND_DISPLAY XAUTHORITY
+    INVOCATION_ID JOURNAL_STREAM NOTIFY_SOCKET LISTEN_FDS LISTEN_PID LISTEN_FDNAMES STY TMUX
+    TMUX_PANE"""
+"""Variables that mean nothing outside the login, or the service, that submits a job."""
 
 
 class Slurm(base.Scheduler):
@@ -33,12 +40,17 @@ class Slurm(base.Scheduler):
         self._cluster = cluster
         self._job = job
         self._host = host
-        self._env = {"LC_ALL": "C.UTF-8"} | ({"SLURM_CONF": job.conf} if job.conf else {})
+        self._env = {"SLURM_CONF": job.conf} if job.conf else {}
 
     def submit(self, request: JobRequest) -> str:
         argv = sbatch_options(request, self._cluster.partition)
+        argv = [
+            "env",
+            *(f"-u{name}" for name in OF_A_LOGIN.split()),
+            *self._command("sbatch", argv),
+        ]
         try:
-            printed = self._run("sbatch", argv, input=request.content.encode())
+            printed = self._run(argv, input=request.content.encode())
         except CommandFailed as error:
             if answer_was_lost(error.stderr):
                 raise _no_answer(error) from error
@@ -105,7 +117,7 @@ class Slurm(base.Scheduler):
         if not SLURM_JOB_ID.fullmatch(job_id) and not TASKS.fullmatch(job_id):
             raise base.invalid_job_id(job_id)
         try:
-            self._run("scancel", [for_scancel(job_id)])
+            self._run(self._command("scancel", [for_scancel(job_id)]))
         except CommandFailed as error:
             if "Invalid job id" in error.stderr:  # Slurm has purged the record of the ended job
                 return
@@ -138,21 +150,20 @@ class Slurm(base.Scheduler):
     def _query(self, command: str, argv: list[str], timeout: float = QUERY_TIMEOUT) -> str:
         """Run a command that changes nothing. Raises `SchedulerError` if it fails."""
         try:
-            return self._run(command, argv, timeout=timeout, env=ENVIRONMENT)
+            return self._run(self._command(command, argv), timeout=timeout, env=ENVIRONMENT)
         except CommandFailed as error:
             raise _no_answer(error) from error
 
     def _run(
         self,
-        command: str,
         argv: list[str],
         input: bytes = b"",
         timeout: float = CHANGE_TIMEOUT,
         env: Mapping[str, str] | None = None,
     ) -> str:
-        line, env = self._command(command, argv), {**self._env, **(env or {})}
+        env = {**self._env, **(env or {})}
         try:
-            return self._host.run(line, input=input, env=env, timeout=timeout).text
+            return self._host.run(argv, input=input, env=env, timeout=timeout).text
         except CommandTimedOut as error:
             raise _no_answer(error) from error
 
