@@ -1235,9 +1235,13 @@ def test_cancel_before_the_start(ada: Ada, scripted: ScriptedScheduler) -> None:
     assert scripted.cancelled == ["7"], "it has ended"
 
 
-def test_a_cancelled_job_that_leaves_no_trace_but_143_was_cancelled(ada: Ada) -> None:
+def test_a_cancelled_job_that_leaves_no_trace_but_143_was_cancelled(
+    ada: Ada, scripted: ScriptedScheduler
+) -> None:
     id = ada.launches()
+    scripted.answer = [job()]
     ada.board.cancel(id)
+    scripted.answer = []
     ada.writes(id, outcome_json={"exit_code": 143})
     ada.restarts_the_portal()
     assert ada.sees().outcome == "cancelled"
@@ -1248,10 +1252,45 @@ def test_a_launch_that_is_not_accepted_yet_cannot_be_cancelled(ada: Ada, crashed
         ada.board.cancel(crashed)
 
 
+def test_another_job_with_the_same_number_is_not_shown_and_not_cancelled(
+    ada: Ada, scripted: ScriptedScheduler
+) -> None:
+    id = ada.launches()
+    scripted.answer = [job("7", comment=f"ood-session:{OTHER}")]
+    card = ada.sees()
+    assert (card.status, card.host) == ("undetermined", "")
+    ada.board.cancel(id)
+    assert (scripted.cancelled, ada.sees().cancelling) == ([], False)
+    ada.board.delete(id)
+    assert scripted.cancelled == []
+
+
+def test_a_job_that_is_not_listed_is_not_cancelled(ada: Ada, scripted: ScriptedScheduler) -> None:
+    """Another user's job may have its number now."""
+    ada.board.delete(ada.launches())
+    assert (scripted.cancelled, ada.looks()) == ([], [])
+
+
+def test_without_accounting_only_the_jobs_that_have_ended_are_undetermined(
+    ada: Ada, scripted: ScriptedScheduler
+) -> None:
+    numbers = iter(["7", "8", "9"])
+    scripted.submits = lambda _: next(numbers)
+    runs, gone, left = (ada.launches() for _ in range(3))
+    ada.writes(left, outcome_json={"exit_code": 0})
+    scripted.answer = [job("7", comment=f"ood-session:{runs}")]
+    scripted.accounting = SchedulerError("Down.", "Problem talking to the database")
+    cards = {card.record.id: card for card in ada.looks()}
+    assert cards[runs].status in ("starting", "running")
+    assert cards[gone].status == "undetermined"
+    assert "accounting database is not responding" in cards[gone].reason
+    assert (cards[left].status, cards[left].outcome) == ("completed", "succeeded")
+
+
 def test_a_cancel_that_is_refused_changes_nothing(ada: Ada, scripted: ScriptedScheduler) -> None:
     id = ada.launches()
 
-    scripted.cancels = refuses(SchedulerError("No."))
+    scripted.answer, scripted.cancels = [job()], refuses(SchedulerError("No."))
     for act in (ada.board.cancel, ada.board.delete):
         with pytest.raises(SchedulerError, match="No"):
             act(id)
@@ -1262,12 +1301,14 @@ def test_a_cancel_that_is_refused_changes_nothing(ada: Ada, scripted: ScriptedSc
 def test_cancel_works_without_the_context_directory(ada: Ada, scripted: ScriptedScheduler) -> None:
     id = ada.launches()
     ada.store.directory(ada.sees().record).remove()
+    scripted.answer = [job()]
     ada.board.cancel(id)
     assert scripted.cancelled == ["7"]
 
 
 def test_delete_removes_the_card_and_cancels_the_job(ada: Ada, scripted: ScriptedScheduler) -> None:
     id = ada.launches(token=SECRET)
+    scripted.answer = [job()]
     ada.board.delete(id)
     assert scripted.cancelled == ["7"]
     assert ada.looks() == []

@@ -474,6 +474,33 @@ def test_squeue_is_asked_for_this_user_only(tmp_path: Path) -> None:
     assert given[-1].endswith(f"Comment:{RECORD}")
 
 
+def test_no_answer_may_have_exit_code_0(tmp_path: Path) -> None:
+    down = "echo 'sacct: error: Problem talking to the database: Connection refused' >&2"
+    slurm = a_slurm(
+        tmp_path, squeue="echo 'slurm_load_jobs error: Socket timed out' >&2; exit 0", sacct=down
+    )
+    for method, *arguments in (["jobs"], ["ended", ["12"]], ["recent"]):
+        with pytest.raises(SchedulerError, match="scheduler is not responding"):
+            getattr(slurm, str(method))(*arguments)
+
+
+def test_warnings_do_not_spoil_an_answer(tmp_path: Path) -> None:
+    warns = "echo 'COMMAND: error: Ignoring obsolete FastSchedule=1 option.' >&2; "
+    commands = {
+        name: f"{warns.replace('COMMAND', name)}printf %s {shlex.quote(rows)}"
+        for name, rows in (("squeue", ""), ("sacct", sacct()))
+    }
+    slurm = a_slurm(tmp_path, **commands)
+    assert (slurm.jobs(), len(slurm.ended(["12"]))) == ([], 1)
+
+
+def test_recent_jobs_where_only_short_periods_may_be_asked_for(tmp_path: Path) -> None:
+    """MaxQueryTimeRange in slurmdbd.conf."""
+    refuses = "echo 'sacct: error: Too wide of a date range in query' >&2; exit 95"
+    script = f"[[ $* == *now-1hours* ]] || {{ {refuses}; }}; printf %s {shlex.quote(sacct())}"
+    assert [job.id for job in a_slurm(tmp_path, sacct=script).recent()] == ["12"]
+
+
 @pytest.mark.parametrize(
     "script",
     [

@@ -13,6 +13,11 @@ from ood.hosts.base import Command
 
 NO_ANSWER = "The scheduler is not responding right now."
 """The message for users when a scheduler gives no answer, whatever the cause."""
+SESSION_COMMENT = "ood-session:"
+"""The beginning of the comments of the portal's jobs."""
+BEFORE, AFTER = 300, 3600
+"""Seconds before and after a launch in which the scheduler may say that the job was submitted:
+clocks differ, and home directories can be slow."""
 
 
 class JobStatus(StrEnum):
@@ -97,6 +102,32 @@ class Job:
     work_dir: str = ""
     priority: int | None = None
     cancelled_by: Canceller | None = None
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What is known of a job that was submitted for a session. The ID alone does not identify it:
+    after MaxJobId, or a new installation, schedulers assign the same IDs again.
+
+    `name` is empty and `at` None if they are not known.
+    """
+
+    job_id: str
+    comment: str = ""
+    at: int | None = None
+    name: str = field(default="", compare=False)
+
+    def is_of(self, job: Job) -> bool:
+        """Whether a job with this ID is this one: by its comment or, if it has no session's, by
+        its name and time. Jobs of Open OnDemand have no comment, nor has accounting on many
+        sites."""
+        if SESSION_COMMENT in job.comment:
+            return not self.comment or self.comment in job.comment
+        if self.name and job.name != self.name:
+            return False
+        if self.at is None or job.submitted_at is None:
+            return True
+        return self.at - BEFORE <= job.submitted_at <= self.at + AFTER
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,7 @@ class PortalFiles:
         self._facts_version: Version | None = None
         self._typed: dict[str, str] | None = None
         self._log_name = ""
+        self._job_name = ""
 
     def update(self, listing: Listing) -> None:
         """Use the files in this listing from now on."""
@@ -141,13 +142,24 @@ class PortalFiles:
     @property
     def log_name(self) -> str:
         """The name of the log, which the scheduler writes into the same directory."""
-        if not self._log_name:
-            data = self._read("job_script_options.json", MAX_TYPED)
-            path = text(mapping(data).get("output_path"), 4096) or "output.log"
-            if data is None:
-                return path
-            self._log_name = path.rpartition("/")[2]
-        return self._log_name
+        self._read_options()
+        return self._log_name or "output.log"
+
+    @property
+    def job_name(self) -> str:
+        """The name that the job was submitted with; empty if it is not known."""
+        self._read_options()
+        return self._job_name
+
+    def _read_options(self) -> None:
+        if self._log_name:
+            return
+        data = self._read("job_script_options.json", MAX_TYPED)
+        if data is not None:
+            options = mapping(data)
+            path = text(options.get("output_path"), 4096) or "output.log"
+            self._log_name = path.rpartition("/")[2] or "output.log"
+            self._job_name = text(options.get("job_name"), 1024)
 
     @property
     def facts(self) -> Facts:

@@ -51,9 +51,15 @@ class Jobs:
     problems: Mapping[str, PortalError]
 
 
+Cards = dict[tuple[str, str | None], list[Card]]
+"""By cluster and job ID, which several sessions can have: schedulers use IDs again."""
+
+
 def jobs_on(board: Board, clusters: Iterable[Cluster], *, everyones: bool) -> Jobs:
     """The user's jobs, or all jobs that the user may see, on these back-ends."""
-    cards = {(card.record.cluster_id, card.record.job_id): card for card in board.cards()}
+    cards: Cards = {}
+    for card in board.cards():
+        cards.setdefault((card.record.cluster_id, card.record.job_id), []).append(card)
     sharing: dict[str, list[Cluster]] = {}
     for cluster in clusters:
         sharing.setdefault(cluster.scheduler_key, []).append(cluster)
@@ -97,14 +103,14 @@ def _undetermined(job: Job) -> Job:
     return job if completed else replace(job, status=JobStatus.UNDETERMINED)
 
 
-def _row(
-    job: Job, back_ends: list[Cluster], cards: Mapping[tuple[str, str | None], Card]
-) -> JobRow:
+def _row(job: Job, back_ends: list[Cluster], cards: Cards) -> JobRow:
     """The row for a job, under the back-end that it was submitted to or that has its partition."""
     for cluster in back_ends if cards else ():
-        card = cards.get((cluster.id, job.id)) or cards.get((cluster.id, parent_id(job.id)))
-        if card is not None:
-            return JobRow(cluster, job, card)
+        for id in (job.id, parent_id(job.id)):
+            for card in cards.get((cluster.id, id), ()):
+                submission = card.record.submission()
+                if submission is not None and submission.is_of(job):
+                    return JobRow(cluster, job, card)
     for cluster in back_ends:
         if cluster.partition in job.partition.split(","):
             return JobRow(cluster, job, None)

@@ -51,9 +51,10 @@ class Session:
 
     def evidence(self, record: SessionRecord, job: Job | None, snapshot: Snapshot) -> Evidence:
         """What is known about a session that may still be running."""
+        problem = snapshot.problem or (snapshot.accounting if record.job_id is not None else None)
         return Evidence(
             job=job,
-            problem=snapshot.problem.message if snapshot.problem else "",
+            problem=problem.message if problem is not None else "",
             report=self.report,
             submitted=record.job_id is not None,
             fresh=self.launching or (self.submitted_at or 0.0) >= snapshot.asked_at,

@@ -17,8 +17,8 @@ from ood.config import Cluster
 from ood.errors import FileFailed, HostError, NotFound, ServiceNotThere
 from ood.help_topics import Reason
 from ood.hosts.base import Host
-from ood.schedulers.base import Job, JobStatus, Scheduler
-from ood.schedulers.monitor import JobMonitor, Snapshot, query_jobs, snapshot_of
+from ood.schedulers.base import Job, JobStatus, Scheduler, Submission
+from ood.schedulers.monitor import JobMonitor, Snapshot, snapshot_of
 from ood.sessions.card import Card
 from ood.sessions.context_directory import ContextDirectory, Listing, PortalFiles
 from ood.sessions.job_report import (
@@ -71,7 +71,8 @@ class Watch:
         self._is_silent = is_silent
         self._lock = threading.Lock()  # guards `_sessions`
         self._sessions: dict[str, Session] = {}
-        self._job_ids: dict[str, list[str]] = {}  # by scheduler key; always replaced as a whole
+        # By scheduler key; always replaced as a whole.
+        self._submissions: dict[str, list[Submission]] = {}
 
     def monitor(self, cluster_id: str) -> JobMonitor:
         """Raises `NotFound`."""
@@ -118,11 +119,14 @@ class Watch:
             found.launching |= launching
             return found
 
+    def submission(self, record: SessionRecord) -> Submission | None:
+        """What identifies the job of a session; None if the scheduler has not accepted one."""
+        return record.submission(self.session(record).files.job_name)
+
     def ask_jobs(self, cluster_id: str) -> Question[Snapshot]:
         """Ask for the user's jobs on a cluster, with and without sessions."""
         monitor = self.monitors[cluster_id]
-        job_ids = self._job_ids.get(monitor.cluster.scheduler_key, [])
-        return monitor.ask("jobs", lambda last: query_jobs(monitor.scheduler(), job_ids, last))
+        return monitor.jobs(self._submissions.get(monitor.cluster.scheduler_key, []))
 
     def update(self) -> list[Card]:
         """Query schedulers and reports, and return the cards of all sessions, newest first.
@@ -137,20 +141,22 @@ class Watch:
         for record in records:
             if self.session(record).card is None:
                 live.setdefault(record.cluster_id, []).append(record)
-        job_ids: dict[str, list[str]] = {}
+        submissions: dict[str, list[Submission]] = {}
         for id in live.keys() & self._clusters.keys():
-            ids = job_ids.setdefault(self._clusters[id].scheduler_key, [])
-            ids.extend(record.job_id for record in live[id] if record.job_id is not None)
-        self._job_ids = job_ids
+            theirs = map(self.submission, live[id])
+            submissions.setdefault(self._clusters[id].scheduler_key, []).extend(
+                filter(None, theirs)
+            )
+        self._submissions = submissions
         jobs = {
             id: self.ask_jobs(id)
-            for id, theirs in live.items()
-            if id in self._clusters and not all(record.cache_completed for record in theirs)
+            for id, records_there in live.items()
+            if id in self._clusters and not all(each.cache_completed for each in records_there)
         }
         reports = {
-            id: self._ask_reports(id, theirs)
-            for id, theirs in live.items()
-            if self.session(theirs[0]).unsynched
+            id: self._ask_reports(id, records_there)
+            for id, records_there in live.items()
+            if self.session(records_there[0]).unsynched
         }
         snapshots = {id: snapshot_of(question.answer()) for id, question in jobs.items()}
         for id, question in reports.items():
@@ -225,7 +231,8 @@ class Watch:
                 snapshot = Snapshot(time.monotonic(), {}, problem=problem)
             if record.job_id is None and not session.launching:
                 record = self._repair_launch(record, session, snapshot)
-            job = snapshot.find(record.job_id) if record.job_id is not None else None
+            submission = self.submission(record)
+            job = snapshot.find(submission) if submission is not None else None
             verdict = judge(session.evidence(record, job, snapshot))
             if job is not None and verdict.status in (JobStatus.QUEUED, JobStatus.HELD):
                 verdict = replace(

@@ -20,7 +20,11 @@ from ood.schedulers.slurm.values import ENVIRONMENT
 CHANGE_TIMEOUT = 10.0
 QUERY_TIMEOUT = 5.0
 EVERYONES_TIMEOUT = 20.0  # for queries about all users' jobs
-RECENT = "now-24hours"
+RECENT = ("now-24hours", "now-23hours", "now-1hours")
+"""Since when recent jobs are listed. MaxQueryTimeRange of slurmdbd may allow only a later time."""
+TOO_WIDE = "Too wide of a date range"
+FAILED = re.compile(r"^(sacct: error: |slurm_load_\w+ error: )", re.MULTILINE)
+"""What commands print that got no answer, some of them with exit code 0."""
 SLURM_JOB_ID = re.compile(r"[0-9]+(_[0-9]+|\+[0-9]+)?")
 TASKS = re.compile(r"([0-9]+)_\[([0-9,:-]+)(?:%[0-9]+)?\]")
 MAX_TASKS = 10_000
@@ -75,11 +79,20 @@ class Slurm(base.Scheduler):
         known = [job_id for job_id in job_ids if SLURM_JOB_ID.fullmatch(job_id)]
         if not known:
             return []
-        runs = self._accounting("--duplicates", "-j", ",".join(sorted(known)))
-        return list({job.id: job for job in runs}.values())  # the last run of a requeued job
+        # Accounting may also hold other jobs with the same IDs, from before they were used again.
+        ids = ",".join(sorted(known))
+        runs = self._accounting("--duplicates", "--user", self._host.user, "-j", ids)
+        # Of a requeued job, the last run counts.
+        return list({(job.id, job.name, job.comment): job for job in runs}.values())
 
     def recent(self) -> list[Job]:
-        return self._accounting("--user", self._host.user, "--starttime", RECENT)
+        for start in RECENT:
+            try:
+                return self._accounting("--user", self._host.user, "--starttime", start)
+            except SchedulerError as error:
+                if TOO_WIDE not in error.detail:
+                    raise
+        return []
 
     def partitions(self) -> list[Partition]:
         nodes = self._list("sinfo", sinfo.SINFO_FIELDS, "--all", "--Node", "--exact")
@@ -163,9 +176,13 @@ class Slurm(base.Scheduler):
     ) -> str:
         env = {**self._env, **(env or {})}
         try:
-            return self._host.run(argv, input=input, env=env, timeout=timeout).text
+            result = self._host.run(argv, input=input, env=env, timeout=timeout)
         except CommandTimedOut as error:
             raise _no_answer(error) from error
+        stderr = result.stderr.decode("utf-8", "replace")
+        if not result.stdout.strip() and FAILED.search(stderr):
+            raise SchedulerError(NO_ANSWER, stderr)
+        return result.text
 
     def _command(self, command: str, argv: Sequence[str]) -> list[str]:
         """The command line of one of Slurm's commands."""
