@@ -62,7 +62,7 @@ def test_accounting_that_does_not_answer_hides_only_what_it_would_have_told(hang
     scheduler.answer = [job("1"), ended_job("2", Outcome.CANCELLED)]
     scheduler.accounting = SchedulerError("Accounting is down.")
     if hangs:
-        scheduler.ended = lambda _: [job("3")] * ends.wait(20)  # type: ignore[method-assign]
+        scheduler.ended = lambda _: [job("3")] * ends.wait(20)  # type: ignore[method-assign,assignment]
     began = time.monotonic()
     snapshot = asks(monitor(scheduler), "1", "2", "3")
     ends.set()

@@ -28,6 +28,7 @@ from ood.background import BackgroundQuestions
 from ood.config import Cluster
 from ood.errors import (
     CommandTimedOut,
+    FileFailed,
     FileRefused,
     HostUnreachable,
     InvalidForm,
@@ -37,7 +38,7 @@ from ood.errors import (
     SchedulerError,
 )
 from ood.help_topics import NO_REASON, Reason
-from ood.hosts.base import Host
+from ood.hosts.base import FileEntry, Host
 from ood.hosts.local import LocalHost
 from ood.hosts.local_files import LocalFiles
 from ood.quoting import shell_word
@@ -632,6 +633,35 @@ def test_a_broken_memory_is_no_memory(store: SessionStore, content: bytes) -> No
 # ---- The context directory
 
 
+class Broken:
+    """A file system that gives an error for paths with these endings."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+
+    def check(self, path: str) -> None:
+        if any(path.endswith(each) for each in self.paths):
+            raise FileFailed("Could not read it: Input/output error.", "EIO")
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> Broken:
+    """Permissions do not stop root, as who these tests run."""
+    broken, read, listed = Broken(), LocalFiles.read, LocalFiles.list
+
+    def checked_read(files: LocalFiles, path: str, limit: int, offset: int = 0) -> bytes:
+        broken.check(path)
+        return read(files, path, limit, offset)
+
+    def checked_list(files: LocalFiles, path: str) -> list[FileEntry]:
+        broken.check(path)
+        return listed(files, path)
+
+    monkeypatch.setattr(LocalFiles, "read", checked_read)
+    monkeypatch.setattr(LocalFiles, "list", checked_list)
+    return broken
+
+
 class Looker:
     """Looks at one job context directory, time and again."""
 
@@ -758,6 +788,29 @@ def test_a_directory_that_was_removed_is_empty(looker: Looker) -> None:
     assert not looker.files.exist
     assert (looker.files.values(display=False), found.log_tail) == ((), "")
     assert looker.files.facts == Facts()
+
+
+@pytest.mark.parametrize("name", ["outcome.json", "connection.yml", "out.log"])
+def test_what_cannot_be_read_stays_and_is_read_again(
+    looker: Looker, broken: Broken, name: str
+) -> None:
+    (looker.directory / "connection.yml").write_text("host: node1\nport: 5000\n")
+    before = looker.looks()
+    (looker.directory / "failure").write_text("It broke.\n")
+    (looker.directory / "outcome.json").write_text('{"exit_code": 3}')
+    (looker.directory / "connection.yml").write_text("host: node1\nport: 5001\n")
+    (looker.directory / "out.log").write_text("three\n")
+    broken.paths.append(name)
+    found = looker.looks()
+    assert "Input/output error" in found.unread
+    assert (found.failure, found.connected) == (Reason("It broke."), True)
+    assert found.exit_code == (None if name == "outcome.json" else 3)
+    assert found.connection_changed == (name != "connection.yml")
+    assert found.log_tail == (before.log_tail if name == "out.log" else "three")
+    broken.paths.clear()
+    found = looker.looks()
+    assert (found.unread, found.exit_code, found.log_tail) == ("", 3, "three")
+    assert found.connection_changed
 
 
 # ---- Launching
@@ -1025,6 +1078,65 @@ def test_a_card_from_queued_to_completed(ada: Ada, scripted: ScriptedScheduler) 
 
 
 NODE_FAILED = "Node node1 failed. Relaunch the job."
+
+
+def test_a_directory_that_gives_errors_is_no_proof_of_anything(
+    ada: Ada, scripted: ScriptedScheduler, broken: Broken
+) -> None:
+    id = ada.launches(who="Bob")
+    ada.writes(id, connection_yml="host: node1\nport: 5000\n", portal_json={"withheld": ["token"]})
+    scripted.answer = [job()]
+    assert ada.sees().status == "running"
+    broken.paths.append(f"output/{id}")
+    card = ada.sees()
+    assert (card.status, ("Who to greet", "Bob") in card.parameters) == ("running", True)
+    ada.board.cancel(id)
+    scripted.answer = [ended(Outcome.FAILED, 3)]
+    for _ in range(3):
+        assert ada.sees().status == "completed"
+    assert not ada.record(id)["cache_completed"]
+    scripted.answer = []
+    card = ada.sees()
+    assert (card.status, "Input/output error" in card.reason) == ("undetermined", True)
+    ada.restarts_the_portal()
+    assert ada.sees().status == "undetermined"
+    assert not ada.record(id)["cache_completed"]
+    broken.paths.clear()
+    ada.writes(id, outcome_json={"exit_code": 143})
+    assert ada.sees().status == "completed"
+    ada.looks()
+    facts = json.loads((ada.context(id) / "portal.json").read_text())
+    assert (facts["outcome"], facts["withheld"]) == ("failed", ["token"])
+
+
+def test_an_error_is_no_proof_that_a_launch_never_was(
+    ada: Ada, broken: Broken, crashed: str
+) -> None:
+    broken.paths.append(f"output/{crashed}")
+    ada.waits(90)
+    assert ada.sees().status == "undetermined"
+    broken.paths.clear()
+    assert ada.sees().outcome == "failed"
+
+
+def test_a_session_that_open_ondemand_saw_end_waits_for_its_directory(
+    ada: Ada, broken: Broken
+) -> None:
+    id = ada.launches()
+    ada.store.write(replace(ada.sees().record, cache_completed=True))
+    broken.paths.append(f"output/{id}")
+    ada.looks()
+    broken.paths.clear()
+    ada.writes(id, outcome_json={"exit_code": 0})
+    assert ada.sees().outcome == "succeeded"
+
+
+def test_a_record_that_cannot_be_read_for_a_moment_keeps_its_card(ada: Ada, broken: Broken) -> None:
+    id = ada.launches()
+    ada.sees()
+    (ada.db / id).touch()
+    broken.paths.append(f"db/{id}")
+    assert ada.sees().record.id == id
 
 
 def test_two_portals_agree_how_a_session_ended(ada: Ada, scripted: ScriptedScheduler) -> None:

@@ -29,6 +29,7 @@ from ood.sessions.job_report import (
     read_reports,
     remove_secrets,
     secret_file,
+    unread,
 )
 from ood.sessions.record import SessionRecord
 from ood.sessions.service import Service, service_at
@@ -91,8 +92,11 @@ class Watch:
     def remove_secrets(self, record: SessionRecord) -> None:
         """Remove the secrets that a job has left, whether or not a report listed them."""
         directory = self.job_directory(record)
-        report = read_report(Listing(directory), NO_REPORT, "", self._secret_files(record))
-        remove_secrets(directory, report)
+        try:
+            report = read_report(Listing(directory), NO_REPORT, "", self._secret_files(record))
+            remove_secrets(directory, report)
+        except FileFailed as error:
+            log.warning("could not remove the secrets of session %s: %s", record.id, error.detail)
 
     def service(self, record: SessionRecord, status: JobStatus) -> Service:
         """Where the service of a session is. Raises what `Board.service` does."""
@@ -188,7 +192,12 @@ class Watch:
         requests = []
         for record in records:
             session = self.session(record)
-            session.files.update(Listing(session.files.directory))
+            try:
+                session.files.update(Listing(session.files.directory))
+                session.unread = False
+            except FileFailed as error:
+                log.warning("could not read session %s: %s", record.id, error.detail)
+                session.unread = True
             requests.append(
                 ReportRequest(
                     record.id,
@@ -212,10 +221,14 @@ class Watch:
         files = session.files
         if not session.unsynched:
             # After the scheduler's answer: a job that it lists as ended has reported everything.
-            listing = Listing(files.directory)
-            files.update(listing)
-            secrets = self._secret_files(record)
-            report = read_report(listing, session.report, files.log_name, secrets)
+            try:
+                listing = Listing(files.directory)
+                files.update(listing)
+                secrets = self._secret_files(record)
+                report = read_report(listing, session.report, files.log_name, secrets)
+            except FileFailed as error:
+                report = unread(session.report, error)
+            session.unread = bool(report.unread)
             session.take_report(report, time.monotonic())
         self._record_cancellation(record, session)
         job: Job | None = None
@@ -248,7 +261,7 @@ class Watch:
         card = session.make_card(record, job, verdict, service, silent)
         if card.status is JobStatus.COMPLETED:
             try:
-                if not session.unsynched:
+                if not session.unsynched and not session.unread:
                     session.report = remove_secrets(files.directory, report)
                 if session.is_final(card, snapshot):
                     card = session.card = self._record_end(card, session)
@@ -268,6 +281,8 @@ class Watch:
 
     def _record_cancellation(self, record: SessionRecord, session: Session) -> None:
         if session.cancelled_at is None or session.files.facts.cancelled_at is not None:
+            return
+        if session.unread:  # portal.json may hold more than is known
             return
         try:
             if session.files.exist:
