@@ -324,6 +324,13 @@ def test_options_of_what_is_asked_for(
     assert set(found) - set(plain) == options
 
 
+@pytest.mark.parametrize("native", [["--nodes=2"], ["--nodes", "2"], ["-N2"], ["-N", "2"]])
+def test_an_app_may_ask_for_several_nodes(native: list[str]) -> None:
+    found = sbatch_options(replace(REQUEST, native=native), None)
+    assert "--ntasks=1" not in found
+    assert found[-len(native) :] == native
+
+
 @pytest.mark.parametrize(
     ("said", "sentence"),
     [

@@ -132,3 +132,25 @@ def test_a_job_has_the_environment_that_it_would_have_without_the_portal(account
     assert missing <= {"SSH_CLIENT", "SSH_CONNECTION", "_"}
     added = found.keys() - expected_ones.keys()
     assert {name for name in added if not name.startswith("SLURM_")} == {"BASH_FUNC_module%%"}
+
+
+def test_a_job_on_several_nodes_is_reached_on_each_of_them(account: Account) -> None:
+    both = ("PartitionName=both", "Nodes=desktop01,gpu01")
+    account.site.host("alpha-login", "scontrol", "create", *both)
+    try:
+        request = account.submits("exec sleep 300", "--nodes=2", "--partition=both")
+        wait_until(lambda: account.job(request).status is JobStatus.RUNNING, 30)
+        job = account.job(request)
+        assert (job.nodes, job.host) == (2, "desktop01,gpu01")
+        nodes = account.slurm.nodes_of(job.host)
+        assert {node.name: node.hosts for node in nodes} == {
+            "desktop01": ("desktop01", "10.78.0.12"),
+            "gpu01": ("gpu01", "10.78.0.13"),
+        }
+        for node in nodes:
+            with account.slurm.start_on_node(job.id, node.name, ["hostname"]) as command:
+                assert command.read(100) == f"{node.name}\n".encode()
+        account.slurm.cancel(job.id)
+        wait_until(lambda: account.job(request).status is JobStatus.COMPLETED, 30)
+    finally:
+        account.site.host("alpha-login", "scontrol", "delete", both[0], check=False)

@@ -145,6 +145,14 @@ class Node:
 
 
 @dataclass(frozen=True)
+class NodeNames:
+    """The scheduler's name of a node, and the names by which other hosts reach it."""
+
+    name: str
+    hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Partition:
     """Nodes that share limits. The limits are for one job on one node; None means no limit."""
 
@@ -208,6 +216,10 @@ class Scheduler(ABC):
     def queue(self) -> Queue | None:
         """Return the queue of waiting jobs; None if the user may not see it."""
         return None
+
+    def nodes_of(self, job_host: str) -> list[NodeNames]:
+        """Return the nodes in `Job.host`."""
+        return [NodeNames(job_host, (job_host,))]
 
     def why_it_waits(
         self, job: Job, partitions: Sequence[Partition], queue: Queue | None

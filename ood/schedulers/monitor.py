@@ -14,6 +14,7 @@ from ood.schedulers.base import (
     NO_ANSWER,
     Job,
     JobStatus,
+    NodeNames,
     Outcome,
     Partition,
     Queue,
@@ -229,6 +230,11 @@ class JobMonitor:
 
     def partitions(self, good_for: float = PARTITIONS_SECONDS) -> Question[list[Partition]]:
         return self.ask("partitions", lambda _: self.scheduler().partitions(), good_for)
+
+    def nodes_of(self, job_host: str) -> Question[list[NodeNames]]:
+        """The nodes in `Job.host`."""
+        what = f"nodes {job_host}"
+        return self.ask(what, lambda _: self.scheduler().nodes_of(job_host), LIMITS_SECONDS)
 
     def start_limits(self) -> None:
         """Start the query whose answer `limits` waits for."""

@@ -60,7 +60,8 @@ class Board:
 
     def service(self, session_id: str) -> Service:
         """The service of a session. Raises `NotFound`, `ServiceNotThere` if it is not running, and
-        `ServiceRefused` if connection.yml cannot be trusted."""
+        `ServiceRefused` if connection.yml cannot be trusted. Raises `SchedulerError` or `HostError`
+        if the scheduler does not say which hosts the job runs on."""
         card = self.find(session_id)
         return self._watch.service(card.record, card.status)
 

@@ -14,10 +14,10 @@ from dataclasses import replace
 from ood.apps.definition import AppDefinition
 from ood.background import BackgroundQuestions, Question
 from ood.config import Cluster
-from ood.errors import FileFailed, HostError, NotFound, ServiceNotThere
+from ood.errors import FileFailed, HostError, NotFound, SchedulerError, ServiceNotThere
 from ood.help_topics import Reason
 from ood.hosts.base import Host
-from ood.schedulers.base import Job, JobStatus, Scheduler, Submission
+from ood.schedulers.base import Job, JobStatus, NodeNames, Scheduler, Submission
 from ood.schedulers.monitor import JobMonitor, Snapshot, snapshot_of
 from ood.sessions.card import Card
 from ood.sessions.context_directory import ContextDirectory, Listing, PortalFiles
@@ -110,7 +110,11 @@ class Watch:
         if not runs or not report.connected:
             raise ServiceNotThere(f"{app.manifest.service.title} is not running.")
         connection = None if report.connection_changed else report.connection
-        return service_at(connection, session.node, self.user, record, app.manifest.service)
+        nodes = [NodeNames(session.node, (session.node,))]
+        if connection is not None and not connection.is_on(session.node):
+            # The job runs on several nodes, or its node has a host name that Slurm does not use.
+            nodes = self.monitor(record.cluster_id).nodes_of(session.node).answer().demand()
+        return service_at(connection, nodes, self.user, record, app.manifest.service)
 
     def session(self, record: SessionRecord, *, launching: bool = False) -> Session:
         with self._lock:
@@ -255,7 +259,7 @@ class Watch:
             session.node = job.host
         service = None
         if verdict.status is not JobStatus.COMPLETED:
-            with suppress(NotFound, ServiceNotThere):
+            with suppress(NotFound, ServiceNotThere, SchedulerError, HostError):
                 service = self.service(record, verdict.status)
         silent = service is not None and self._is_silent(service)
         card = session.make_card(record, job, verdict, service, silent)

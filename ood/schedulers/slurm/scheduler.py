@@ -9,7 +9,7 @@ from ood.errors import CommandFailed, CommandTimedOut, HostError, LaunchFailed, 
 from ood.help_topics import Reason
 from ood.hosts.base import Command, Host
 from ood.schedulers import base
-from ood.schedulers.base import NO_ANSWER, Job, JobRequest, Partition, Queue
+from ood.schedulers.base import NO_ANSWER, Job, JobRequest, NodeNames, Partition, Queue
 from ood.schedulers.slurm import sacct, sinfo, squeue
 from ood.schedulers.slurm.reasons import why_it_waits
 from ood.schedulers.slurm.refusals import answer_was_lost, refusal
@@ -27,6 +27,7 @@ FAILED = re.compile(r"^(sacct: error: |slurm_load_\w+ error: )", re.MULTILINE)
 """What commands print that got no answer, some of them with exit code 0."""
 SLURM_JOB_ID = re.compile(r"[0-9]+(_[0-9]+|\+[0-9]+)?")
 TASKS = re.compile(r"([0-9]+)_\[([0-9,:-]+)(?:%[0-9]+)?\]")
+NODES = re.compile(r"-N|--nodes\b")
 MAX_TASKS = 10_000
 OF_A_LOGIN = """
     SSH_AGENT_PID SSH_ASKPASS SSH_AUTH_SOCK SSH_CLIENT SSH_CONNECTION SSH_ORIGINAL_COMMAND SSH_TTY
@@ -105,6 +106,9 @@ class Slurm(base.Scheduler):
         options = ["--states=PENDING"]
         found = self._list("squeue", squeue.QUEUE_FIELDS, *options, timeout=EVERYONES_TIMEOUT)
         return squeue.parse_queue(*found)
+
+    def nodes_of(self, job_host: str) -> list[NodeNames]:
+        return sinfo.parse_nodes(self._query("scontrol", ["--oneliner", "show", "node", job_host]))
 
     def why_it_waits(
         self, job: Job, partitions: Sequence[Partition], queue: Queue | None
@@ -223,7 +227,8 @@ def sbatch_options(request: JobRequest, partition: str | None) -> list[str]:
         f"--output={request.output_path.replace('%', '%%')}",
         f"--comment={request.comment}",
         "--nodes=1",
-        "--ntasks=1",
+        # With one task, Slurm would ignore an app's request for several nodes.
+        *([] if any(NODES.match(option) for option in request.native) else ["--ntasks=1"]),
         f"--cpus-per-task={request.cores}",
         # Slurm must not restart a job after a failure of its node.
         "--no-requeue",
