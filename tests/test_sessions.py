@@ -56,6 +56,7 @@ from ood.sessions.job_report import (
     remove_secrets,
     tail_of,
 )
+from ood.sessions.job_table import jobs_on
 from ood.sessions.launch import JOB_ENVIRONMENT, JOB_SCRIPT, launch, remember_form
 from ood.sessions.record import SessionRecord, parse_record
 from ood.sessions.status import Evidence, judge
@@ -1375,6 +1376,18 @@ def test_another_job_with_the_same_number_is_not_shown_and_not_cancelled(
     assert (scripted.cancelled, ada.sees().cancelling) == ([], False)
     ada.board.delete(id)
     assert scripted.cancelled == []
+
+
+def test_active_jobs_links_a_card_to_its_own_job_only(
+    ada: Ada, scripted: ScriptedScheduler
+) -> None:
+    id = ada.launches()
+    for comment, is_hers in ((f"ood-session:{id}", True), (f"ood-session:{OTHER}", False)):
+        scripted.answer = [job("7", comment=comment)]
+        ada.looks()
+        for everyones in (False, True):
+            (row,) = jobs_on(ada.board, ada.clusters.values(), everyones=everyones).rows
+            assert (row.card is not None) == is_hers
 
 
 def test_a_job_that_is_not_listed_is_not_cancelled(ada: Ada, scripted: ScriptedScheduler) -> None:

@@ -58,6 +58,10 @@ class Board:
         """The context directory that a session's job uses."""
         return self._watch.job_directory(record)
 
+    def submission(self, record: SessionRecord) -> Submission | None:
+        """What identifies the job of a session; None if the scheduler has not accepted one."""
+        return self._watch.submission(record)
+
     def service(self, session_id: str) -> Service:
         """The service of a session. Raises `NotFound`, `ServiceNotThere` if it is not running, and
         `ServiceRefused` if connection.yml cannot be trusted. Raises `SchedulerError` or `HostError`
