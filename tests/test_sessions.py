@@ -1528,6 +1528,7 @@ def test_jobs_have_the_environment_of_a_login_shell(tmp_path: Path) -> None:
     (tmp_path / ".bash_profile").write_text(
         "echo Welcome; echo why >&2; cd /tmp; umask 0; sleep 60 &\n"
         'module() { echo "module $*"; }; export -f module\n'
+        "readonly THREE='three\ntouch pwned\n'; export THREE; export TMP=/nowhere\n"
         "export LANG=de_DE.UTF-8 TWO='two\nlines' PATH=/opt/site/bin:$PATH; readonly -x STAYS=1\n"
     )
     show = 'module load x; echo "$LANG|$TWO|${PATH%%:*}|${PWD##*/}"; umask; bash -c "module y"'

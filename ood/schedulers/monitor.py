@@ -78,6 +78,9 @@ class Snapshot:
 
     def listed(self, wanted: Submission) -> Job | None:
         """A job that the scheduler lists, or all tasks of an array as one."""
+        found = self.jobs.get(wanted.job_id)
+        if found is not None and wanted.is_of(found):
+            return found
         return _one(wanted, self.jobs.values())
 
     def by_comment(self, comment: str) -> str | None:

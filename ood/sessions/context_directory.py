@@ -139,8 +139,9 @@ class PortalFiles:
         facts, version = self.facts, listing.version(FACTS)
         if version is not None and version != self._facts_version:  # by another portal, perhaps
             facts = parse_facts(listing.read(FACTS))
-        if not self._is_read and listing.files:
-            options = mapping(listing.read("job_script_options.json", MAX_TYPED))
+        if not self._is_read:
+            data = listing.read("job_script_options.json", MAX_TYPED)
+            options = mapping(data)
             typed = mapping(listing.read("user_defined_context.json", MAX_TYPED))
             path = text(options.get("output_path"), 4096)
             self.log_name = path.rpartition("/")[2] or self.log_name
@@ -148,7 +149,7 @@ class PortalFiles:
             self.typed = {
                 text(name, 100): text(str(value), MAX_LENGTH) for name, value in typed.items()
             }
-            self._is_read = True
+            self._is_read = data is not None
         self.exist = bool(listing.files)
         self.facts = facts
         self._facts_version = version or self._facts_version
