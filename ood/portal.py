@@ -131,7 +131,8 @@ class Portal:
 
     def _dial(self, service: Service) -> Stream:
         cluster = self.clusters[service.cluster_id]
-        return self.hosts.dial_service(service.user, cluster, service.node, service.port)
+        address = service.address or service.node
+        return self.hosts.dial_service(service.user, cluster, address, service.port)
 
     def _end_expired(self) -> None:
         while True:

@@ -6,6 +6,12 @@ from collections.abc import Mapping, Sequence
 
 MISLEADING = ("CDPATH", "POSIXLY_CORRECT", "TAR_OPTIONS")
 """Variables with which a start-up file would change what the portal's commands do."""
+_COMMANDS = """SACCT SACCTMGR SALLOC SATTACH SBATCH SBCAST SCANCEL SCONTROL SCRONTAB SDIAG SINFO
+    SLURM SPRIO SQUEUE SREPORT SRUN SSHARE SSTAT STRIGGER"""
+OF_SCHEDULERS = tuple(f"{command}_" for command in _COMMANDS.split())
+"""Prefixes of variables that set options of a scheduler's commands, or describe a job."""
+OF_A_CLUSTER = ("SLURM_CONF", "SLURM_JWT", "SLURM_SACK_")
+"""Prefixes of those with which a site sets how the commands find and enter its cluster."""
 _PLAIN = re.compile(rb"[A-Za-z0-9_@%+=:,./-]+", re.ASCII)
 
 
@@ -28,6 +34,13 @@ def shell_word(value: object) -> str:
         return data.decode("ascii")
     parts = (chr(byte) if _PLAIN.match(bytes([byte])) else f"\\{byte:03o}" for byte in data)
     return f"$'{''.join(parts)}'"
+
+
+def misleads(name: str) -> bool:
+    """Whether a variable of the user's environment would change what the portal's commands do."""
+    return name in MISLEADING or (
+        name.startswith(OF_SCHEDULERS) and not name.startswith(OF_A_CLUSTER)
+    )
 
 
 def login_line(script: str, argument: str = "") -> bytes:
@@ -54,7 +67,12 @@ def script_lines(
     steps = [
         f"printf '\\036%s\\n' {key}2 >&2",
         f"printf '\\036%s\\n' {key}1",
-        f"unset {' '.join(MISLEADING)}",
+        # Shell builtins: starting a program would take longer than squeue itself. Values may
+        # contain lines that look like names.
+        f"unset {' '.join(MISLEADING)} $(export -p | while read -r ood_word ood_name; do "
+        "ood_name=${ood_name%%=*}; "
+        f"case $ood_name in *[!A-Za-z0-9_]*|{_patterns(OF_A_CLUSTER)}) ;; "
+        f"{_patterns(OF_SCHEDULERS)}) echo $ood_name;; esac; done)",
         "ood_newline=$(printf '\\n.')",
         "ood_newline=${ood_newline%.}",
         *(f"export {name}={_on_one_line(value)}" for name, value in (env or {}).items()),
@@ -65,6 +83,10 @@ def script_lines(
     ]
     script = shlex.quote("; ".join(steps))
     return f"{key} {script}\nexit\n".encode("utf-8", "surrogateescape")
+
+
+def _patterns(prefixes: Sequence[str]) -> str:
+    return "|".join(f"{prefix}*" for prefix in prefixes)
 
 
 def _on_one_line(value: str) -> str:

@@ -78,7 +78,7 @@ def job(
 ) -> Job:
     return Job(
         id,
-        "name",
+        "sys-dashboard-sys-greeter",
         status.upper(),
         status,
         outcome,
@@ -116,7 +116,7 @@ class ScriptedScheduler(Scheduler):
 
     def __init__(self) -> None:
         self.answer: Sequence[Job] | Exception = ()
-        self.accounting: Sequence[Job] = ()
+        self.accounting: Sequence[Job] | Exception = ()
         self.asked_of_accounting: list[list[str]] = []
         self.parts: list[Partition] = []
         self.submits: Callable[[JobRequest], str] = lambda _: "7"
@@ -136,9 +136,11 @@ class ScriptedScheduler(Scheduler):
     def ended(self, job_ids: Iterable[str]) -> list[Job]:
         self.asked_of_accounting.append(list(job_ids))
         ids = self.asked_of_accounting[-1]
-        return [job for job in self.accounting if job.id.partition("_")[0] in ids]
+        return [job for job in self.recent() if job.id.partition("_")[0] in ids]
 
     def recent(self) -> list[Job]:
+        if isinstance(self.accounting, Exception):
+            raise self.accounting
         return list(self.accounting)
 
     def partitions(self) -> list[Partition]:

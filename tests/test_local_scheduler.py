@@ -121,6 +121,16 @@ def test_a_script_is_run_as_it_was_given(machine: Machine) -> None:
     assert machine.output == "héllo 🚀 $(id) %s0\n"
 
 
+def test_a_job_of_a_portal_within_a_slurm_job_is_not_that_job(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SLURM_JOB_ID", "SLURM_JOBID", "SLURM_CPUS_PER_TASK"):
+        monkeypatch.setenv(name, "4711")
+    id = machine.submit('echo "${SLURM_JOB_ID:-$LOCAL_JOB_ID}"; env | grep ^SLURM_')
+    machine.ends(id)
+    assert machine.output == f"{id}\n"
+
+
 def test_without_a_time_limit_a_job_has_a_day(machine: Machine) -> None:
     assert machine.job(machine.submit("true")).time_limit == 24 * 3600
 

@@ -2,44 +2,113 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from ood.background import BackgroundQuestions
 from ood.errors import HostUnreachable, SchedulerError
 from ood.help_topics import NO_REASON
-from ood.schedulers.base import Job, JobStatus, Node, Outcome, Partition
+from ood.schedulers.base import Job, JobStatus, Node, Outcome, Partition, Submission
 from ood.schedulers.limits import Limits, limits_of
-from ood.schedulers.monitor import JobMonitor, Snapshot, combined, query_jobs
+from ood.schedulers.monitor import JobMonitor, Snapshot, combined, snapshot_of
+from tests.busy import busy
 from tests.helpers import Clock, ScriptedScheduler, cluster, ended, job
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("ood.schedulers.monitor.time", clock)
+    for room in ("schedulers.monitor", "background"):
+        monkeypatch.setattr(f"ood.{room}.time", clock)
     return clock
+
+
+def monitor(scheduler: ScriptedScheduler) -> JobMonitor:
+    return JobMonitor("ada", cluster(), lambda _: scheduler, BackgroundQuestions())
+
+
+def asks(monitor: JobMonitor, *ids: str) -> Snapshot:
+    return snapshot_of(monitor.jobs([Submission(id) for id in ids]).answer())
 
 
 def test_accounting_is_asked_about_what_is_gone_and_not_again_and_again(clock: Clock) -> None:
     scheduler = ScriptedScheduler()
+    alpha = monitor(scheduler)
     scheduler.answer = [job("1"), ended_job("2")]
-    first = query_jobs(scheduler, ["1", "2", "3", "4"], None)
+    first = asks(alpha, "1", "2", "3", "4")
     assert scheduler.asked_of_accounting == [["3", "4"]]
-    assert first.find("2") == ended_job("2")
-    assert first.find("3") is None
+    assert first.find(Submission("2")) == ended_job("2")
+    assert first.find(Submission("3")) is None
     scheduler.accounting = [ended_job("3")]
     clock.now += 14
-    second = query_jobs(scheduler, ["1", "2", "3", "4"], first)
+    asks(alpha, "1", "2", "3", "4")
     assert len(scheduler.asked_of_accounting) == 1
-    clock.now += 2
-    third = query_jobs(scheduler, ["1", "2", "3", "4"], second)
+    clock.now += 6
+    third = asks(alpha, "1", "2", "3", "4")
     assert scheduler.asked_of_accounting[1:] == [["3", "4"]]
-    assert third.find("3") == ended_job("3")
+    assert third.find(Submission("3")) == ended_job("3")
     clock.now += 16
-    query_jobs(scheduler, ["3"], third)
+    assert asks(alpha, "3").find(Submission("3")) == ended_job("3")
     assert len(scheduler.asked_of_accounting) == 2, "3 is known"
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_accounting_that_does_not_answer_hides_only_what_it_would_have_told(hangs: bool) -> None:
+    scheduler, ends = ScriptedScheduler(), threading.Event()
+    scheduler.answer = [job("1"), ended_job("2", Outcome.CANCELLED)]
+    scheduler.accounting = SchedulerError("Accounting is down.")
+    if hangs:
+        scheduler.ended = lambda _: [job("3")] * ends.wait(20)  # type: ignore[method-assign,assignment]
+    began = time.monotonic()
+    snapshot = asks(monitor(scheduler), "1", "2", "3")
+    ends.set()
+    assert time.monotonic() - began < 4 * busy()
+    assert snapshot.problem is None
+    assert snapshot.accounting is not None
+    assert snapshot.find(Submission("1")) == job("1")
+    assert snapshot.find(Submission("2")) == ended_job("2", Outcome.CANCELLED)
+    assert snapshot.find(Submission("3")) is None
+
+
+AT = 1_900_000_000
+MINE = Submission("7", "ood-session:mine", AT, "mine")
+
+
+@pytest.mark.parametrize(
+    ("found", "is_mine"),
+    [
+        ({"comment": "ood-session:mine"}, True),
+        ({"comment": "project=x ood-session:mine", "name": "renamed"}, True),
+        ({"comment": "ood-session:mine", "submitted_at": AT + 10**6}, True),  # requeued
+        ({"comment": "ood-session:other"}, False),
+        ({"comment": "ood-session:"}, False),
+        ({}, True),
+        ({"comment": "of Open OnDemand"}, True),
+        ({"submitted_at": None}, True),
+        ({"submitted_at": AT - 200}, True),  # the clocks differ
+        ({"submitted_at": AT - 600}, False),
+        ({"submitted_at": AT + 86_400}, False),
+        ({"name": "other"}, False),
+    ],
+    ids=str,
+)
+def test_a_job_with_the_same_number_may_be_another(found: dict[str, Any], is_mine: bool) -> None:
+    scheduler = ScriptedScheduler()
+    facts: dict[str, Any] = {"name": "mine", "submitted_at": AT} | found
+    listed = replace(job("7"), **facts)
+    scheduler.answer = [listed]
+    snapshot = snapshot_of(monitor(scheduler).jobs([MINE]).answer())
+    assert snapshot.find(MINE) == (listed if is_mine else None)
+    assert scheduler.asked_of_accounting == ([] if is_mine else [["7"]])
+    ended = replace(listed, status=JobStatus.COMPLETED, outcome=Outcome.SUCCEEDED)
+    scheduler.answer, scheduler.accounting = [], [ended, replace(ended, name="the newest")]
+    snapshot = snapshot_of(monitor(scheduler).jobs([MINE]).answer())
+    if "ood-session" not in listed.comment:
+        assert snapshot.find(MINE) == (ended if is_mine else None)
 
 
 def ended_job(id: str, outcome: Outcome = Outcome.SUCCEEDED) -> Job:
@@ -49,13 +118,14 @@ def ended_job(id: str, outcome: Outcome = Outcome.SUCCEEDED) -> Job:
 def test_what_accounting_says_of_a_job_that_runs_is_no_end() -> None:
     scheduler = ScriptedScheduler()
     scheduler.accounting = [job("3")]
-    assert query_jobs(scheduler, ["3"], None).find("3") is None
+    assert asks(monitor(scheduler), "3").find(Submission("3")) is None
 
 
 def test_with_a_problem_only_what_has_ended_is_known() -> None:
-    snapshot = Snapshot(0, {"1": job("1")}, {"2": ended_job("2")}, problem=SchedulerError("No."))
-    assert snapshot.find("1") is None
-    assert snapshot.find("2") == ended_job("2")
+    two = Submission("2")
+    snapshot = Snapshot(0, {"1": job("1")}, {two: ended_job("2")}, problem=SchedulerError("No."))
+    assert snapshot.find(Submission("1")) is None
+    assert snapshot.find(two) == ended_job("2")
 
 
 def test_a_job_is_found_by_its_comment() -> None:
@@ -91,7 +161,7 @@ def test_of_an_array_accounting_remembers_the_tasks_that_the_queue_forgot() -> N
     scheduler = ScriptedScheduler()
     scheduler.answer = [ended_job("5_2")]
     scheduler.accounting = [ended_job("5_1", Outcome.FAILED), ended_job("5_2"), ended_job("55_1")]
-    found = query_jobs(scheduler, ["5"], None).find("5")
+    found = asks(monitor(scheduler), "5").find(Submission("5"))
     assert found is not None
     assert found.outcome is Outcome.FAILED
 

@@ -28,7 +28,11 @@ from playwright.sync_api import Page, expect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from ood.sessions.service import parse_connection
+from ood.apps.definition import ServiceOptions
+from ood.errors import ServiceRefused
+from ood.schedulers.base import NodeNames
+from ood.sessions.record import SessionRecord
+from ood.sessions.service import parse_connection, service_at
 from tests.busy import busy
 from tests.conftest import ROOT, SLOW, Devcluster, RunningPortal, wait_until
 from tests.echo import MIB, OWNER, Answer, Echo, Stack, asked, sent
@@ -849,6 +853,37 @@ def test_hosts_that_are_not_the_jobs(host: str) -> None:
     assert connection is not None
     assert not connection.is_on("node1")
     assert not connection.is_on("node1.site.example")
+
+
+G1 = NodeNames("g1", ("g1", "gpu01.site.example", "10.78.0.13"))
+DESKTOP = NodeNames("desktop01", ("desktop01",))
+
+
+@pytest.mark.parametrize(
+    ("host", "node", "address"),
+    [
+        ("desktop01", "desktop01", "desktop01"),
+        ("DESKTOP01.site.example", "desktop01", "desktop01"),
+        ("gpu01", "g1", "gpu01.site.example"),
+        ("g1", "g1", "g1"),
+        ("10.78.0.13", "g1", "10.78.0.13"),
+        ("10.78.0.14", None, None),
+        ("gpu02", None, None),
+        ("g", None, None),
+    ],
+)
+def test_a_service_may_be_on_any_node_of_the_job_by_any_of_its_names(
+    host: str, node: str | None, address: str | None
+) -> None:
+    connection = parse_connection(f"host: {host}\nport: 5000\n".encode())
+    record = SessionRecord("id", "desktop", "7", 0, "sys/echo", "Echo")
+    options = ServiceOptions(title="Echo")
+    if node is None:
+        with pytest.raises(ServiceRefused, match="does not name a host"):
+            service_at(connection, [DESKTOP, G1], "ada", record, options)
+    else:
+        service = service_at(connection, [DESKTOP, G1], "ada", record, options)
+        assert (service.node, service.address) == (node, address)
 
 
 @pytest.mark.parametrize(

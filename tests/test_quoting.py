@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from ood.hosts.local import LocalHost
 from ood.quoting import script_lines, shell_word
 from tests.helpers import NASTY
 
@@ -118,3 +120,42 @@ def test_a_script_line_keeps_arguments_environment_and_directory(
     assert (begin, where != b"") == (b"\x1ekey1\n", True)
     assert printed.split(b"\0") == [NASTY[13].encode(), *map(as_bytes, VALUES), b"\x1ekey1:0\n"]
     assert list(directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash --posix"])
+def test_variables_of_schedulers_do_not_reach_commands(shell: str) -> None:
+    """Whatever they are called, except those with which a site sets where its cluster is."""
+    names = """SQUEUE_PARTITION SQUEUE_FORMAT3 SACCT_FORMAT SBATCH_WAIT SBATCH_NEW_IN_30_05
+        SINFO_ALL SLURM_CLUSTERS SLURM_JSON SLURM_JOB_ID SCANCEL_NAME SRUN_DEBUG SALLOC_QOS"""
+    told = dict.fromkeys(names.split(), "two  words")
+    kept = {
+        "SLURM_CONF": "/etc/s.conf",
+        "SLURM_CONF_SERVER": "ctl:6817",
+        "SLURM_JWT": "a.b",
+        "MY_SLURM_ID": "1",
+        "LINES_LIKE_NAMES": "x\nexport SQUEUE_X-y $(touch pwned)\nexport SLURM_CONF",
+        "LANG": "de_DE.UTF-8",
+    }
+    line = script_lines("key", ["env", "-0"], {"SLURM_TIME_FORMAT": "standard"}).split(b"\n")[0]
+    done = subprocess.run(
+        shell.split(),
+        input=b"eval " + line[4:],
+        capture_output=True,
+        env={"PATH": "/usr/bin:/bin", **told, **kept},
+    )
+    assert done.stderr == b"\x1ekey2\n\x1ekey2:0\n"
+    found = dict(each.split("=", 1) for each in done.stdout.decode()[6:].split("\0")[:-1])
+    assert found.items() >= (kept | {"SLURM_TIME_FORMAT": "standard"}).items()
+    assert not found.keys() & told.keys()
+
+
+def test_variables_of_schedulers_and_of_the_portal_do_not_reach_local_commands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("SLURM_JOB_ID", "SQUEUE_SORT", "PORT", "MAKEFLAGS", "SLURM_CONF"):
+        monkeypatch.setenv(name, "1")
+    printed = LocalHost().run(["env"], env={"SLURM_TIME_FORMAT": "standard"}).text.split("\n")
+    assert [each for each in printed if re.match("SLURM_.*=1|SQ|PORT|MAKE", each)] == [
+        "SLURM_CONF=1"
+    ]
+    assert "SLURM_TIME_FORMAT=standard" in printed

@@ -28,6 +28,7 @@ from ood.background import BackgroundQuestions
 from ood.config import Cluster
 from ood.errors import (
     CommandTimedOut,
+    FileFailed,
     FileRefused,
     HostUnreachable,
     InvalidForm,
@@ -37,7 +38,7 @@ from ood.errors import (
     SchedulerError,
 )
 from ood.help_topics import NO_REASON, Reason
-from ood.hosts.base import Host
+from ood.hosts.base import FileEntry, Host
 from ood.hosts.local import LocalHost
 from ood.hosts.local_files import LocalFiles
 from ood.quoting import shell_word
@@ -55,7 +56,8 @@ from ood.sessions.job_report import (
     remove_secrets,
     tail_of,
 )
-from ood.sessions.launch import JOB_SCRIPT, launch, remember_form
+from ood.sessions.job_table import jobs_on
+from ood.sessions.launch import JOB_ENVIRONMENT, JOB_SCRIPT, launch, remember_form
 from ood.sessions.record import SessionRecord, parse_record
 from ood.sessions.status import Evidence, judge
 from ood.sessions.store import SessionStore
@@ -638,6 +640,35 @@ def test_a_broken_memory_is_no_memory(store: SessionStore, content: bytes) -> No
 # ---- The context directory
 
 
+class Broken:
+    """A file system that gives an error for paths with these endings."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+
+    def check(self, path: str) -> None:
+        if any(path.endswith(each) for each in self.paths):
+            raise FileFailed("Could not read it: Input/output error.", "EIO")
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> Broken:
+    """Permissions do not stop root, as who these tests run."""
+    broken, read, listed = Broken(), LocalFiles.read, LocalFiles.list
+
+    def checked_read(files: LocalFiles, path: str, limit: int, offset: int = 0) -> bytes:
+        broken.check(path)
+        return read(files, path, limit, offset)
+
+    def checked_list(files: LocalFiles, path: str) -> list[FileEntry]:
+        broken.check(path)
+        return listed(files, path)
+
+    monkeypatch.setattr(LocalFiles, "read", checked_read)
+    monkeypatch.setattr(LocalFiles, "list", checked_list)
+    return broken
+
+
 class Looker:
     """Looks at one job context directory, time and again."""
 
@@ -764,6 +795,29 @@ def test_a_directory_that_was_removed_is_empty(looker: Looker) -> None:
     assert not looker.files.exist
     assert (looker.files.values(display=False), found.log_tail) == ((), "")
     assert looker.files.facts == Facts()
+
+
+@pytest.mark.parametrize("name", ["outcome.json", "connection.yml", "out.log"])
+def test_what_cannot_be_read_stays_and_is_read_again(
+    looker: Looker, broken: Broken, name: str
+) -> None:
+    (looker.directory / "connection.yml").write_text("host: node1\nport: 5000\n")
+    before = looker.looks()
+    (looker.directory / "failure").write_text("It broke.\n")
+    (looker.directory / "outcome.json").write_text('{"exit_code": 3}')
+    (looker.directory / "connection.yml").write_text("host: node1\nport: 5001\n")
+    (looker.directory / "out.log").write_text("three\n")
+    broken.paths.append(name)
+    found = looker.looks()
+    assert "Input/output error" in found.unread
+    assert (found.failure, found.connected) == (Reason("It broke."), True)
+    assert found.exit_code == (None if name == "outcome.json" else 3)
+    assert found.connection_changed == (name != "connection.yml")
+    assert found.log_tail == (before.log_tail if name == "out.log" else "three")
+    broken.paths.clear()
+    found = looker.looks()
+    assert (found.unread, found.exit_code, found.log_tail) == ("", 3, "three")
+    assert found.connection_changed
 
 
 # ---- Launching
@@ -1033,6 +1087,65 @@ def test_a_card_from_queued_to_completed(ada: Ada, scripted: ScriptedScheduler) 
 NODE_FAILED = "Node node1 failed. Relaunch the job."
 
 
+def test_a_directory_that_gives_errors_is_no_proof_of_anything(
+    ada: Ada, scripted: ScriptedScheduler, broken: Broken
+) -> None:
+    id = ada.launches(who="Bob")
+    ada.writes(id, connection_yml="host: node1\nport: 5000\n", portal_json={"withheld": ["token"]})
+    scripted.answer = [job()]
+    assert ada.sees().status == "running"
+    broken.paths.append(f"output/{id}")
+    card = ada.sees()
+    assert (card.status, ("Who to greet", "Bob") in card.parameters) == ("running", True)
+    ada.board.cancel(id)
+    scripted.answer = [ended(Outcome.FAILED, 3)]
+    for _ in range(3):
+        assert ada.sees().status == "completed"
+    assert not ada.record(id)["cache_completed"]
+    scripted.answer = []
+    card = ada.sees()
+    assert (card.status, "Input/output error" in card.reason) == ("undetermined", True)
+    ada.restarts_the_portal()
+    assert ada.sees().status == "undetermined"
+    assert not ada.record(id)["cache_completed"]
+    broken.paths.clear()
+    ada.writes(id, outcome_json={"exit_code": 143})
+    assert ada.sees().status == "completed"
+    ada.looks()
+    facts = json.loads((ada.context(id) / "portal.json").read_text())
+    assert (facts["outcome"], facts["withheld"]) == ("failed", ["token"])
+
+
+def test_an_error_is_no_proof_that_a_launch_never_was(
+    ada: Ada, broken: Broken, crashed: str
+) -> None:
+    broken.paths.append(f"output/{crashed}")
+    ada.waits(90)
+    assert ada.sees().status == "undetermined"
+    broken.paths.clear()
+    assert ada.sees().outcome == "failed"
+
+
+def test_a_session_that_open_ondemand_saw_end_waits_for_its_directory(
+    ada: Ada, broken: Broken
+) -> None:
+    id = ada.launches()
+    ada.store.write(replace(ada.sees().record, cache_completed=True))
+    broken.paths.append(f"output/{id}")
+    ada.looks()
+    broken.paths.clear()
+    ada.writes(id, outcome_json={"exit_code": 0})
+    assert ada.sees().outcome == "succeeded"
+
+
+def test_a_record_that_cannot_be_read_for_a_moment_keeps_its_card(ada: Ada, broken: Broken) -> None:
+    id = ada.launches()
+    ada.sees()
+    (ada.db / id).touch()
+    broken.paths.append(f"db/{id}")
+    assert ada.sees().record.id == id
+
+
 def test_two_portals_agree_how_a_session_ended(ada: Ada, scripted: ScriptedScheduler) -> None:
     ada.launches()
     scripted.answer = [job()]
@@ -1241,9 +1354,13 @@ def test_cancel_before_the_start(ada: Ada, scripted: ScriptedScheduler) -> None:
     assert scripted.cancelled == ["7"], "it has ended"
 
 
-def test_a_cancelled_job_that_leaves_no_trace_but_143_was_cancelled(ada: Ada) -> None:
+def test_a_cancelled_job_that_leaves_no_trace_but_143_was_cancelled(
+    ada: Ada, scripted: ScriptedScheduler
+) -> None:
     id = ada.launches()
+    scripted.answer = [job()]
     ada.board.cancel(id)
+    scripted.answer = []
     ada.writes(id, outcome_json={"exit_code": 143})
     ada.restarts_the_portal()
     assert ada.sees().outcome == "cancelled"
@@ -1254,10 +1371,57 @@ def test_a_launch_that_is_not_accepted_yet_cannot_be_cancelled(ada: Ada, crashed
         ada.board.cancel(crashed)
 
 
+def test_another_job_with_the_same_number_is_not_shown_and_not_cancelled(
+    ada: Ada, scripted: ScriptedScheduler
+) -> None:
+    id = ada.launches()
+    scripted.answer = [job("7", comment=f"ood-session:{OTHER}")]
+    card = ada.sees()
+    assert (card.status, card.host) == ("undetermined", "")
+    ada.board.cancel(id)
+    assert (scripted.cancelled, ada.sees().cancelling) == ([], False)
+    ada.board.delete(id)
+    assert scripted.cancelled == []
+
+
+def test_active_jobs_links_a_card_to_its_own_job_only(
+    ada: Ada, scripted: ScriptedScheduler
+) -> None:
+    id = ada.launches()
+    for comment, is_hers in ((f"ood-session:{id}", True), (f"ood-session:{OTHER}", False)):
+        scripted.answer = [job("7", comment=comment)]
+        ada.looks()
+        for everyones in (False, True):
+            (row,) = jobs_on(ada.board, ada.clusters.values(), everyones=everyones).rows
+            assert (row.card is not None) == is_hers
+
+
+def test_a_job_that_is_not_listed_is_not_cancelled(ada: Ada, scripted: ScriptedScheduler) -> None:
+    """Another user's job may have its number now."""
+    ada.board.delete(ada.launches())
+    assert (scripted.cancelled, ada.looks()) == ([], [])
+
+
+def test_without_accounting_only_the_jobs_that_have_ended_are_undetermined(
+    ada: Ada, scripted: ScriptedScheduler
+) -> None:
+    numbers = iter(["7", "8", "9"])
+    scripted.submits = lambda _: next(numbers)
+    runs, gone, left = (ada.launches() for _ in range(3))
+    ada.writes(left, outcome_json={"exit_code": 0})
+    scripted.answer = [job("7", comment=f"ood-session:{runs}")]
+    scripted.accounting = SchedulerError("Down.", "Problem talking to the database")
+    cards = {card.record.id: card for card in ada.looks()}
+    assert cards[runs].status in ("starting", "running")
+    assert cards[gone].status == "undetermined"
+    assert "accounting database is not responding" in cards[gone].reason
+    assert (cards[left].status, cards[left].outcome) == ("completed", "succeeded")
+
+
 def test_a_cancel_that_is_refused_changes_nothing(ada: Ada, scripted: ScriptedScheduler) -> None:
     id = ada.launches()
 
-    scripted.cancels = refuses(SchedulerError("No."))
+    scripted.answer, scripted.cancels = [job()], refuses(SchedulerError("No."))
     for act in (ada.board.cancel, ada.board.delete):
         with pytest.raises(SchedulerError, match="No"):
             act(id)
@@ -1268,12 +1432,14 @@ def test_a_cancel_that_is_refused_changes_nothing(ada: Ada, scripted: ScriptedSc
 def test_cancel_works_without_the_context_directory(ada: Ada, scripted: ScriptedScheduler) -> None:
     id = ada.launches()
     ada.store.directory(ada.sees().record).remove()
+    scripted.answer = [job()]
     ada.board.cancel(id)
     assert scripted.cancelled == ["7"]
 
 
 def test_delete_removes_the_card_and_cancels_the_job(ada: Ada, scripted: ScriptedScheduler) -> None:
     id = ada.launches(token=SECRET)
+    scripted.answer = [job()]
     ada.board.delete(id)
     assert scripted.cancelled == ["7"]
     assert ada.looks() == []
@@ -1344,6 +1510,62 @@ class JobDirectory:
     @property
     def exit_code(self) -> Any:
         return json.loads((self.path / "outcome.json").read_text())["exit_code"]
+
+
+def environment_of(home: Path, show: str, **environment: str) -> str:
+    """What a job on a cluster sees, whose user has this home directory."""
+    directory = home / "it's a $(touch pwned) directory"
+    directory.mkdir()
+    script = render(JOB_ENVIRONMENT, work_dir=str(directory))
+    usual = {"HOME": str(home), "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        ["/bin/bash", "-c", f"{script}\n{show}"],
+        env=usual | environment,
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert (done.stderr, list(directory.iterdir())) == ("", [])
+    return done.stdout
+
+
+def test_jobs_have_the_environment_of_a_login_shell(tmp_path: Path) -> None:
+    (tmp_path / ".bash_profile").write_text(
+        "echo Welcome; echo why >&2; cd /tmp; umask 0; sleep 60 &\n"
+        'module() { echo "module $*"; }; export -f module\n'
+        "readonly THREE='three\ntouch pwned\n'; export THREE; export TMP=/nowhere\n"
+        "export LANG=de_DE.UTF-8 TWO='two\nlines' PATH=/opt/site/bin:$PATH; readonly -x STAYS=1\n"
+    )
+    show = 'module load x; echo "$LANG|$TWO|${PATH%%:*}|${PWD##*/}"; umask; bash -c "module y"'
+    assert environment_of(tmp_path, show, LANG="C", TWO="2") == (
+        "module load x\nde_DE.UTF-8|two\nlines|/opt/site/bin|it's a $(touch pwned) directory\n"
+        f"{subprocess.check_output(['bash', '-c', 'umask'], text=True)}module y\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["exit 0", "exec cat", "read answer; exit", "kill -9 $$", "exec >&-"]
+)
+def test_start_up_files_cannot_end_or_hold_a_job(tmp_path: Path, text: str) -> None:
+    (tmp_path / ".bash_profile").write_text(f"export LANG=no\n{text}\n")
+    assert environment_of(tmp_path, 'echo "$LANG"', LANG="C.UTF-8") in ("C.UTF-8\n", "no\n")
+
+
+def test_jobs_do_not_use_directories_of_another_host(tmp_path: Path) -> None:
+    there = {"TMPDIR": str(tmp_path), "XDG_RUNTIME_DIR": "/run/user/of-another-host", "TMP": "/no"}
+    show = 'echo "$TMPDIR ${XDG_RUNTIME_DIR-unset} ${TMP-unset}"'
+    assert environment_of(tmp_path, show, **there) == f"{tmp_path} unset unset\n"
+
+
+def test_directives_of_a_site_come_before_the_first_command(ada: Ada) -> None:
+    wrapper = "#SBATCH --comment=x\n\n # more\n#SBATCH --exclusive\nmodule purge\n%s"
+    v2 = {"job": {"adapter": "slurm"}, "batch_connect": {"basic": {"script_wrapper": wrapper}}}
+    ada.clusters["here"] = Cluster.model_validate({"id": "here", "v2": v2})
+    id = ada.launches()
+    content = (ada.context(id) / "job_script_content.sh").read_text()
+    assert content.startswith(f"#!/bin/bash\n{wrapper.partition('module')[0]}ood_login=")
+    assert content.index("login_environment") < content.index("module purge") < content.index("cd ")
 
 
 @pytest.fixture

@@ -324,6 +324,13 @@ def test_options_of_what_is_asked_for(
     assert set(found) - set(plain) == options
 
 
+@pytest.mark.parametrize("native", [["--nodes=2"], ["--nodes", "2"], ["-N2"], ["-N", "2"]])
+def test_an_app_may_ask_for_several_nodes(native: list[str]) -> None:
+    found = sbatch_options(replace(REQUEST, native=native), None)
+    assert "--ntasks=1" not in found
+    assert found[-len(native) :] == native
+
+
 @pytest.mark.parametrize(
     ("said", "sentence"),
     [
@@ -395,7 +402,21 @@ def test_submit_hands_over_the_script_and_the_options(tmp_path: Path) -> None:
     assert slurm.submit(REQUEST) == "7"
     assert (tmp_path / "stdin").read_text() == REQUEST.content
     given = (tmp_path / "args").read_text().split("\0")[:-1]
-    assert given == ["/etc/s.conf", "C.UTF-8", "-M", "owens", *sbatch_options(REQUEST, None)]
+    assert given == ["/etc/s.conf", "", "-M", "owens", *sbatch_options(REQUEST, None)]
+
+
+def test_submit_passes_the_users_environment_on_and_nothing_of_a_login(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = {"LANG": "de_DE.UTF-8", "LC_ALL": "fr_FR.UTF-8", "MY_OWN": "1", "TZ": "Asia/Tokyo"}
+    dropped = ["XDG_RUNTIME_DIR", "DISPLAY", "SSH_AUTH_SOCK", "SBATCH_WAIT", "OOD_PORTAL_CONFIG"]
+    for name, value in (kept | dict.fromkeys(dropped, "1")).items():
+        monkeypatch.setenv(name, value)
+    printed = tmp_path / "env"
+    a_slurm(tmp_path, sbatch=f"env > {shlex.quote(str(printed))}; echo 7").submit(REQUEST)
+    found = dict(line.split("=", 1) for line in printed.read_text().splitlines() if "=" in line)
+    assert found.items() >= kept.items()
+    assert not found.keys() & set(dropped)
 
 
 def test_an_overridden_command_is_used(tmp_path: Path) -> None:
@@ -458,6 +479,33 @@ def test_squeue_is_asked_for_this_user_only(tmp_path: Path) -> None:
     assert given[given.index("--user") + 1] == LocalHost().user
     assert given[-1].count(UNIT) == SQUEUE_FIELDS.count(",")
     assert given[-1].endswith(f"Comment:{RECORD}")
+
+
+def test_no_answer_may_have_exit_code_0(tmp_path: Path) -> None:
+    down = "echo 'sacct: error: Problem talking to the database: Connection refused' >&2"
+    slurm = a_slurm(
+        tmp_path, squeue="echo 'slurm_load_jobs error: Socket timed out' >&2; exit 0", sacct=down
+    )
+    for method, *arguments in (["jobs"], ["ended", ["12"]], ["recent"]):
+        with pytest.raises(SchedulerError, match="scheduler is not responding"):
+            getattr(slurm, str(method))(*arguments)
+
+
+def test_warnings_do_not_spoil_an_answer(tmp_path: Path) -> None:
+    warns = "echo 'COMMAND: error: Ignoring obsolete FastSchedule=1 option.' >&2; "
+    commands = {
+        name: f"{warns.replace('COMMAND', name)}printf %s {shlex.quote(rows)}"
+        for name, rows in (("squeue", ""), ("sacct", sacct()))
+    }
+    slurm = a_slurm(tmp_path, **commands)
+    assert (slurm.jobs(), len(slurm.ended(["12"]))) == ([], 1)
+
+
+def test_recent_jobs_where_only_short_periods_may_be_asked_for(tmp_path: Path) -> None:
+    """MaxQueryTimeRange in slurmdbd.conf."""
+    refuses = "echo 'sacct: error: Too wide of a date range in query' >&2; exit 95"
+    script = f"[[ $* == *now-1hours* ]] || {{ {refuses}; }}; printf %s {shlex.quote(sacct())}"
+    assert [job.id for job in a_slurm(tmp_path, sacct=script).recent()] == ["12"]
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,19 @@ import pytest
 
 from ood.errors import SchedulerError
 from ood.help_topics import HelpTopic
-from ood.schedulers.base import Canceller, Job, JobStatus, Node, Outcome, Partition, Queue
+from ood.schedulers.base import (
+    Canceller,
+    Job,
+    JobStatus,
+    Node,
+    NodeNames,
+    Outcome,
+    Partition,
+    Queue,
+)
 from ood.schedulers.slurm.reasons import why_it_waits
 from ood.schedulers.slurm.sacct import parse_sacct
-from ood.schedulers.slurm.sinfo import others_are_hidden, parse_partitions, parse_sinfo
+from ood.schedulers.slurm.sinfo import others_are_hidden, parse_nodes, parse_partitions, parse_sinfo
 from ood.schedulers.slurm.squeue import Marks, parse_queue, parse_squeue
 from ood.schedulers.slurm.values import parse_gpus, parse_mib, parse_time, parse_tres
 from tests import recorded_slurm as recorded
@@ -116,6 +125,20 @@ def test_nodes() -> None:
     absent, planned = nodes["gpu"]
     assert (absent.works, absent.gpus) == (False, 2)
     assert (planned.works, planned.gpus, planned.free_gpus) == (True, 8, 5)
+
+
+def test_names_of_nodes() -> None:
+    printed = (
+        "NodeName=g1 Arch=x86_64 CPUTot=8 NodeAddr=10.0.0.7 NodeHostName=gpu01 Version=22.05.8 "
+        "OS=Linux 6.1 #1 SMP  Reason=it is NodeName=g9 \n"
+        "NodeName=n2 NodeAddr=n2 NodeHostName=n2 State=CLOUD\n"
+    )
+    assert parse_nodes(f"CLUSTER: alpha\n{printed}") == [
+        NodeNames("g1", ("g1", "gpu01", "10.0.0.7")),
+        NodeNames("n2", ("n2",)),
+    ]
+    with pytest.raises(SchedulerError):
+        parse_nodes("Node g3 not found\n")
 
 
 def test_partitions() -> None:

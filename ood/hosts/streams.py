@@ -13,8 +13,11 @@ import paramiko
 from ood.errors import CommandFailed, HostUnreachable
 from ood.hosts.base import Command, Env
 from ood.hosts.login_shell import MarkedCommand
+from ood.quoting import misleads
 
 MAX_STDERR = 256 * 1024  # bytes that are kept of the beginning of standard error
+OF_THE_PORTAL = frozenset({"OOD_PORTAL_CONFIG", "PORT", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"})
+"""Variables with which the portal is started: its processes must not inherit them."""
 ENDED_EARLY = "The command ended before it had read all its input."
 END_SECONDS = 10.0  # for a command to end after its output has ended
 
@@ -44,6 +47,11 @@ class _Running(Command):
 def spawn(argv: Sequence[str], env: Env, cwd: str, stdin: int) -> subprocess.Popen[bytes]:
     """Start a process of this machine, in a session of its own so that its child processes can be
     killed with it. Raises `CommandFailed`."""
+    usual = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in OF_THE_PORTAL and not misleads(name)
+    }
     try:
         return subprocess.Popen(
             list(argv),
@@ -51,7 +59,7 @@ def spawn(argv: Sequence[str], env: Env, cwd: str, stdin: int) -> subprocess.Pop
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
-            env={**os.environ, **(env or {})},
+            env={**usual, **(env or {})},
             cwd=cwd,
             start_new_session=True,
         )

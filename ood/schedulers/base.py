@@ -13,6 +13,11 @@ from ood.hosts.base import Command
 
 NO_ANSWER = "The scheduler is not responding right now."
 """The message for users when a scheduler gives no answer, whatever the cause."""
+SESSION_COMMENT = "ood-session:"
+"""The beginning of the comments of the portal's jobs."""
+BEFORE, AFTER = 300, 3600
+"""Seconds before and after a launch in which the scheduler may say that the job was submitted:
+clocks differ, and home directories can be slow."""
 
 
 class JobStatus(StrEnum):
@@ -100,6 +105,32 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Submission:
+    """What is known of a job that was submitted for a session. The ID alone does not identify it:
+    after MaxJobId, or a new installation, schedulers assign the same IDs again.
+
+    `name` is empty and `at` None if they are not known.
+    """
+
+    job_id: str
+    comment: str = ""
+    at: int | None = None
+    name: str = field(default="", compare=False)
+
+    def is_of(self, job: Job) -> bool:
+        """Whether a job with this ID is this one: by its comment or, if it has no session's, by
+        its name and time. Jobs of Open OnDemand have no comment, nor has accounting on many
+        sites."""
+        if SESSION_COMMENT in job.comment:
+            return not self.comment or self.comment in job.comment
+        if self.name and job.name != self.name:
+            return False
+        if self.at is None or job.submitted_at is None:
+            return True
+        return self.at - BEFORE <= job.submitted_at <= self.at + AFTER
+
+
+@dataclass(frozen=True)
 class Node:
     """A machine in a partition. `works` is false while it accepts no jobs."""
 
@@ -111,6 +142,14 @@ class Node:
     free_memory_mib: int
     gpus: int = 0
     free_gpus: int = 0
+
+
+@dataclass(frozen=True)
+class NodeNames:
+    """The scheduler's name of a node, and the names by which other hosts reach it."""
+
+    name: str
+    hosts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -177,6 +216,10 @@ class Scheduler(ABC):
     def queue(self) -> Queue | None:
         """Return the queue of waiting jobs; None if the user may not see it."""
         return None
+
+    def nodes_of(self, job_host: str) -> list[NodeNames]:
+        """Return the nodes in `Job.host`."""
+        return [NodeNames(job_host, (job_host,))]
 
     def why_it_waits(
         self, job: Job, partitions: Sequence[Partition], queue: Queue | None

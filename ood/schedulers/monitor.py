@@ -10,84 +10,142 @@ from ood.background import Answer, BackgroundQuestions, Question
 from ood.config import Cluster
 from ood.errors import PortalError, SchedulerError
 from ood.help_topics import NO_REASON, Reason
-from ood.schedulers.base import NO_ANSWER, Job, JobStatus, Outcome, Partition, Queue, Scheduler
+from ood.schedulers.base import (
+    NO_ANSWER,
+    Job,
+    JobStatus,
+    NodeNames,
+    Outcome,
+    Partition,
+    Queue,
+    Scheduler,
+    Submission,
+)
 from ood.schedulers.limits import Limits, limits_of
 
 ENDED_AGAIN_AFTER = 15.0
 """Seconds until accounting is queried again for a job that it had no record of."""
+ACCOUNTING_PATIENCE = 1.0  # seconds: less than pages wait for the jobs that are listed
 RECENT_SECONDS = 30.0
 PARTITIONS_SECONDS = 15.0
 LIMITS_SECONDS = 60.0
+
+NO_ACCOUNTING = (
+    "The scheduler’s accounting database is not responding right now, so it is not known yet how "
+    "this job ended."
+)
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class Accounting:
+    """How jobs ended that the scheduler no longer lists, according to the accounting database, and
+    when it was asked about each."""
+
+    ended: Mapping[Submission, Job] = field(default_factory=dict)
+    asked: Mapping[Submission, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Snapshot:
-    """A user's jobs on a back-end. `jobs` are those that the scheduler lists, by ID. Accounting was
-    queried for wanted jobs that it no longer lists: at the times `asked`, with the result `ended`.
+    """A user's jobs on a back-end. `jobs` are those that the scheduler lists, by ID. `ended` are
+    jobs that it no longer lists.
 
     Times are on the monotonic clock. `asked_at` is before the query, so jobs submitted later may be
-    missing. With a `problem`, `jobs` are those of the last successful query.
+    missing. With a `problem`, `jobs` are those of the last successful query. With a problem of
+    `accounting`, jobs are missing in `ended`.
     """
 
     asked_at: float
     jobs: Mapping[str, Job]
-    ended: Mapping[str, Job] = field(default_factory=dict)
-    asked: Mapping[str, float] = field(default_factory=dict)
+    ended: Mapping[Submission, Job] = field(default_factory=dict)
+    accounting: PortalError | None = None
     problem: PortalError | None = None
     answered_at: float = 0.0
 
-    def find(self, job_id: str) -> Job | None:
+    def find(self, wanted: Submission) -> Job | None:
         """A job, or all tasks of an array as one, if its state is certain; else None."""
+        ended = self.ended.get(wanted)
+        if ended is not None and not wanted.is_of(ended):
+            ended = None
         if self.problem is not None:
-            return self.ended.get(job_id)
-        queued = self.listed(job_id)
+            return ended
+        queued = self.listed(wanted)
         if queued is None or queued.status is JobStatus.COMPLETED:
-            return self.ended.get(job_id, queued)
+            return ended or queued
         return queued
 
-    def listed(self, job_id: str) -> Job | None:
+    def listed(self, wanted: Submission) -> Job | None:
         """A job that the scheduler lists, or all tasks of an array as one."""
-        found = self.jobs.get(job_id)
-        return found if found is not None else combined(job_id, self.jobs.values())
+        found = self.jobs.get(wanted.job_id)
+        if found is not None and wanted.is_of(found):
+            return found
+        return _one(wanted, self.jobs.values())
 
     def by_comment(self, comment: str) -> str | None:
         """The ID of the job with this comment; for a task, the ID of its array."""
         for job in self.jobs.values():
-            if job.comment == comment:
+            if comment in job.comment:  # a site's plugins may add to it
                 return job.id.partition("_")[0].partition("+")[0]
         return None
 
 
-def query_jobs(scheduler: Scheduler, wanted: Iterable[str], last: Snapshot | None) -> Snapshot:
-    """Query the user's jobs, and accounting for the `wanted` job IDs that are no longer listed."""
+def query_jobs(
+    scheduler: Scheduler,
+    wanted: Iterable[Submission],
+    ask_accounting: Callable[[list[Submission]], Answer[Accounting]],
+) -> Snapshot:
+    """Query the user's jobs, and accounting for the `wanted` jobs that are no longer listed."""
     now = time.monotonic()
     jobs = {job.id: job for job in scheduler.jobs()}
     snapshot = Snapshot(now, jobs)
-    ended = dict(last.ended) if last else {}
-    asked = dict(last.asked) if last else {}
-    missing = []
-    for job_id in wanted:
-        listed = snapshot.listed(job_id)
+    gone = []
+    for each in wanted:
+        listed = snapshot.listed(each)
         # Accounting is also needed for arrays, as the scheduler may have purged their first tasks,
         # and for cancelled jobs, as the scheduler does not report who cancelled them.
-        gone = listed is None or (
+        if listed is None or (
             listed.status is JobStatus.COMPLETED
-            and (job_id not in jobs or listed.outcome is Outcome.CANCELLED)
-        )
-        again = now - asked.get(job_id, float("-inf")) >= ENDED_AGAIN_AFTER
-        if gone and job_id not in ended and again:
-            missing.append(job_id)
-            asked[job_id] = now
-    if missing:
-        found = scheduler.ended(missing)
-        by_id = {job.id: job for job in found}
-        for job_id in missing:
-            job = by_id.get(job_id) or combined(job_id, found)
-            if job is not None and job.status is JobStatus.COMPLETED:
-                ended[job_id] = job
-    return replace(snapshot, ended=ended, asked=asked)
+            and (each.job_id not in jobs or listed.outcome is Outcome.CANCELLED)
+        ):
+            gone.append(each)
+    if not gone:
+        return snapshot
+    answer = ask_accounting(gone)
+    known, problem = answer.value or Accounting(), None
+    if answer.problem is not None:
+        problem = SchedulerError(NO_ACCOUNTING, answer.problem.detail)
+    return replace(snapshot, ended=known.ended, accounting=problem)
+
+
+def query_accounting(
+    scheduler: Scheduler, gone: Iterable[Submission], last: Accounting | None
+) -> Accounting:
+    """Query accounting for jobs that the scheduler no longer lists, unless it was asked lately."""
+    now = time.monotonic()
+    last = last or Accounting()
+    missing = [
+        each
+        for each in gone
+        if each not in last.ended and now - last.asked.get(each, float("-inf")) >= ENDED_AGAIN_AFTER
+    ]
+    if not missing:
+        return last
+    found = scheduler.ended([each.job_id for each in missing])
+    jobs = {each: _one(each, found) for each in missing}
+    ended = {
+        each: job
+        for each, job in jobs.items()
+        if job is not None and job.status is JobStatus.COMPLETED
+    }
+    return Accounting({**last.ended, **ended}, {**last.asked, **dict.fromkeys(missing, now)})
+
+
+def _one(wanted: Submission, jobs: Iterable[Job]) -> Job | None:
+    """The wanted job, or all tasks of an array as one. Of several runs, the last."""
+    theirs = {job.id: job for job in jobs if job.id.startswith(wanted.job_id) and wanted.is_of(job)}
+    return theirs.get(wanted.job_id) or combined(wanted.job_id, theirs.values())
 
 
 def snapshot_of(answer: Answer[Snapshot]) -> Snapshot:
@@ -135,13 +193,31 @@ class JobMonitor:
         return self._scheduler(self.cluster)
 
     def ask(
-        self, what: str, ask: Callable[[T | None], T], good_for: float | None = None
+        self,
+        what: str,
+        ask: Callable[[T | None], T],
+        good_for: float | None = None,
+        patience: float | None = None,
     ) -> Question[T]:
         """Start a query named `what`, unless its last answer is less than `good_for` seconds old.
-        Back-ends with the same scheduler share the answer."""
+        Back-ends with the same scheduler share the answer. Its `answer` waits for `patience`
+        seconds."""
         late = SchedulerError(NO_ANSWER, "timed out")
         key = (self._user, self.cluster.scheduler_key, what)
-        return self._questions.ask(key, ask, late, good_for)
+        return self._questions.ask(key, ask, late, good_for, patience)
+
+    def jobs(self, wanted: Iterable[Submission]) -> Question[Snapshot]:
+        """The user's jobs, and of the `wanted` ones also those that have ended. A slow accounting
+        database does not delay the jobs that the scheduler lists."""
+        scheduler = self.scheduler
+
+        def ask_accounting(gone: list[Submission]) -> Answer[Accounting]:
+            def ask(last: Accounting | None) -> Accounting:
+                return query_accounting(scheduler(), gone, last)
+
+            return self.ask("ended", ask, 0, ACCOUNTING_PATIENCE).answer()
+
+        return self.ask("jobs", lambda _: query_jobs(scheduler(), wanted, ask_accounting))
 
     def everyones(self) -> Question[list[Job]]:
         """All jobs that the user may see."""
@@ -157,6 +233,11 @@ class JobMonitor:
 
     def partitions(self, good_for: float = PARTITIONS_SECONDS) -> Question[list[Partition]]:
         return self.ask("partitions", lambda _: self.scheduler().partitions(), good_for)
+
+    def nodes_of(self, job_host: str) -> Question[list[NodeNames]]:
+        """The nodes in `Job.host`."""
+        what = f"nodes {job_host}"
+        return self.ask(what, lambda _: self.scheduler().nodes_of(job_host), LIMITS_SECONDS)
 
     def start_limits(self) -> None:
         """Start the query whose answer `limits` waits for."""

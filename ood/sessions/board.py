@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from ood.background import Question
 from ood.errors import HostError, HostUnreachable, NotFound, PortalError
-from ood.schedulers.base import JobStatus
+from ood.schedulers.base import JobStatus, Submission
 from ood.schedulers.monitor import Snapshot, snapshot_of
 from ood.sessions.card import Card
 from ood.sessions.context_directory import ContextDirectory, PortalFiles
@@ -58,9 +58,14 @@ class Board:
         """The context directory that a session's job uses."""
         return self._watch.job_directory(record)
 
+    def submission(self, record: SessionRecord) -> Submission | None:
+        """What identifies the job of a session; None if the scheduler has not accepted one."""
+        return self._watch.submission(record)
+
     def service(self, session_id: str) -> Service:
         """The service of a session. Raises `NotFound`, `ServiceNotThere` if it is not running, and
-        `ServiceRefused` if connection.yml cannot be trusted."""
+        `ServiceRefused` if connection.yml cannot be trusted. Raises `SchedulerError` or `HostError`
+        if the scheduler does not say which hosts the job runs on."""
         card = self.find(session_id)
         return self._watch.service(card.record, card.status)
 
@@ -74,7 +79,7 @@ class Board:
         snapshot = snapshot_of(self.ask_jobs(cluster_id).answer())
         if snapshot.problem is not None:
             raise snapshot.problem
-        job = snapshot.find(job_id)
+        job = snapshot.listed(Submission(job_id))
         if job is None or job.status not in (JobStatus.RUNNING, JobStatus.SUSPENDED):
             return ""
         return job.host if HOST_NAME.fullmatch(job.host) else ""
@@ -119,8 +124,8 @@ class Board:
             return
         if card.record.job_id is None:
             raise PortalError("The scheduler has not accepted this job yet. Try again in a minute.")
-        self._cancel_job(card.record)
-        self._watch.session(card.record).cancelled_at = int(time.time())
+        if self._cancel_job(card.record):
+            self._watch.session(card.record).cancelled_at = int(time.time())
         self._outdate()
         self._ask_cards().answer()  # records the cancellation
 
@@ -138,12 +143,19 @@ class Board:
         self.store.remove(record)
         self._outdate()
 
-    def _cancel_job(self, record: SessionRecord) -> None:
-        assert record.job_id is not None
+    def _cancel_job(self, record: SessionRecord) -> bool:
+        """Cancel the job of a session, if the scheduler lists it: another job, even of another
+        user, may have its ID now. Return whether it does."""
+        submission = self._watch.submission(record)
+        assert submission is not None
         monitor = self._watch.monitor(record.cluster_id)
-        monitor.scheduler().cancel(record.job_id)
+        scheduler = monitor.scheduler()
+        if Snapshot(0, {job.id: job for job in scheduler.jobs()}).listed(submission) is None:
+            return False
+        scheduler.cancel(submission.job_id)
         monitor.outdate()
         log.info("%s cancelled job %s on %s", self.user, record.job_id, record.cluster_id)
+        return True
 
     def _ask_cards(self) -> Question[list[Card]]:
         return self._watch.questions.ask(

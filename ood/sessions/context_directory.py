@@ -11,7 +11,7 @@ from typing import Any
 
 from ood.apps.definition import CLUSTER_FIELD, AppDefinition
 from ood.apps.fields import CHECKED, MAX_LENGTH
-from ood.errors import FileFailed
+from ood.errors import FileMissing
 from ood.help_topics import HelpTopic, known_topic
 from ood.hosts.base import FileEntry, Host
 from ood.schedulers.base import Outcome
@@ -48,13 +48,14 @@ class ContextDirectory:
 
 
 class Listing:
-    """The files of a context directory at one moment. Empty if the directory does not exist."""
+    """The files of a context directory at one moment. Empty if the directory does not exist. Its
+    methods raise `FileFailed` if the file system does not say what is there."""
 
     def __init__(self, directory: ContextDirectory) -> None:
         self._directory = directory
         try:
             entries = directory.host.files.list(directory.path)
-        except FileFailed:  # the user removed it
+        except FileMissing:  # the user removed it
             entries = []
         self.files: Mapping[str, FileEntry] = {entry.name: entry for entry in entries}
 
@@ -70,7 +71,7 @@ class Listing:
         try:
             directory = self._directory
             return directory.host.files.read(f"{directory.path}/{name}", limit, offset)
-        except FileFailed:
+        except FileMissing:
             return None
 
 
@@ -115,62 +116,50 @@ def parse_facts(data: bytes | None) -> Facts:
 
 class PortalFiles:
     """The files that the portal wrote into a context directory on the portal host: the values of
-    the form, and `Facts`. Call `update` before anything else."""
+    the form, and `Facts`. Call `update` before anything else.
+
+    `exist`: the directory has files, which users may remove. `log_name` is the name of the log,
+    which the scheduler writes into the same directory. `job_name` is what the job was submitted
+    with, empty if that is not known. `typed` is what was typed into the form, without secrets.
+    """
 
     def __init__(self, directory: ContextDirectory, app: AppDefinition | None) -> None:
         self.directory = directory
         self.app = app
-        self._listing: Listing | None = None
-        self._facts: Facts | None = None
+        self.exist = False
+        self.facts = Facts()
+        self.log_name = "output.log"
+        self.job_name = ""
+        self.typed: dict[str, str] = {}
         self._facts_version: Version | None = None
-        self._typed: dict[str, str] | None = None
-        self._log_name = ""
+        self._is_read = False
 
     def update(self, listing: Listing) -> None:
-        """Use the files in this listing from now on."""
-        self._listing = listing
-        version = listing.version(FACTS)
-        if version is not None and version != self._facts_version:
-            self._facts = None  # another portal may have written it
-            self._facts_version = version
-
-    @property
-    def exist(self) -> bool:
-        """Whether the directory has any files. Users may remove it."""
-        return self._listing is not None and bool(self._listing.files)
-
-    @property
-    def log_name(self) -> str:
-        """The name of the log, which the scheduler writes into the same directory."""
-        if not self._log_name:
-            data = self._read("job_script_options.json", MAX_TYPED)
-            path = text(mapping(data).get("output_path"), 4096) or "output.log"
-            if data is None:
-                return path
-            self._log_name = path.rpartition("/")[2]
-        return self._log_name
-
-    @property
-    def facts(self) -> Facts:
-        if self._facts is None:
-            self._facts = parse_facts(self._read(FACTS))
-        return self._facts
+        """Read the files in this listing that have changed. Raises `FileFailed`; then everything
+        stays as it was."""
+        facts, version = self.facts, listing.version(FACTS)
+        if version is not None and version != self._facts_version:  # by another portal, perhaps
+            facts = parse_facts(listing.read(FACTS))
+        if not self._is_read:
+            data = listing.read("job_script_options.json", MAX_TYPED)
+            options = mapping(data)
+            typed = mapping(listing.read("user_defined_context.json", MAX_TYPED))
+            path = text(options.get("output_path"), 4096)
+            self.log_name = path.rpartition("/")[2] or self.log_name
+            self.job_name = text(options.get("job_name"), 1024)
+            self.typed = {
+                text(name, 100): text(str(value), MAX_LENGTH) for name, value in typed.items()
+            }
+            self._is_read = data is not None
+        self.exist = bool(listing.files)
+        self.facts = facts
+        self._facts_version = version or self._facts_version
 
     def add_facts(self, **known: Any) -> None:
         """Add facts and save them. Raises `FileFailed`, but `facts` has them even then."""
-        self._facts = replace(self.facts, **known)
+        self.facts = replace(self.facts, **known)
         path = f"{self.directory.path}/{FACTS}"
-        self.directory.host.files.replace(path, self._facts.to_json(), 0o600)
-
-    @property
-    def typed(self) -> dict[str, str]:
-        """What was typed into the form, without secrets."""
-        if self._typed is None:
-            found = mapping(self._read("user_defined_context.json", MAX_TYPED))
-            self._typed = {
-                text(name, 100): text(str(value), MAX_LENGTH) for name, value in found.items()
-            }
-        return self._typed
+        self.directory.host.files.replace(path, self.facts.to_json(), 0o600)
 
     def values(self, *, display: bool) -> tuple[tuple[str, str], ...]:
         """What was typed, as (label, value), without the cluster. With `display`, only the fields
@@ -189,6 +178,3 @@ class PortalFiles:
                 value = next((each.label for each in field.options if each.value == value), value)
             rows.append((field.label if field else name, value))
         return tuple(rows)
-
-    def _read(self, name: str, limit: int = MAX_SIZE) -> bytes | None:
-        return self._listing.read(name, limit) if self._listing is not None else None

@@ -4,12 +4,13 @@ The job's `started.json` has its `job_id`, `outcome.json` its `exit_code`. The u
 files. A file is read again only if it has changed.
 """
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ood.errors import FileMissing
+from ood.errors import FileFailed, FileMissing
 from ood.help_topics import NO_REASON, Reason, known_topic
 from ood.hosts.base import Host
 from ood.sessions.checked_json import integer, mapping, text
@@ -24,13 +25,16 @@ OUTPUTS = re.compile(r"outputs-[0-9]+")
 # Terminal control sequences (ECMA-48) and the other characters that a page cannot show.
 CONTROLS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b.|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class JobReport:
     """`started_job` is the job ID in started.json, `exit_code` that in outcome.json. `failure` is
     the job's own sentence about why it failed, `result` about what it did. `connected`:
     connection.yml exists. `outputs` is the name of the directory with the job's outputs. `secrets`
-    names the secret files that still exist."""
+    names the secret files that still exist. `unread` is why some or all of it could not be
+    read now: what could not be is as last reported."""
 
     started_job: str | None = None
     exit_code: int | None = None
@@ -43,6 +47,7 @@ class JobReport:
     log_tail: str = ""
     outputs: str = ""
     secrets: tuple[str, ...] = ()
+    unread: str = ""
     versions: Mapping[str, Version] = field(default_factory=dict)
 
 
@@ -52,26 +57,37 @@ NO_REPORT = JobReport()
 def read_report(
     listing: Listing, last: JobReport, log_name: str, secrets: tuple[str, ...]
 ) -> JobReport:
-    """Read what has changed since the `last` report."""
+    """Read what has changed since the `last` report. What cannot be read stays as it was."""
     names = (*PARSERS, "connection.yml", log_name)
     versions = {name: at for name in names if (at := listing.version(name)) is not None}
-    changed = {name for name in names if versions.get(name) != last.versions.get(name)}
+    log_start = max(0, versions.get(log_name, (0, 0))[0] - TAIL_BYTES)
+    parts = {"connection.yml": (MAX_CONNECTION, 0), log_name: (TAIL_BYTES, log_start)}
+    problem: FileFailed | None = None
+    changed: dict[str, bytes | None] = {}
+    for name in names:
+        if versions.get(name) == last.versions.get(name):
+            continue
+        try:
+            changed[name] = listing.read(name, *parts.get(name, ()))
+        except FileFailed as error:
+            problem = error
+            del versions[name]
+            if name in last.versions:
+                versions[name] = last.versions[name]
     found = replace(
         last,
         connected="connection.yml" in versions,
         secrets=tuple(name for name in secrets if name in listing.files),
         versions=versions,
     )
-    for name in changed & PARSERS.keys():
+    for name in changed.keys() & PARSERS.keys():
         key, parse = PARSERS[name]
-        found = replace(found, **{key: parse(listing.read(name))})
+        found = replace(found, **{key: parse(changed[name])})
     if "connection.yml" in changed:
-        found = _with_connection(found, last, listing)
-    if log_name in changed and log_name in versions:
-        start = max(0, versions[log_name][0] - TAIL_BYTES)
-        data = listing.read(log_name, TAIL_BYTES, start) or b""
-        found = replace(found, log_tail=tail_of(data, cut=start > 0))
-    return found
+        found = _with_connection(found, last, changed["connection.yml"])
+    if changed.get(log_name) is not None:
+        found = replace(found, log_tail=tail_of(changed[log_name] or b"", cut=log_start > 0))
+    return unread(found, problem) if problem is not None else replace(found, unread="")
 
 
 @dataclass(frozen=True)
@@ -93,9 +109,20 @@ def read_reports(
     for each in requests:
         directory = ContextDirectory(host, each.relative)
         known = (last or {}).get(each.session_id, NO_REPORT)
-        report = read_report(Listing(directory), known, each.log_name, each.secrets)
-        found[each.session_id] = remove_secrets(directory, report) if each.ended else report
+        try:
+            report = read_report(Listing(directory), known, each.log_name, each.secrets)
+            found[each.session_id] = remove_secrets(directory, report) if each.ended else report
+        except FileFailed as error:
+            found[each.session_id] = unread(known, error)
     return found
+
+
+def unread(report: JobReport, error: FileFailed) -> JobReport:
+    """The last known report of what cannot be read now."""
+    text = f"The portal could not read what the job reported. {error.message}"
+    if text != report.unread:  # once
+        log.warning("could not read a job's report: %s %s", error.message, error.detail)
+    return replace(report, unread=text)
 
 
 def remove_secrets(directory: ContextDirectory, report: JobReport) -> JobReport:
@@ -125,10 +152,10 @@ def tail_of(data: bytes, *, cut: bool) -> str:
     return "\n".join(CONTROLS.sub("", line) for line in shown)
 
 
-def _with_connection(found: JobReport, last: JobReport, listing: Listing) -> JobReport:
+def _with_connection(found: JobReport, last: JobReport, data: bytes | None) -> JobReport:
     if not found.connected:  # not yet, or the job was requeued
         return replace(found, connection=None, connection_changed=False)
-    connection = parse_connection(listing.read("connection.yml", MAX_CONNECTION))
+    connection = parse_connection(data)
     if not last.connected:
         return replace(found, connection=connection)
     changed = last.connection_changed or connection != last.connection

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from ood.config import Cluster
 from ood.errors import PortalError
-from ood.schedulers.base import Job, JobStatus, Outcome
+from ood.schedulers.base import Job, JobStatus, Outcome, Submission
 from ood.schedulers.monitor import Snapshot, snapshot_of
 from ood.sessions.board import Board
 from ood.sessions.card import Card
@@ -51,9 +51,18 @@ class Jobs:
     problems: Mapping[str, PortalError]
 
 
+Cards = dict[tuple[str, str], list[tuple[Submission, Card]]]
+"""By cluster and job ID, which several sessions can have: schedulers use IDs again."""
+
+
 def jobs_on(board: Board, clusters: Iterable[Cluster], *, everyones: bool) -> Jobs:
     """The user's jobs, or all jobs that the user may see, on these back-ends."""
-    cards = {(card.record.cluster_id, card.record.job_id): card for card in board.cards()}
+    cards: Cards = {}
+    for card in board.cards():
+        submission = board.submission(card.record)
+        if submission is not None:
+            key = (card.record.cluster_id, submission.job_id)
+            cards.setdefault(key, []).append((submission, card))
     sharing: dict[str, list[Cluster]] = {}
     for cluster in clusters:
         sharing.setdefault(cluster.scheduler_key, []).append(cluster)
@@ -69,21 +78,23 @@ def jobs_on(board: Board, clusters: Iterable[Cluster], *, everyones: bool) -> Jo
         if snapshot.problem is not None:
             problems |= {cluster.id: snapshot.problem for cluster in back_ends}
         everybodys = others.answer().value or () if others is not None else ()
-        known = _known(snapshot, recent.answer().value or (), everybodys)
+        ended = (*(recent.answer().value or ()), *snapshot.ended.values())
+        own = {*snapshot.jobs, *(job.id for job in ended)}
+        known = _known(snapshot, ended, everybodys)
         if snapshot.problem is not None:
             known = [_undetermined(job) for job in known]
         if len(back_ends) == 1 and not cards:
             rows.extend([JobRow(back_ends[0], job, None) for job in known])
         else:
-            rows.extend([_row(job, back_ends, cards) for job in known])
+            rows.extend([_row(job, back_ends, cards if job.id in own else {}) for job in known])
     return Jobs(rows, problems)
 
 
-def _known(snapshot: Snapshot, recent: Iterable[Job], everybodys: Iterable[Job]) -> Iterable[Job]:
+def _known(snapshot: Snapshot, ended: Iterable[Job], everybodys: Iterable[Job]) -> Iterable[Job]:
     """Each job once, as the scheduler lists it or, once it has ended, as accounting records it."""
     known = {job.id: job for job in everybodys}
     known |= snapshot.jobs
-    for job in (*recent, *snapshot.ended.values()):
+    for job in ended:
         queued = known.get(job.id)
         if queued is None or (
             queued.status is JobStatus.COMPLETED and job.status is JobStatus.COMPLETED
@@ -97,14 +108,13 @@ def _undetermined(job: Job) -> Job:
     return job if completed else replace(job, status=JobStatus.UNDETERMINED)
 
 
-def _row(
-    job: Job, back_ends: list[Cluster], cards: Mapping[tuple[str, str | None], Card]
-) -> JobRow:
+def _row(job: Job, back_ends: list[Cluster], cards: Cards) -> JobRow:
     """The row for a job, under the back-end that it was submitted to or that has its partition."""
     for cluster in back_ends if cards else ():
-        card = cards.get((cluster.id, job.id)) or cards.get((cluster.id, parent_id(job.id)))
-        if card is not None:
-            return JobRow(cluster, job, card)
+        for id in (job.id, parent_id(job.id)):
+            for submission, card in cards.get((cluster.id, id), ()):
+                if submission.is_of(job):
+                    return JobRow(cluster, job, card)
     for cluster in back_ends:
         if cluster.partition in job.partition.split(","):
             return JobRow(cluster, job, None)

@@ -6,6 +6,7 @@ job is without a card, even if the portal is killed at any moment.
 
 import json
 import logging
+import re
 import time
 import uuid
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from ood.sessions.record import SessionRecord
 from ood.sessions.service import service_path
 
 JOB_SCRIPT = Path(__file__).with_name("job_script_content.sh.j2")
+JOB_ENVIRONMENT = Path(__file__).with_name("job_environment.sh.j2")
 
 Files = dict[str, tuple[bytes, int]]  # name -> (content, mode)
 
@@ -165,7 +167,7 @@ def _job_request(
     names = [secret_file(name) for name in secrets]
     script = render(JOB_SCRIPT, work_dir=directory, set_host=cluster.set_host, secrets=names)
     return JobRequest(
-        content=f"#!/bin/bash\n{cluster.script_wrapper.replace('%s', script)}\n",
+        content=f"#!/bin/bash\n{_wrapped(cluster, script, directory)}\n",
         workdir=directory,
         output_path=f"{directory}/{options.output_path}",
         # The job name that Open OnDemand gives an app's jobs.
@@ -178,6 +180,18 @@ def _job_request(
         queue_name=options.queue_name,
         native=native_options(options),
     )
+
+
+def _wrapped(cluster: Cluster, script: str, directory: str) -> str:
+    """The script within the site's script_wrapper, which has the job's environment already."""
+    wrapped = cluster.script_wrapper.replace("%s", script)
+    if cluster.is_local:
+        return wrapped
+    # sbatch reads the #SBATCH lines of a wrapper only before the first command.
+    comments = re.match(r"([ \t]*(#.*)?\n)*", wrapped)
+    assert comments is not None
+    environment = render(JOB_ENVIRONMENT, work_dir=directory)
+    return f"{comments[0]}{environment}\n{wrapped[comments.end() :]}"
 
 
 def native_options(options: ScriptOptions) -> list[str]:

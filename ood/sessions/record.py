@@ -8,6 +8,7 @@ import json
 import re
 from dataclasses import asdict, dataclass, replace
 
+from ood.schedulers.base import SESSION_COMMENT, Submission
 from ood.sessions.checked_json import integer, mapping, text
 
 SESSION_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -38,7 +39,13 @@ class SessionRecord:
     @property
     def comment(self) -> str:
         """The comment of the job, by which its session is found."""
-        return f"ood-session:{self.id}"
+        return f"{SESSION_COMMENT}{self.id}"
+
+    def submission(self, job_name: str = "") -> Submission | None:
+        """What identifies its job; None if the scheduler has not accepted one."""
+        if self.job_id is None:
+            return None
+        return Submission(self.job_id, self.comment, self.created_at, job_name)
 
     def completed(self, at: int) -> "SessionRecord":
         return replace(self, cache_completed=True, completed_at=at)

@@ -4,7 +4,8 @@ The job writes `connection.yml`, so the user can change it. It is read with limi
 the host that the scheduler runs the job on.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -13,9 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from ood.apps.definition import ServiceOptions
 from ood.errors import ServiceRefused
+from ood.schedulers.base import NodeNames
 from ood.sessions.record import SessionRecord
 
 MAX_CONNECTION = 4096  # bytes of connection.yml
+ADDRESS = re.compile(r"[0-9.]+")
 FIRST_PORT = 1024  # lower ports are reserved for the system
 
 
@@ -30,13 +33,17 @@ class Connection(BaseModel):
 
     def is_on(self, node: str) -> bool:
         """Whether the host is the scheduler's `node`. Either name may include the domain."""
-        return self.host.partition(".")[0].lower() == node.partition(".")[0].lower()
+        host, node = self.host.lower(), node.lower()
+        if ADDRESS.fullmatch(host):
+            return host == node
+        return host.partition(".")[0] == node.partition(".")[0]
 
 
 @dataclass(frozen=True)
 class Service:
     """Where a session's service is and how to reach it. The portal requests the path `alive` to see
-    whether it answers, and adds `headers`, with the password, to each request."""
+    whether it answers, and adds `headers`, with the password, to each request. `address` is the
+    name or address that reaches `node`."""
 
     session_id: str
     user: str
@@ -47,6 +54,7 @@ class Service:
     port: int
     alive: str
     headers: Mapping[str, str] = field(repr=False)
+    address: str = ""
 
     @property
     def prefix(self) -> str:
@@ -71,14 +79,14 @@ def parse_connection(data: bytes | None) -> Connection | None:
 
 def service_at(
     connection: Connection | None,
-    node: str,
+    nodes: Sequence[NodeNames],
     user: str,
     record: SessionRecord,
     options: ServiceOptions,
 ) -> Service:
     """The service at a connection. Raises `ServiceRefused` if the portal must not connect to it.
 
-    `connection` is None if the file is not valid or was changed after the job wrote it. `node` is
+    `connection` is None if the file is not valid or was changed after the job wrote it. `nodes` is
     where the scheduler runs the job.
     """
     if connection is None:
@@ -86,9 +94,11 @@ def service_at(
             "The file connection.yml of this session is not valid or was changed after the job "
             "wrote it, so the portal did not connect. Cancel the job and launch it again."
         )
-    if not connection.is_on(node):
+    named = ((node, host) for node in nodes for host in node.hosts if connection.is_on(host))
+    node, address = next(named, (None, ""))
+    if node is None:
         raise ServiceRefused(
-            "The file connection.yml of this session does not name the host that its job runs on, "
+            "The file connection.yml of this session does not name a host that its job runs on, "
             "so the portal did not connect. Cancel the job and launch it again."
         )
     assert record.job_id is not None  # its job runs
@@ -99,7 +109,8 @@ def service_at(
         title=options.title,
         cluster_id=record.cluster_id,
         job_id=record.job_id,
-        node=node,
+        node=node.name,
+        address=address,
         port=connection.port,
         alive=service_path(record.id) + options.alive,
         headers={

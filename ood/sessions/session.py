@@ -27,6 +27,7 @@ class Session:
     cluster: Cluster | None
     report: JobReport = NO_REPORT
     reported_at: float = float("-inf")  # when the report was read
+    unread: bool = False  # whether the portal's own files could not be read now
     seen_completed_at: float | None = None  # when a card first showed that the job had ended
     node: str = ""  # on which the scheduler runs the job
     card: Card | None = None  # once it no longer changes
@@ -38,7 +39,8 @@ class Session:
 
     def take_report(self, report: JobReport, read_at: float) -> None:
         self.report = report
-        self.reported_at = max(self.reported_at, read_at)
+        if not report.unread:
+            self.reported_at = max(self.reported_at, read_at)
 
     @property
     def unsynched(self) -> bool:
@@ -51,9 +53,10 @@ class Session:
 
     def evidence(self, record: SessionRecord, job: Job | None, snapshot: Snapshot) -> Evidence:
         """What is known about a session that may still be running."""
+        problem = snapshot.problem or (snapshot.accounting if record.job_id is not None else None)
         return Evidence(
             job=job,
-            problem=snapshot.problem.message if snapshot.problem else "",
+            problem=problem.message if problem is not None else "",
             report=self.report,
             submitted=record.job_id is not None,
             fresh=self.launching or (self.submitted_at or 0.0) >= snapshot.asked_at,
@@ -103,6 +106,8 @@ class Session:
         """Whether the card of a session that has ended will not change any more."""
         now = time.monotonic()
         self.seen_completed_at = self.seen_completed_at or now
+        if self.unread or self.report.unread:
+            return False
         if self.unsynched and (self.report.secrets or self.reported_at == float("-inf")):
             return False  # the next report removes secrets
         if snapshot is None or self.files.facts.outcome is not None:

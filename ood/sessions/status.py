@@ -74,6 +74,8 @@ def judge(evidence: Evidence) -> Verdict:
         return Verdict(JobStatus.QUEUED)
     if evidence.problem:
         return Verdict(JobStatus.UNDETERMINED, reason=Reason(evidence.problem))
+    if report.unread:
+        return Verdict(JobStatus.UNDETERMINED, reason=Reason(report.unread))
     if evidence.submitted:
         text = "The scheduler no longer lists this job, and the job did not record its outcome."
         return Verdict(JobStatus.UNDETERMINED, reason=Reason(text))

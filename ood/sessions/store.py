@@ -103,8 +103,11 @@ class SessionStore:
             return known
         try:
             data = self._files.read(f"{self.root}/db/{entry.name}", MAX_RECORD)
-        except FileFailed:  # deleted meanwhile, or not readable
+        except FileMissing:  # deleted meanwhile
             return None
+        except FileFailed as error:
+            log.warning("could not read a session record: %s %s", error.message, error.detail)
+            return known
         record = parse_record(entry.name, data)
         if record is None:
             log.warning("%s/db/%s is not a valid session record", self.root, entry.name)

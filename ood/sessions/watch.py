@@ -14,11 +14,11 @@ from dataclasses import replace
 from ood.apps.definition import AppDefinition
 from ood.background import BackgroundQuestions, Question
 from ood.config import Cluster
-from ood.errors import FileFailed, HostError, NotFound, ServiceNotThere
+from ood.errors import FileFailed, HostError, NotFound, SchedulerError, ServiceNotThere
 from ood.help_topics import Reason
 from ood.hosts.base import Host
-from ood.schedulers.base import Job, JobStatus, Scheduler
-from ood.schedulers.monitor import JobMonitor, Snapshot, query_jobs, snapshot_of
+from ood.schedulers.base import Job, JobStatus, NodeNames, Scheduler, Submission
+from ood.schedulers.monitor import JobMonitor, Snapshot, snapshot_of
 from ood.sessions.card import Card
 from ood.sessions.context_directory import ContextDirectory, Listing, PortalFiles
 from ood.sessions.job_report import (
@@ -29,6 +29,7 @@ from ood.sessions.job_report import (
     read_reports,
     remove_secrets,
     secret_file,
+    unread,
 )
 from ood.sessions.record import SessionRecord
 from ood.sessions.service import Service, service_at
@@ -71,7 +72,8 @@ class Watch:
         self._is_silent = is_silent
         self._lock = threading.Lock()  # guards `_sessions`
         self._sessions: dict[str, Session] = {}
-        self._job_ids: dict[str, list[str]] = {}  # by scheduler key; always replaced as a whole
+        # By scheduler key; always replaced as a whole.
+        self._submissions: dict[str, list[Submission]] = {}
 
     def monitor(self, cluster_id: str) -> JobMonitor:
         """Raises `NotFound`."""
@@ -90,8 +92,11 @@ class Watch:
     def remove_secrets(self, record: SessionRecord) -> None:
         """Remove the secrets that a job has left, whether or not a report listed them."""
         directory = self.job_directory(record)
-        report = read_report(Listing(directory), NO_REPORT, "", self._secret_files(record))
-        remove_secrets(directory, report)
+        try:
+            report = read_report(Listing(directory), NO_REPORT, "", self._secret_files(record))
+            remove_secrets(directory, report)
+        except FileFailed as error:
+            log.warning("could not remove the secrets of session %s: %s", record.id, error.detail)
 
     def service(self, record: SessionRecord, status: JobStatus) -> Service:
         """Where the service of a session is. Raises what `Board.service` does."""
@@ -105,7 +110,11 @@ class Watch:
         if not runs or not report.connected:
             raise ServiceNotThere(f"{app.manifest.service.title} is not running.")
         connection = None if report.connection_changed else report.connection
-        return service_at(connection, session.node, self.user, record, app.manifest.service)
+        nodes = [NodeNames(session.node, (session.node,))]
+        if connection is not None and not connection.is_on(session.node):
+            # The job runs on several nodes, or its node has a host name that Slurm does not use.
+            nodes = self.monitor(record.cluster_id).nodes_of(session.node).answer().demand()
+        return service_at(connection, nodes, self.user, record, app.manifest.service)
 
     def session(self, record: SessionRecord, *, launching: bool = False) -> Session:
         with self._lock:
@@ -118,11 +127,14 @@ class Watch:
             found.launching |= launching
             return found
 
+    def submission(self, record: SessionRecord) -> Submission | None:
+        """What identifies the job of a session; None if the scheduler has not accepted one."""
+        return record.submission(self.session(record).files.job_name)
+
     def ask_jobs(self, cluster_id: str) -> Question[Snapshot]:
         """Ask for the user's jobs on a cluster, with and without sessions."""
         monitor = self.monitors[cluster_id]
-        job_ids = self._job_ids.get(monitor.cluster.scheduler_key, [])
-        return monitor.ask("jobs", lambda last: query_jobs(monitor.scheduler(), job_ids, last))
+        return monitor.jobs(self._submissions.get(monitor.cluster.scheduler_key, []))
 
     def update(self) -> list[Card]:
         """Query schedulers and reports, and return the cards of all sessions, newest first.
@@ -137,20 +149,22 @@ class Watch:
         for record in records:
             if self.session(record).card is None:
                 live.setdefault(record.cluster_id, []).append(record)
-        job_ids: dict[str, list[str]] = {}
+        submissions: dict[str, list[Submission]] = {}
         for id in live.keys() & self._clusters.keys():
-            ids = job_ids.setdefault(self._clusters[id].scheduler_key, [])
-            ids.extend(record.job_id for record in live[id] if record.job_id is not None)
-        self._job_ids = job_ids
+            theirs = map(self.submission, live[id])
+            submissions.setdefault(self._clusters[id].scheduler_key, []).extend(
+                filter(None, theirs)
+            )
+        self._submissions = submissions
         jobs = {
             id: self.ask_jobs(id)
-            for id, theirs in live.items()
-            if id in self._clusters and not all(record.cache_completed for record in theirs)
+            for id, records_there in live.items()
+            if id in self._clusters and not all(each.cache_completed for each in records_there)
         }
         reports = {
-            id: self._ask_reports(id, theirs)
-            for id, theirs in live.items()
-            if self.session(theirs[0]).unsynched
+            id: self._ask_reports(id, records_there)
+            for id, records_there in live.items()
+            if self.session(records_there[0]).unsynched
         }
         snapshots = {id: snapshot_of(question.answer()) for id, question in jobs.items()}
         for id, question in reports.items():
@@ -182,7 +196,12 @@ class Watch:
         requests = []
         for record in records:
             session = self.session(record)
-            session.files.update(Listing(session.files.directory))
+            try:
+                session.files.update(Listing(session.files.directory))
+                session.unread = False
+            except FileFailed as error:
+                log.warning("could not read session %s: %s", record.id, error.detail)
+                session.unread = True
             requests.append(
                 ReportRequest(
                     record.id,
@@ -206,10 +225,14 @@ class Watch:
         files = session.files
         if not session.unsynched:
             # After the scheduler's answer: a job that it lists as ended has reported everything.
-            listing = Listing(files.directory)
-            files.update(listing)
-            secrets = self._secret_files(record)
-            report = read_report(listing, session.report, files.log_name, secrets)
+            try:
+                listing = Listing(files.directory)
+                files.update(listing)
+                secrets = self._secret_files(record)
+                report = read_report(listing, session.report, files.log_name, secrets)
+            except FileFailed as error:
+                report = unread(session.report, error)
+            session.unread = bool(report.unread)
             session.take_report(report, time.monotonic())
         self._record_cancellation(record, session)
         job: Job | None = None
@@ -225,7 +248,8 @@ class Watch:
                 snapshot = Snapshot(time.monotonic(), {}, problem=problem)
             if record.job_id is None and not session.launching:
                 record = self._repair_launch(record, session, snapshot)
-            job = snapshot.find(record.job_id) if record.job_id is not None else None
+            submission = self.submission(record)
+            job = snapshot.find(submission) if submission is not None else None
             verdict = judge(session.evidence(record, job, snapshot))
             if job is not None and verdict.status in (JobStatus.QUEUED, JobStatus.HELD):
                 verdict = replace(
@@ -235,13 +259,13 @@ class Watch:
             session.node = job.host
         service = None
         if verdict.status is not JobStatus.COMPLETED:
-            with suppress(NotFound, ServiceNotThere):
+            with suppress(NotFound, ServiceNotThere, SchedulerError, HostError):
                 service = self.service(record, verdict.status)
         silent = service is not None and self._is_silent(service)
         card = session.make_card(record, job, verdict, service, silent)
         if card.status is JobStatus.COMPLETED:
             try:
-                if not session.unsynched:
+                if not session.unsynched and not session.unread:
                     session.report = remove_secrets(files.directory, report)
                 if session.is_final(card, snapshot):
                     card = session.card = self._record_end(card, session)
@@ -261,6 +285,8 @@ class Watch:
 
     def _record_cancellation(self, record: SessionRecord, session: Session) -> None:
         if session.cancelled_at is None or session.files.facts.cancelled_at is not None:
+            return
+        if session.unread:  # portal.json may hold more than is known
             return
         try:
             if session.files.exist:

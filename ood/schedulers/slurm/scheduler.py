@@ -9,7 +9,7 @@ from ood.errors import CommandFailed, CommandTimedOut, HostError, LaunchFailed, 
 from ood.help_topics import Reason
 from ood.hosts.base import Command, Host
 from ood.schedulers import base
-from ood.schedulers.base import NO_ANSWER, Job, JobRequest, Partition, Queue
+from ood.schedulers.base import NO_ANSWER, Job, JobRequest, NodeNames, Partition, Queue
 from ood.schedulers.slurm import sacct, sinfo, squeue
 from ood.schedulers.slurm.reasons import why_it_waits
 from ood.schedulers.slurm.refusals import answer_was_lost, refusal
@@ -21,10 +21,22 @@ CHANGE_TIMEOUT = 10.0
 QUERY_TIMEOUT = 5.0
 EVERYONES_TIMEOUT = 20.0  # for queries about all users' jobs
 MAX_OUTPUT = 32 * 2**20  # bytes: squeue prints about 300 for a job
-RECENT = "now-24hours"
+RECENT = ("now-24hours", "now-23hours", "now-1hours")
+"""Since when recent jobs are listed. MaxQueryTimeRange of slurmdbd may allow only a later time."""
+TOO_WIDE = "Too wide of a date range"
+FAILED = re.compile(r"^(sacct: error: |slurm_load_\w+ error: )", re.MULTILINE)
+"""What commands print that got no answer, some of them with exit code 0."""
 SLURM_JOB_ID = re.compile(r"[0-9]+(_[0-9]+|\+[0-9]+)?")
 TASKS = re.compile(r"([0-9]+)_\[([0-9,:-]+)(?:%[0-9]+)?\]")
+NODES = re.compile(r"-N|--nodes\b")
 MAX_TASKS = 10_000
+OF_A_LOGIN = """
+    SSH_AGENT_PID SSH_ASKPASS SSH_AUTH_SOCK SSH_CLIENT SSH_CONNECTION SSH_ORIGINAL_COMMAND SSH_TTY
+    XDG_RUNTIME_DIR XDG_SEAT XDG_SESSION_CLASS XDG_SESSION_ID XDG_SESSION_TYPE XDG_VTNR
+    DBUS_SESSION_BUS_ADDRESS DBUS_SYSTEM_BUS_ADDRESS DISPLAY WAYLAND_DISPLAY XAUTHORITY
+    INVOCATION_ID JOURNAL_STREAM NOTIFY_SOCKET LISTEN_FDS LISTEN_PID LISTEN_FDNAMES STY TMUX
+    TMUX_PANE"""
+"""Variables that mean nothing outside the login, or the service, that submits a job."""
 
 
 class Slurm(base.Scheduler):
@@ -34,12 +46,17 @@ class Slurm(base.Scheduler):
         self._cluster = cluster
         self._job = job
         self._host = host
-        self._env = {"LC_ALL": "C.UTF-8"} | ({"SLURM_CONF": job.conf} if job.conf else {})
+        self._env = {"SLURM_CONF": job.conf} if job.conf else {}
 
     def submit(self, request: JobRequest) -> str:
         argv = sbatch_options(request, self._cluster.partition)
+        argv = [
+            "env",
+            *(f"-u{name}" for name in OF_A_LOGIN.split()),
+            *self._command("sbatch", argv),
+        ]
         try:
-            printed = self._run("sbatch", argv, input=request.content.encode())
+            printed = self._run(argv, input=request.content.encode())
         except CommandFailed as error:
             if answer_was_lost(error.stderr):
                 raise _no_answer(error) from error
@@ -64,11 +81,20 @@ class Slurm(base.Scheduler):
         known = [job_id for job_id in job_ids if SLURM_JOB_ID.fullmatch(job_id)]
         if not known:
             return []
-        runs = self._accounting("--duplicates", "-j", ",".join(sorted(known)))
-        return list({job.id: job for job in runs}.values())  # the last run of a requeued job
+        # Accounting may also hold other jobs with the same IDs, from before they were used again.
+        ids = ",".join(sorted(known))
+        runs = self._accounting("--duplicates", "--user", self._host.user, "-j", ids)
+        # Of a requeued job, the last run counts.
+        return list({(job.id, job.name, job.comment): job for job in runs}.values())
 
     def recent(self) -> list[Job]:
-        return self._accounting("--user", self._host.user, "--starttime", RECENT)
+        for start in RECENT:
+            try:
+                return self._accounting("--user", self._host.user, "--starttime", start)
+            except SchedulerError as error:
+                if TOO_WIDE not in error.detail:
+                    raise
+        return []
 
     def partitions(self) -> list[Partition]:
         nodes = self._list("sinfo", sinfo.SINFO_FIELDS, "--all", "--Node", "--exact")
@@ -81,6 +107,9 @@ class Slurm(base.Scheduler):
         options = ["--states=PENDING"]
         found = self._list("squeue", squeue.QUEUE_FIELDS, *options, timeout=EVERYONES_TIMEOUT)
         return squeue.parse_queue(*found)
+
+    def nodes_of(self, job_host: str) -> list[NodeNames]:
+        return sinfo.parse_nodes(self._query("scontrol", ["--oneliner", "show", "node", job_host]))
 
     def why_it_waits(
         self, job: Job, partitions: Sequence[Partition], queue: Queue | None
@@ -117,7 +146,7 @@ class Slurm(base.Scheduler):
         if not SLURM_JOB_ID.fullmatch(job_id) and not TASKS.fullmatch(job_id):
             raise base.invalid_job_id(job_id)
         try:
-            self._run("scancel", [for_scancel(job_id)])
+            self._run(self._command("scancel", [for_scancel(job_id)]))
         except CommandFailed as error:
             if "Invalid job id" in error.stderr:  # Slurm has purged the record of the ended job
                 return
@@ -150,25 +179,28 @@ class Slurm(base.Scheduler):
     def _query(self, command: str, argv: list[str], timeout: float = QUERY_TIMEOUT) -> str:
         """Run a command that changes nothing. Raises `SchedulerError` if it fails."""
         try:
-            return self._run(command, argv, timeout=timeout, env=ENVIRONMENT)
+            return self._run(self._command(command, argv), timeout=timeout, env=ENVIRONMENT)
         except CommandFailed as error:
             raise _no_answer(error) from error
 
     def _run(
         self,
-        command: str,
         argv: list[str],
         input: bytes = b"",
         timeout: float = CHANGE_TIMEOUT,
         env: Mapping[str, str] | None = None,
     ) -> str:
-        line, env = self._command(command, argv), {**self._env, **(env or {})}
+        env = {**self._env, **(env or {})}
         try:
-            return self._host.run(
-                line, input=input, env=env, timeout=timeout, max_output=MAX_OUTPUT
-            ).text
+            result = self._host.run(
+                argv, input=input, env=env, timeout=timeout, max_output=MAX_OUTPUT
+            )
         except CommandTimedOut as error:
             raise _no_answer(error) from error
+        stderr = result.stderr.decode("utf-8", "replace")
+        if not result.stdout.strip() and FAILED.search(stderr):
+            raise SchedulerError(NO_ANSWER, stderr)
+        return result.text
 
     def _command(self, command: str, argv: Sequence[str]) -> list[str]:
         """The command line of one of Slurm's commands."""
@@ -209,7 +241,8 @@ def sbatch_options(request: JobRequest, partition: str | None) -> list[str]:
         f"--output={request.output_path.replace('%', '%%')}",
         f"--comment={request.comment}",
         "--nodes=1",
-        "--ntasks=1",
+        # With one task, Slurm would ignore an app's request for several nodes.
+        *([] if any(NODES.match(option) for option in request.native) else ["--ntasks=1"]),
         f"--cpus-per-task={request.cores}",
         # Slurm must not restart a job after a failure of its node.
         "--no-requeue",

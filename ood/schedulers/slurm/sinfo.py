@@ -2,7 +2,7 @@
 
 import re
 
-from ood.schedulers.base import Node, Partition, not_understood
+from ood.schedulers.base import Node, NodeNames, Partition, not_understood
 from ood.schedulers.slurm.squeue import Marks, records_of
 from ood.schedulers.slurm.values import parse_duration, parse_gpus, parse_mib, parse_number
 
@@ -59,6 +59,20 @@ def parse_partitions(printed: str, nodes: dict[str, tuple[Node, ...]]) -> list[P
                 nodes=nodes.get(name, ()),
             )
         )
+    return found
+
+
+def parse_nodes(printed: str) -> list[NodeNames]:
+    """Parse `scontrol --oneliner show node`, which prints one node a line. Raises
+    `SchedulerError`."""
+    found = []
+    for line in filter(str.strip, printed.split("\n")):
+        pairs = dict(reversed(PAIR.findall(line)))  # an administrator's comments come last
+        if "NodeName" in pairs:
+            hosts = (pairs.get(key, "") for key in ("NodeName", "NodeHostName", "NodeAddr"))
+            found.append(NodeNames(pairs["NodeName"], tuple(dict.fromkeys(filter(None, hosts)))))
+        elif not line.startswith("CLUSTER:"):
+            raise not_understood(line)
     return found
 
 

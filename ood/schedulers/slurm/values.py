@@ -12,7 +12,12 @@ GRES = re.compile(
     r"([\w-]+)(?::(?!no_consume:)(?:\(null\)|[^:(),]+))?(?::no_consume)?:(\d+)(?:\([^)]*\))?"
 )
 
-ENVIRONMENT = {"TZ": "UTC", "SLURM_TIME_FORMAT": "standard", "SLURM_BITSTR_LEN": "0"}
+ENVIRONMENT = {
+    "LC_ALL": "C.UTF-8",
+    "TZ": "UTC",
+    "SLURM_TIME_FORMAT": "standard",
+    "SLURM_BITSTR_LEN": "0",
+}
 """Environment of queries: times are in UTC, and the tasks of arrays are listed in full."""
 
 
