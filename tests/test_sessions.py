@@ -807,6 +807,15 @@ def test_a_launch_writes_open_ondemands_files(ada: Ada) -> None:
     assert ada.board.portal_files(id).facts.withheld == ("token",)
 
 
+def test_a_launch_copies_the_tree_below_template(ada: Ada, greeter: AppDefinition) -> None:
+    (greeter.directory / "template/bin/empty").mkdir(parents=True)
+    tool = greeter.directory / "template/bin/tool"
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+    context = ada.context(ada.launches())
+    assert (mode(context / "bin/tool"), mode(context / "bin/empty")) == (0o700, 0o700)
+
+
 def test_the_sites_own_token_is_used_and_never_asked_for_again(
     ada: Ada, greeter: AppDefinition
 ) -> None:
@@ -1390,7 +1399,7 @@ def test_however_a_job_ends_it_leaves_its_outcome_and_no_secret(
         {"before": "return 4"},
         {"before": "((("},
         {"before": "set -eu", "script": "#!/bin/bash\nexit 3"},
-        {"before": "cd /", "script": '#!/bin/bash\n[[ $PWD == / ]] && exit 3'},
+        {"before": "cd /", "script": "#!/bin/bash\n[[ $PWD == / ]] && exit 3"},
         {"after": "[[ -n ${NOTHING:-} ]] && echo"},
         {"before": "trap 'rm scratch; exit 9' EXIT; touch scratch"},
         {"after": "cd /tmp; return 6"},

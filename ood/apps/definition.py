@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from stat import S_IXUSR
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -21,6 +22,9 @@ from ood.yaml_files import Settings, SharedSettings, mistake_at, parse_yaml, rea
 
 APP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 CLUSTER_FIELD = "cluster"
+SWAP_FILE = ".*.swp"  # of an editor; Open OnDemand leaves it out, too
+JobFiles = dict[str, tuple[bytes, int]]
+"""Path in the job context directory -> (content, mode). The paths of directories end in `/`."""
 ICONS = frozenset({"box", "notebook", "terminal", "chart", "desktop", "file", "jobs"})
 """The icons for apps in static/icons.svg, which has none of Open OnDemand's, as in `fa://desktop`."""
 Icon = Annotated[str, BeforeValidator(lambda given: given if given in ICONS else "box")]
@@ -122,17 +126,21 @@ class AppDefinition:
             script = job_options(values.get("context") or {}) | script
         return validated(ScriptOptions, script, path, ["script"])
 
-    def job_files(self, values: Mapping[str, Any]) -> dict[str, bytes]:
-        """Render `template/`: the content of each file by name. Raises `ConfigError`."""
+    def job_files(self, values: Mapping[str, Any]) -> JobFiles:
+        """Render `template/`. Raises `ConfigError`."""
         root = self.directory / "template"
         if not root.is_dir():
             raise ConfigError(f"{root}: directory not found")
-        return {
-            path.name.removesuffix(".j2"): (
-                render(path, **values).encode() if path.suffix == ".j2" else path.read_bytes()
-            )
-            for path in sorted(root.iterdir())
-        }
+        found: JobFiles = {}
+        for path in sorted(root.rglob("*")):
+            name = str(path.relative_to(root))
+            if path.is_dir():
+                found[f"{name}/"] = b"", 0o700
+            elif not fnmatchcase(path.name, SWAP_FILE):
+                is_template = path.suffix == ".j2"
+                data = render(path, **values).encode() if is_template else path.read_bytes()
+                found[name.removesuffix(".j2")] = data, 0o600 | path.stat().st_mode & S_IXUSR
+        return found
 
     def markdown(self, name: str, values: Mapping[str, Any]) -> str:
         """Render `info.md.j2` or `completed.md.j2`; empty if the app does not have it."""
@@ -189,6 +197,10 @@ def _load(directory: Path, site_values: Mapping[str, Any]) -> AppDefinition | li
             problems.append(error)
     for template in sorted(directory.rglob("*.j2")):
         problems += map(ConfigError, check_template(template))
+    for path in sorted((directory / "template").rglob("*")):
+        if not path.is_file() and (path.is_symlink() or not path.is_dir()):
+            what = "only files, directories and links to files can be copied"
+            problems.append(ConfigError(mistake_at(path, what)))
     if manifest is None or problems:
         return problems
     fixed = tuple(field for field in fields if field.fixed)
