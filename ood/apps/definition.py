@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from stat import S_IXUSR
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BeforeValidator
 from pydantic import Field as Setting
@@ -18,7 +18,16 @@ from ood.config import Acl, Cluster
 from ood.errors import ConfigError, InvalidForm, LaunchFailed
 from ood.help_topics import HelpTopic
 from ood.schedulers.limits import Limits
-from ood.yaml_files import Settings, SharedSettings, mistake_at, parse_yaml, read_yaml, validated
+from ood.yaml_files import (
+    Settings,
+    SharedSettings,
+    Text,
+    mistake_at,
+    parse_yaml,
+    read_yaml,
+    validated,
+    without_empty,
+)
 
 APP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 CLUSTER_FIELD = "cluster"
@@ -51,10 +60,10 @@ class ServiceOptions(Settings):
 class Manifest(SharedSettings):
     """manifest.yml, with Open OnDemand's keys, `service`, and `acls` as in cluster files."""
 
-    name: str
-    description: str = ""
-    category: str = "Apps"
-    subcategory: str = ""
+    name: Text
+    description: Text = ""
+    category: Text = "Apps"
+    subcategory: Text = ""
     metadata: Mapping[str, Any] = {}
     """Details such as the app's version. The page All Apps shows them."""
     icon: Icon = "box"
@@ -62,20 +71,26 @@ class Manifest(SharedSettings):
     acls: tuple[Acl, ...] = ()
 
 
+class BatchConnectOptions(SharedSettings):
+    """The `batch_connect` section of submit.yml."""
+
+    template: Literal["basic"] = "basic"
+
+
 class ScriptOptions(Settings):
     """The `script` section of submit.yml, with Open OnDemand's keys plus `memory_gib`."""
 
-    job_name: str | None = None
+    job_name: Text | None = None
     output_path: str = "output.log"
     """Relative to the job context directory."""
     wall_time: int | None = Setting(default=None, ge=60)  # seconds
-    queue_name: str | None = None
+    queue_name: Text | None = None
     cores: int = Setting(default=1, ge=1)
     memory_gib: int | None = Setting(default=None, ge=1)
     gpus_per_node: int = Setting(default=0, ge=0)
-    accounting_id: str | None = None
+    accounting_id: Text | None = None
     email_on_started: bool = False
-    native: list[str] = Setting(default=[])
+    native: list[Text] = Setting(default=[])
 
 
 @dataclass(frozen=True)
@@ -118,10 +133,16 @@ class AppDefinition:
             raise InvalidForm(mistakes)
         return values | {field.name: field.read(field.value) for field in self.fixed}
 
-    def script_options(self, values: Mapping[str, Any]) -> ScriptOptions:
-        """Render submit.yml.j2. Raises `ConfigError` for mistakes in it."""
+    def submit_yml(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Render submit.yml.j2. Raises `ConfigError`."""
         path = self.directory / "submit.yml.j2"
-        script = parse_yaml(render(path, **values), path).get("script") or {}
+        return cast(dict[str, Any], without_empty(parse_yaml(render(path, **values), path)))
+
+    def script_options(self, values: Mapping[str, Any]) -> ScriptOptions:
+        """What submit.yml.j2 requests. Raises `ConfigError` for mistakes in it."""
+        path, found = self.directory / "submit.yml.j2", self.submit_yml(values)
+        validated(BatchConnectOptions, found.get("batch_connect", {}), path, ["batch_connect"])
+        script = found.get("script", {})
         if isinstance(script, dict):
             script = job_options(values.get("context") or {}) | script
         return validated(ScriptOptions, script, path, ["script"])
@@ -179,7 +200,7 @@ def _load(directory: Path, site_values: Mapping[str, Any]) -> AppDefinition | li
     problems: list[ConfigError] = []
     manifest, path = None, directory / "manifest.yml"
     try:
-        manifest = validated(Manifest, read_yaml(path), path)
+        manifest = validated(Manifest, without_empty(read_yaml(path)), path)
     except ConfigError as error:
         problems.append(error)
     fields: list[Field] = []
@@ -210,7 +231,7 @@ def _load(directory: Path, site_values: Mapping[str, Any]) -> AppDefinition | li
 
 def _form(path: Path) -> tuple[list[str], dict[str, Any], tuple[str, ...]]:
     """The names of a form's fields in order, their attributes, and patterns of cluster IDs."""
-    form = read_yaml(path)
+    form = without_empty(read_yaml(path))
     names, attributes = form.get("form") or [], form.get("attributes") or {}
     if not isinstance(names, list):
         raise ConfigError(mistake_at(path, "expected a list of names", ["form"]))

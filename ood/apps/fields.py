@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BeforeValidator, model_validator
 
 from ood.apps.formats import FORMATS
-from ood.yaml_files import SharedSettings
+from ood.yaml_files import SharedSettings, Text
 
 Widget = Literal[
     "number_field",
@@ -99,8 +99,8 @@ class Field(SharedSettings):
     widget: Annotated[
         Widget, BeforeValidator(lambda value: "radio" if value == "radio_button" else value)
     ] = "text_field"
-    label: str = ""
-    help: str = ""
+    label: Text = ""
+    help: Text = ""
     value: Annotated[str, BeforeValidator(_as_text)] = ""
     min: float | None = None
     max: float | None = None
@@ -117,7 +117,7 @@ class Field(SharedSettings):
     fixed: bool = False
     """Whether the app or the site sets the value, so that the form does not show the field."""
     pattern: str | None = None
-    title: str = ""
+    title: Text = ""
     """One sentence that describes `pattern`, shown if a value does not match."""
     format: Literal["shell_words", "environment", "image"] | None = None
 

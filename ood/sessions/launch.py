@@ -168,7 +168,7 @@ def _job_request(
     names = [secret_file(name) for name in secrets]
     script = render(JOB_SCRIPT, work_dir=directory, set_host=cluster.set_host, secrets=names)
     return JobRequest(
-        content=f"#!/bin/bash\n{cluster.script_wrapper.replace('%s', script)}\n",
+        content=f"#!/bin/bash\n{cluster.wrapped(script)}\n",
         workdir=directory,
         output_path=f"{directory}/{options.output_path}",
         # The job name that Open OnDemand gives an app's jobs.
