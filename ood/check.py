@@ -187,8 +187,8 @@ def _misspelt_in_cluster(path: Path) -> Iterator[str]:
     v2 = _mapping(cluster.get("v2"))
     for above, found in ((["v2"], v2), (["v2", "job"], _mapping(v2.get("job")))):
         for number, acl in enumerate(_list(found.get("acls"))):
-            keys = config.Acl.model_fields
-            yield from _misspelt(path, _mapping(acl), [*above, "acls", number], keys)
+            at: Keys = [*above, "acls", number]
+            yield from _misspelt(path, _mapping(acl), at, config.Acl.model_fields)
     if _mapping(v2.get("batch_connect")).get("ssh_allow") is False:
         what = "users can still open shells on the nodes of their jobs"
         yield mistake_at(path, what, ["v2", "batch_connect", "ssh_allow"])

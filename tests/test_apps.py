@@ -543,3 +543,33 @@ def test_fields_that_open_ondemand_knows_by_name(tmp_path: Path) -> None:
     assert options == ScriptOptions(
         wall_time=7200, cores=3, accounting_id="nsh", email_on_started=True
     )  # what submit.yml says counts more
+
+
+WORDS = ["copy", "items", "values", "keys", "get", "update", "pop", "clear", "dataset", "action"]
+
+
+def test_any_word_can_name_a_field(tmp_path: Path) -> None:
+    script = "".join(
+        f"echo {{{{ context.{word} }}}} {{{{ context['{word}'] }}}}\n" for word in WORDS
+    )
+    app = mine(
+        tmp_path,
+        form_yml=f"form: [{', '.join(WORDS)}]\nattributes: {{copy: {{widget: check_box}}}}",
+        template__script_sh_j2=script + "{% if context.copy %}copying{% endif %}"
+        "{{ session.secrets.items }}",
+    )
+    values = app.read_form({word: word for word in WORDS} | {"copy": "1"})
+    script = contents(app, context=values, session={"secrets": {"items": "x"}})[
+        "script.sh"
+    ].decode()
+    assert script.splitlines() == [
+        *(f"echo {word} {word}" for word in ["True", *WORDS[1:]]),
+        "copyingx",
+    ]
+
+
+@pytest.mark.parametrize("name", ["csrf_token", "a-b", "a b", "é"])
+def test_a_name_that_the_form_cannot_use(tmp_path: Path, name: str) -> None:
+    apps, (problem,) = load_apps(written_app(tmp_path, form_yml=f"form: ['{name}']"), {})
+    assert apps == {}
+    assert f"attributes.{name}.name: use another name of letters, digits and _" in problem.message

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from ood.apps.formats import FORMATS
 from ood.yaml_files import SharedSettings, Text
@@ -45,6 +45,12 @@ class Option(NamedTuple):
     label: str
     value: str
     directives: Mapping[str, str] = {}
+
+
+def _field_name(name: str) -> str:
+    if not re.fullmatch(r"\w+", name, re.ASCII) or name == "csrf_token":
+        raise ValueError("use another name of letters, digits and _ for this field")
+    return name
 
 
 def _options(given: Any) -> Any:
@@ -95,7 +101,7 @@ class Field(SharedSettings):
     `password_field` are secrets, which are never cached, shown in a page or kept in a file.
     """
 
-    name: str
+    name: Annotated[str, AfterValidator(_field_name)]
     widget: Annotated[
         Widget, BeforeValidator(lambda value: "radio" if value == "radio_button" else value)
     ] = "text_field"

@@ -8,6 +8,7 @@ filter `expands_on_the_back_end` leaves text unquoted, so that the job's shell e
 import json
 import re
 import shlex
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,15 @@ def image_name(image: str) -> str:
     return re.split(r"[:@]", image.rpartition("/")[2])[0]
 
 
+class _Environment(Environment):
+    """Jinja2, but `context.copy` is the field of this name rather than a method of dictionaries."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if isinstance(obj, Mapping) and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+
 def _search_path(directory: Path) -> list[Path]:
     """A template's directory and those above it, up to `app_defs/` with the shared templates."""
     paths = [directory, *directory.parents]
@@ -76,12 +86,12 @@ def _environment(directory: Path, kind: str) -> Environment:
     finalize = {"sh": _to_shell, "yml": _to_yaml}.get(kind)
     # In shell scripts `{#` is part of `${#name}`.
     comments = ("{%--", "--%}") if kind == "sh" else ("{#", "#}")
-    environment = Environment(
+    environment = _Environment(
         comment_start_string=comments[0],
         comment_end_string=comments[1],
         loader=FileSystemLoader(_search_path(directory)),
         undefined=StrictUndefined,
-        autoescape=kind == "html",  # noqa: S701 - the other kinds have `finalize`, or are markdown
+        autoescape=kind == "html",  # the other kinds have `finalize`, or are markdown
         finalize=finalize,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -35,7 +35,7 @@ function startPolling(element) {
 document.addEventListener("htmx:beforeSwap", (event) => {
   const polling = event.detail.elt.hasAttribute?.("data-poll-seconds");
   if (polling && event.detail.xhr.status >= 400) event.detail.shouldSwap = false;
-  if (!polling && event.detail.successful) document.getElementById("problem").replaceChildren();
+  if (!polling && event.detail.successful) document.getElementById("page-problem").replaceChildren();
 });
 
 // Show times in the user's time zone, with the original text as a tooltip.
@@ -182,16 +182,16 @@ window.addEventListener("pageshow", () => {
 
 // Ask for confirmation before actions that cannot be undone.
 document.addEventListener("submit", (event) => {
-  const sure = event.submitter?.dataset.sure ?? event.target.dataset.sure;
+  const sure = event.submitter?.dataset.sure ?? event.target.getAttribute("data-sure");
   if (sure && !confirm(sure)) event.preventDefault();
 });
 
-// Forms that must be sent only once.
+// Forms that must be sent only once. A field named `dataset` hides the property of this name.
 document.addEventListener("submit", (event) => {
-  const once = event.target.dataset.once;
+  const once = event.target.getAttribute("data-once");
   if (!once) return;
-  if (event.target.dataset.sent) return event.preventDefault();
-  event.target.dataset.sent = "yes";
+  if (event.target.hasAttribute("data-sent")) return event.preventDefault();
+  event.target.setAttribute("data-sent", "yes");
   const button = event.target.querySelector("[type=submit]");
   button.textContent = once;
   button.setAttribute("aria-disabled", "true");
