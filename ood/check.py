@@ -26,6 +26,7 @@ from ood.apps.definition import (
     app_directories,
     load_apps,
 )
+from ood.apps.directives import without_effect
 from ood.apps.fields import KNOWN_FIELDS, Field
 from ood.apps.names_check import Known
 from ood.apps.templates import check_template
@@ -95,7 +96,7 @@ def check_all(path: Path) -> tuple[list[str], list[str]]:
         wrong += _app(directory, apps.get(directory.name))
         warnings += _ignored_in_app(directory)
     for app in apps.values():
-        warnings += _ignored_in_submit(app)
+        warnings += [*_ignored_in_submit(app), *_directives(app)]
         if clusters and not any(app.runs_on(id) for id, each in clusters.items() if each.job):
             what = "clusters.d has no matching cluster that runs jobs"
             warnings.append(mistake_at(app.directory / "form.yml", what, [CLUSTER_FIELD]))
@@ -282,6 +283,13 @@ def _ignored_in_app(directory: Path) -> Iterator[str]:
             yield mistake_at(path, what, ["form", names.index(name)])
     for file in sorted(path for name in IGNORED_FILES for path in directory.rglob(name)):
         yield mistake_at(file, "this portal does not use this file: see docs/from-open-ondemand.md")
+
+
+def _directives(app: AppDefinition) -> Iterator[str]:
+    names = [CLUSTER_FIELD, *(field.name for field in app.fields)]
+    for name, key in without_effect(app.fields, names):
+        what = "this directive has no effect: no such directive, or the form has no such field"
+        yield mistake_at(app.directory / "form.yml", what, ["attributes", name, key])
 
 
 def _misspelt(

@@ -24,7 +24,7 @@ Widget = Literal[
 ]
 MAX_LENGTH = 16_384  # characters of one field
 UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\u2028\u2029\ud800-\udfff]")
-DIRECTIVE = re.compile(r"data-[a-z0-9]+(-[a-z0-9]+)+")
+DIRECTIVE = re.compile(r"data(-[a-z0-9]+){2,}")
 CHECKED = "1"
 COUNT = {"widget": "number_field", "value": 1, "min": 1, "required": True}
 EMAIL = {"widget": "check_box", "label": "Send me an email when the job starts"}
@@ -71,12 +71,20 @@ def _options(given: Any) -> Any:
     return tuple(options)
 
 
+def dashed(text: str) -> str:
+    """A field's name or value as it appears in directives."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
 def _directives(given: dict[Any, Any]) -> dict[str, str]:
     for key in given:
-        if not DIRECTIVE.fullmatch(str(key)):
+        if not DIRECTIVE.fullmatch(dashed(str(key))):
             raise ValueError(f"`{key}` is not a directive such as `data-hide-gpu`")
     booleans = {True: "true", False: "false"}
-    return {k: booleans[v] if isinstance(v, bool) else str(v) for k, v in given.items()}
+    return {
+        dashed(str(key)): booleans[value] if isinstance(value, bool) else str(value)
+        for key, value in given.items()
+    }
 
 
 def _html_options(given: Any) -> Any:
@@ -118,6 +126,8 @@ class Field(SharedSettings):
     display: bool = False
     """Whether the job card shows the value."""
     cacheable: bool = True
+    hide_by_default: bool = False
+    """Whether the form asks for the field only if the directive `hide` says `false`."""
     hide_when_empty: bool = False
     """With `display`: whether the card leaves out an empty value."""
     fixed: bool = False
@@ -137,6 +147,13 @@ class Field(SharedSettings):
         if self.widget in ("select", "radio") and not self.options:
             raise ValueError("a select or radio field needs `options`")
         return self
+
+    @property
+    def text_if_hidden(self) -> str:
+        """What is used in place of a user's text while a directive hides the field."""
+        if self.widget == "check_box":
+            return "0"
+        return self.value or (self.options[0].value if self.options else "")
 
     @property
     def is_secret(self) -> bool:
