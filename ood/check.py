@@ -4,6 +4,7 @@ It also finds mistakes that only a launch would reveal, and warns about keys and
 portal ignores although the site may rely on them.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -19,11 +20,13 @@ from ood import config
 from ood.apps.definition import (
     CLUSTER_FIELD,
     AppDefinition,
+    BatchConnectOptions,
     Manifest,
     ServiceOptions,
     app_directories,
     load_apps,
 )
+from ood.apps.directives import without_effect
 from ood.apps.fields import KNOWN_FIELDS, Field
 from ood.apps.names_check import Known
 from ood.apps.templates import check_template
@@ -49,11 +52,12 @@ IGNORED_KEYS = {
     "v2.metadata": {"url", "priority", "private"},
     "v2.login": {"default"},
     "v2.job": {"host", "lib", "libdir", "version", "site_timeout", "copy_environment"},
-    "v2.batch_connect": {"vnc", "vnc_container", "ssh_allow"},
+    "v2.batch_connect": {"vnc", "vnc_container", "wayvnc", "ssh_allow"},
 }
 """Keys that Open OnDemand knows and this portal ignores."""
 IGNORED_FILES = ("*.erb", "view.html*.j2", "info.html*", "form.js")
 PORTAL_KEYS = "v2.custom.portal"
+BASIC_KEYS = "v2.batch_connect.basic"
 
 
 @click.command("check")
@@ -95,6 +99,7 @@ def check_all(path: Path) -> tuple[list[str], list[str]]:
         wrong += _app(directory, apps.get(directory.name))
         warnings += _ignored_in_app(directory)
     for app in apps.values():
+        warnings += [*_ignored_in_submit(app), *_directives(app)]
         if clusters and not any(app.runs_on(id) for id, each in clusters.items() if each.job):
             what = "clusters.d has no matching cluster that runs jobs"
             warnings.append(mistake_at(app.directory / "form.yml", what, [CLUSTER_FIELD]))
@@ -193,11 +198,19 @@ def _misspelt_in_cluster(path: Path) -> Iterator[str]:
         found = cluster
         for key in above:
             found = _mapping(found.get(key))
-        yield from _misspelt(
-            path, found, above, keys | IGNORED_KEYS.get(where, set()), where == PORTAL_KEYS
-        )
-    for number, acl in enumerate(_list(_mapping(cluster.get("v2")).get("acls"))):
-        yield from _misspelt(path, _mapping(acl), ["v2", "acls", number], config.Acl.model_fields)
+        if where == BASIC_KEYS:
+            yield from _without_effect(path, found, above, keys)
+        else:
+            known_here = keys | IGNORED_KEYS.get(where, set())
+            yield from _misspelt(path, found, above, known_here, where == PORTAL_KEYS)
+    v2 = _mapping(cluster.get("v2"))
+    for above, found in ((["v2"], v2), (["v2", "job"], _mapping(v2.get("job")))):
+        for number, acl in enumerate(_list(found.get("acls"))):
+            at: Keys = [*above, "acls", number]
+            yield from _misspelt(path, _mapping(acl), at, config.Acl.model_fields)
+    if _mapping(v2.get("batch_connect")).get("ssh_allow") is False:
+        what = "users can still open shells on the nodes of their jobs"
+        yield mistake_at(path, what, ["v2", "batch_connect", "ssh_allow"])
 
 
 # ---- app_defs
@@ -238,16 +251,33 @@ def _app(directory: Path, app: AppDefinition | None) -> Iterator[str]:
         yield from _submit(app)
 
 
-def _submit(app: AppDefinition) -> Iterator[str]:
-    """The mistakes in submit.yml with the form's initial values."""
+def _example(app: AppDefinition) -> dict[str, Any]:
+    """Values for rendering submit.yml, with the form's initial values."""
     session = {"id": "0", "run_id": "0", "secrets": {}, "service_path": "/node/0/"}
     context = {field.name: field.example() for field in (*app.fields, *app.fixed)}
     cluster = config.Cluster.model_construct(id="example")
     known = {"app": app.manifest, "context": context, "session": session}
+    return {**known, "cluster": cluster, "user": "user"}
+
+
+def _submit(app: AppDefinition) -> Iterator[str]:
+    """The mistakes in submit.yml."""
     try:
-        app.script_options({**known, "cluster": cluster, "user": "user"})
+        app.script_options(_example(app))
     except ConfigError as error:
         yield from error.message.splitlines()
+
+
+def _ignored_in_submit(app: AppDefinition) -> Iterator[str]:
+    """Warnings about keys of Open OnDemand in submit.yml."""
+    path = app.directory / "submit.yml.j2"
+    with contextlib.suppress(ConfigError):
+        found = app.submit_yml(_example(app))
+        yield from _without_effect(path, found, [], {"batch_connect", "script"})
+        options = _mapping(found.get("batch_connect"))
+        yield from _without_effect(
+            path, options, ["batch_connect"], BatchConnectOptions.model_fields
+        )
 
 
 def _ignored_in_app(directory: Path) -> Iterator[str]:
@@ -273,6 +303,13 @@ def _ignored_in_app(directory: Path) -> Iterator[str]:
         yield mistake_at(file, "this portal does not use this file: see docs/from-open-ondemand.md")
 
 
+def _directives(app: AppDefinition) -> Iterator[str]:
+    names = [CLUSTER_FIELD, *(field.name for field in app.fields)]
+    for name, key in without_effect(app.fields, names):
+        what = "this directive has no effect: no such directive, or the form has no such field"
+        yield mistake_at(app.directory / "form.yml", what, ["attributes", name, key])
+
+
 def _misspelt(
     path: Path, found: Mapping[Any, Any], above: Keys, known: Iterable[str], all_: bool = False
 ) -> Iterator[str]:
@@ -281,6 +318,15 @@ def _misspelt(
     for key in map(str, found):
         if key not in names and (all_ or get_close_matches(key, names, 1, SIMILARITY)):
             yield mistake_at(path, _unknown(key, names, "key"), [*above, key])
+
+
+def _without_effect(
+    path: Path, found: Mapping[Any, Any], above: Keys, known: Iterable[str]
+) -> Iterator[str]:
+    """Warnings about all keys except those in `known`."""
+    for key in map(str, found):
+        if key not in {*known}:
+            yield mistake_at(path, "this key has no effect in this portal", [*above, key])
 
 
 def _unknown(name: str, known: Iterable[str], what: str) -> str:

@@ -20,17 +20,21 @@ from pydantic import AfterValidator, AliasPath, BeforeValidator, Field, model_va
 
 from ood.appearance import Announcement, Colours
 from ood.errors import ConfigError
-from ood.yaml_files import Settings, SharedSettings, mistake_at, read_yaml, validated
+from ood.yaml_files import (
+    Settings,
+    SharedSettings,
+    Text,
+    mistake_at,
+    read_yaml,
+    validated,
+    without_empty,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 EMBEDDED = ROOT / "embedded" / "portal.yml"
 PORT = os.environ.get("PORT", "8000")
-CLUSTER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-
-Text = Annotated[
-    str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)
-]
-
+WRAPPED = re.compile("%[%s]")  # in `script_wrapper`: a percent sign, or the job's script
+CLUSTER_ID = re.compile(r"(?!portal$)[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 FrontEnd = Annotated[
     str, BeforeValidator(lambda value: value if value == "unix" else str(ip_address(value)))
@@ -154,28 +158,41 @@ class PortalSettings(Settings):
 
 
 class Acl(SharedSettings):
-    """A rule about groups, as in Open OnDemand. A whitelist admits the members of its groups, a
-    blacklist everyone else."""
+    """A rule about groups, as in Open OnDemand. An allowlist admits the members of its groups, a
+    blocklist everyone else. The other two are their old names."""
 
     adapter: Literal["group"]
     groups: tuple[Text, ...]
-    type: Literal["whitelist", "blacklist"] = "whitelist"
+    type: Literal["allowlist", "blocklist", "whitelist", "blacklist"] = "allowlist"
+
+    def admits(self, groups: AbstractSet[str]) -> bool:
+        allows = self.type in ("allowlist", "whitelist")
+        return groups.isdisjoint(self.groups) != allows
 
 
 def permit(acls: Iterable[Acl], groups: AbstractSet[str]) -> bool:
     """Whether all rules admit a member of these groups."""
-    return all((not groups.isdisjoint(acl.groups)) == (acl.type == "whitelist") for acl in acls)
+    return all(acl.admits(groups) for acl in acls)
 
 
 class JobSettings(SharedSettings):
     """`v2.job` of a cluster."""
 
     adapter: Literal["slurm", "local"]
-    cluster: str | None = None
-    conf: str | None = None
-    bin: str | None = None
-    bin_overrides: Mapping[str, str] = {}
-    submit_host: str | None = None
+    cluster: Text | None = None
+    conf: Text | None = None
+    bin: Text | None = None
+    bin_overrides: Mapping[str, Text] = {}
+    submit_host: Text | None = None
+    acls: tuple[Acl, ...] = ()
+    """Who may run jobs, in addition to the cluster's own `acls`."""
+
+
+def _script_wrapper(value: str) -> str:
+    if WRAPPED.findall(value).count("%s") != 1:
+        what = "must contain `%s` once, which stands for the job's script. Write any other as `%%s`"
+        raise ValueError(what)
+    return value
 
 
 def _v2(*keys: str, default: Any = None, at_least: int | None = None) -> Any:
@@ -189,12 +206,14 @@ class Cluster(SharedSettings):
     id: str
     title: Text = _v2("metadata", "title", default="")
     hidden: bool = _v2("metadata", "hidden", default=False)
-    login_host: str | None = _v2("login", "host")
+    login_host: Text | None = _v2("login", "host")
     job: JobSettings | None = _v2("job")
-    script_wrapper: str = _v2("batch_connect", "basic", "script_wrapper", default="%s")
+    script_wrapper: Annotated[str, AfterValidator(_script_wrapper)] = _v2(
+        "batch_connect", "basic", "script_wrapper", default="%s"
+    )
     set_host: str = _v2("batch_connect", "basic", "set_host", default="host=$(hostname)")
     home: Literal["synched", "unsynched"] = _v2("custom", "portal", "home", default="synched")
-    partition: str | None = _v2("custom", "portal", "partition")
+    partition: Text | None = _v2("custom", "portal", "partition")
     max_cores: int | None = _v2("custom", "portal", "max_cores", at_least=1)
     max_memory_gib: int | None = _v2("custom", "portal", "max_memory_gib", at_least=1)
     gpus: int | None = _v2("custom", "portal", "gpus", at_least=0)
@@ -215,7 +234,11 @@ class Cluster(SharedSettings):
     @property
     def scheduler_key(self) -> str:
         """Equal for back-ends that share a scheduler, such as the partitions of one cluster."""
-        return self.job.model_dump_json() if self.job is not None else ""
+        return self.job.model_dump_json(exclude={"acls"}) if self.job is not None else ""
+
+    def wrapped(self, script: str) -> str:
+        """The script of a job inside `script_wrapper`."""
+        return WRAPPED.sub(lambda found: {"%s": script}.get(found[0], "%"), self.script_wrapper)
 
     @property
     def unsynched(self) -> bool:
@@ -261,9 +284,11 @@ def load_clusters(directory: Path) -> tuple[dict[str, Cluster], list[ConfigError
     for path in sorted([*directory.glob("*.yml"), *directory.glob("*.yaml")]):
         try:
             if not CLUSTER_ID.fullmatch(path.stem):
-                what = "a cluster's file name must begin with a letter or digit, and contain only"
-                raise ConfigError(f"{path}: {what} letters, digits, _ and -")
-            found = read_yaml(path)
+                what = "a cluster's file name must begin with a letter, digit or _, contain only"
+                raise ConfigError(
+                    f"{path}: {what} letters, digits, _, . and -, and not be `portal`"
+                )
+            found = without_empty(read_yaml(path))
             if not isinstance(found.get("v2"), dict):
                 raise ConfigError(mistake_at(path, "missing or empty", ["v2"]))
             clusters[path.stem] = validated(Cluster, {**found, "id": path.stem}, path)

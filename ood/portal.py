@@ -96,7 +96,11 @@ class Portal:
 
     def job_clusters(self, groups: AbstractSet[str]) -> dict[str, Cluster]:
         """The clusters that run jobs, as forms offer them."""
-        return {id: each for id, each in self.clusters_for(groups).items() if each.job is not None}
+        return {
+            id: cluster
+            for id, cluster in self.clusters_for(groups).items()
+            if cluster.job is not None and permit(cluster.job.acls, groups)
+        }
 
     def apps_for(self, groups: AbstractSet[str]) -> dict[str, AppDefinition]:
         """The apps that a user in these groups may launch."""

@@ -3,16 +3,25 @@
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from ood.errors import ConfigError
 
 Keys = Sequence[str | int]
 """The keys and list positions from the top of a file down to a value."""
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def _as_text(given: Any) -> Any:
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    return str(given) if is_number else given
+
+
+Text = Annotated[str, BeforeValidator(_as_text)]
+"""Text that YAML may have parsed as a number."""
 
 
 class Settings(BaseModel):
@@ -48,6 +57,15 @@ def parse_yaml(text: str, path: Path) -> dict[str, Any]:
     if found is not None and not isinstance(found, dict):
         raise ConfigError(f"{path}: expected keys and values, not {type(found).__name__}")
     return found or {}
+
+
+def without_empty(found: Any) -> Any:
+    """The same values without empty keys, as Open OnDemand reads its files. An empty `acls` stays,
+    and is a mistake: it may have lost the rules that keep somebody out."""
+    if isinstance(found, dict):
+        given = {key: each for key, each in found.items() if each is not None or key == "acls"}
+        return {key: without_empty(each) for key, each in given.items()}
+    return [*map(without_empty, found)] if isinstance(found, list) else found
 
 
 def validated(model: type[Model], found: Any, path: Path, within: Keys = ()) -> Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -22,6 +23,7 @@ from ood.apps.fields import Field
 from ood.apps.templates import image_name, lines_file, markdown, render, words_file
 from ood.config import ROOT
 from ood.errors import ConfigError, InvalidForm
+from ood.quoting import shell_word
 from ood.schedulers.limits import limits_of
 from ood.sessions.launch import native_options
 from tests.helpers import NASTY, cluster
@@ -47,8 +49,11 @@ def prefilled(app: AppDefinition) -> dict[str, str]:
 
 def job_files(app: AppDefinition, **typed: str) -> dict[str, bytes]:
     values = app.read_form(prefilled(app) | typed)
-    known = {"context": values, "session": SESSION, "user": "ada"}
-    return app.job_files(known)
+    return contents(app, context=values, session=SESSION, user="ada")
+
+
+def contents(app: AppDefinition, **known: object) -> dict[str, bytes]:
+    return {name: data for name, (data, _) in app.job_files(known).items()}
 
 
 def written_by_before_sh(directory: Path, files: dict[str, bytes]) -> dict[str, str]:
@@ -126,7 +131,7 @@ def test_the_token_is_in_no_job_file(container_app: AppDefinition) -> None:
     typed = prefilled(container_app) | {"registry_token": "hush-hush"}
     values = container_app.read_form(typed)
     assert values.pop("registry_token") == "hush-hush"
-    files = container_app.job_files({"context": values, "session": SESSION, "user": "ada"})
+    files = contents(container_app, context=values, session=SESSION, user="ada")
     assert not any(b"hush-hush" in data for data in files.values())
 
 
@@ -167,7 +172,7 @@ def test_no_template_makes_code_of_a_value(tmp_path: Path, template: str) -> Non
     empty.mkdir()
     ran = []
     for value in NASTY:
-        script = apps["mine"].job_files({"v": value})["before.sh"]
+        script = contents(apps["mine"], v=value)["before.sh"]
         subprocess.run(["/bin/bash"], input=script, cwd=empty, capture_output=True, check=False)
         if list(empty.iterdir()):
             ran.append(value)
@@ -197,7 +202,7 @@ def test_no_template_makes_code_of_a_value(tmp_path: Path, template: str) -> Non
 )
 def test_a_value_that_stands_by_itself_is_welcome(tmp_path: Path, template: str) -> None:
     app = mine(tmp_path, template__before_sh_j2=template)
-    script = app.job_files({"v": "it's"})["before.sh"]
+    script = contents(app, v="it's")["before.sh"]
     subprocess.run(["/bin/bash", "-n"], input=script, check=True)
     assert b"it\\047s" in script
 
@@ -209,14 +214,48 @@ def test_text_that_must_expand_says_so(tmp_path: Path) -> None:
         "{%-- a comment --%}"
     )
     app = mine(tmp_path, template__script_sh_j2=source)
-    script = app.job_files({})["script.sh"].decode()
+    script = contents(app)["script.sh"].decode()
     assert script.startswith("echo host=$(hostname) ")
     assert script.endswith(" ${#x} {#")
 
 
 def test_files_without_j2_are_copied_as_they_are(tmp_path: Path) -> None:
     app = mine(tmp_path, template__notes_txt="{{ not }} a $template\n")
-    assert app.job_files({}) == {"notes.txt": b"{{ not }} a $template\n"}
+    assert contents(app) == {"notes.txt": b"{{ not }} a $template\n"}
+
+
+def test_the_tree_below_template_is_copied_with_its_modes(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared/greet.sh.j2").write_text("echo {{ v }}")
+    app = mine(tmp_path, template__bin__auth_j2='#!/bin/sh\n{% include "shared/greet.sh.j2" %}\n')
+    template = app.directory / "template"
+    (template / "bin/tool").write_bytes(b"\x7fELF")
+    (template / "bin/tool").chmod(0o755)
+    (template / "bin/auth.j2").chmod(0o755)
+    (template / "logs").mkdir()
+    (template / "conf.d/deep").mkdir(parents=True)
+    (template / "conf.d/deep/a.conf").write_text("x")
+    (template / "conf.d/link.conf").symlink_to("deep/a.conf")
+    (template / ".script.sh.swp").touch()
+    assert app.job_files({"v": "$(id)"}) == {
+        "bin/": (b"", 0o700),
+        "bin/auth": (f"#!/bin/sh\necho {shell_word('$(id)')}".encode(), 0o700),
+        "bin/tool": (b"\x7fELF", 0o700),
+        "conf.d/": (b"", 0o700),
+        "conf.d/deep/": (b"", 0o700),
+        "conf.d/deep/a.conf": (b"x", 0o600),
+        "conf.d/link.conf": (b"x", 0o600),
+        "logs/": (b"", 0o700),
+    }
+
+
+@pytest.mark.parametrize("target", [".", "nowhere", None], ids=["directory", "nothing", "pipe"])
+def test_what_cannot_be_copied_is_a_mistake(tmp_path: Path, target: str | None) -> None:
+    (path := written_app(tmp_path) / "mine/template").mkdir()
+    os.mkfifo(path / "x") if target is None else (path / "x").symlink_to(target)
+    apps, (problem,) = load_apps(tmp_path, {})
+    assert apps == {}
+    assert f"{path}/x: only files, directories and links to files" in problem.message
 
 
 @pytest.mark.parametrize("value", [*NASTY, "a😀b", "\x85", "\u2028", "1", 1, True, None, 1.5, []])
@@ -504,3 +543,33 @@ def test_fields_that_open_ondemand_knows_by_name(tmp_path: Path) -> None:
     assert options == ScriptOptions(
         wall_time=7200, cores=3, accounting_id="nsh", email_on_started=True
     )  # what submit.yml says counts more
+
+
+WORDS = ["copy", "items", "values", "keys", "get", "update", "pop", "clear", "dataset", "action"]
+
+
+def test_any_word_can_name_a_field(tmp_path: Path) -> None:
+    script = "".join(
+        f"echo {{{{ context.{word} }}}} {{{{ context['{word}'] }}}}\n" for word in WORDS
+    )
+    app = mine(
+        tmp_path,
+        form_yml=f"form: [{', '.join(WORDS)}]\nattributes: {{copy: {{widget: check_box}}}}",
+        template__script_sh_j2=script + "{% if context.copy %}copying{% endif %}"
+        "{{ session.secrets.items }}",
+    )
+    values = app.read_form({word: word for word in WORDS} | {"copy": "1"})
+    script = contents(app, context=values, session={"secrets": {"items": "x"}})[
+        "script.sh"
+    ].decode()
+    assert script.splitlines() == [
+        *(f"echo {word} {word}" for word in ["True", *WORDS[1:]]),
+        "copyingx",
+    ]
+
+
+@pytest.mark.parametrize("name", ["csrf_token", "a-b", "a b", "é"])
+def test_a_name_that_the_form_cannot_use(tmp_path: Path, name: str) -> None:
+    apps, (problem,) = load_apps(written_app(tmp_path, form_yml=f"form: ['{name}']"), {})
+    assert apps == {}
+    assert f"attributes.{name}.name: use another name of letters, digits and _" in problem.message

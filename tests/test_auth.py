@@ -225,6 +225,10 @@ def test_what_is_forgotten_opens_nothing() -> None:
         ([("whitelist", "a"), ("blacklist", "b")], {"a"}, True),
         ([("whitelist", "a"), ("blacklist", "b")], {"a", "b"}, False),
         ([("whitelist", "a"), ("whitelist", "b")], {"a"}, False),
+        ([("allowlist", "a b")], {"b", "x"}, True),
+        ([("allowlist", "a b")], {"x"}, False),
+        ([("blocklist", "a b")], {"b", "x"}, False),
+        ([("blocklist", "a b")], {"x"}, True),
     ],
 )
 def test_group_rules(rules: list[tuple[str, str]], groups: set[str], allowed: bool) -> None:

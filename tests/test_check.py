@@ -262,6 +262,55 @@ def test_a_missing_portal_yml_is_told(tmp_path: Path) -> None:
     assert f"{tmp_path}/gone.yml: No such file or directory" in said
 
 
+def test_keys_of_open_ondemand_without_effect(tmp_path: Path) -> None:
+    files = {
+        "portal.yml": "app_defs: apps\n",
+        "clusters.d/c.yml": """\
+v2:
+  job: {adapter: slurm, acls: [{adapter: group, groups: [a], typ: blocklist}]}
+  batch_connect:
+    ssh_allow: false
+    basic: {min_port: 50000, header: "#!/bin/bash", set_host: "host=$(hostname)"}
+    vnc: {script_wrapper: "module load turbovnc\\n%s"}
+""",
+        "apps/a/manifest.yml": "name: A",
+        "apps/a/form.yml": "form: [n]",
+        "apps/a/submit.yml.j2": """\
+cluster: c
+batch_connect:
+  template: basic
+{% if context.n %}
+  conn_params: [csrf_token]
+{% endif %}
+  min_port: 50000
+  max_port:
+script:
+  queue_name: 2
+  wall_time:
+  native: [-N, 1]
+""",
+        "apps/a/template/script.sh": "",
+        "apps/b/manifest.yml": "name: B",
+        "apps/b/form.yml": "form: []",
+        "apps/b/submit.yml.j2": "batch_connect:\n  template: vnc\n",
+        "apps/b/template/script.sh": "",
+    }
+    mistakes, warnings = check_all(written(tmp_path, files))
+    no, cluster = "this key has no effect in this portal", f"{tmp_path}/clusters.d/c.yml"
+    assert warnings == [
+        f"{cluster}: line 5: v2.batch_connect.basic.min_port: {no}",
+        f"{cluster}: line 5: v2.batch_connect.basic.header: {no}",
+        f"{cluster}: line 2: v2.job.acls.0.typ: unknown key. Did you mean `type`?",
+        f"{cluster}: line 4: v2.batch_connect.ssh_allow: users can still open "
+        "shells on the nodes of their jobs",
+        f"{tmp_path}/apps/a/submit.yml.j2: line 1: cluster: {no}",
+        f"{tmp_path}/apps/a/submit.yml.j2: line 5: batch_connect.conn_params: {no}",
+        f"{tmp_path}/apps/a/submit.yml.j2: line 7: batch_connect.min_port: {no}",
+    ]
+    (mistake,) = mistakes
+    assert "apps/b/submit.yml.j2: line 2: batch_connect.template: Input should be" in mistake
+
+
 def test_values_for_what_is_not_there(tmp_path: Path) -> None:
     values = "form_values:\n  container_ap: {}\n  jupyter_app:\n    container_urll: x\n"
     files = {"portal.yml": values, "clusters.d/a.yml": "v2: {job: {adapter: local}}"}

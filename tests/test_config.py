@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from ood.config import EMBEDDED, ROOT, load_clusters, load_settings
+from ood.config import EMBEDDED, ROOT, PortalSettings, load_clusters, load_settings
 from ood.errors import ConfigError
+from ood.portal import Portal
 
 OWENS = """
 v2:
@@ -162,6 +163,7 @@ def test_an_open_ondemand_cluster_file_is_read_unmodified(tmp_path: Path) -> Non
         "conf": "/etc/slurm.conf",
         "bin_overrides": {"sbatch": "/usr/local/bin/sbatch"},
         "submit_host": "owens-login.osc.edu",
+        "acls": (),
     }
     assert owens.script_wrapper == "module purge\n%s"
     assert owens.set_host == "host=$(hostname -A)"
@@ -175,6 +177,8 @@ def test_an_open_ondemand_cluster_file_is_read_unmodified(tmp_path: Path) -> Non
         "v2: {login: {host: h}}",
         "v2: {login: {host: h}, job: , metadata: , batch_connect: , custom: }",
         "v2: {login: {host: h}, custom: {portal: }, batch_connect: {basic: }}",
+        "v2: {login: {host: h}, metadata: {title: , hidden: }, custom: {portal: {home: }}, "
+        "batch_connect: {basic: {script_wrapper: , set_host: }}}",
     ],
 )
 def test_a_cluster_without_job_is_for_logging_in_only(tmp_path: Path, text: str) -> None:
@@ -213,9 +217,34 @@ def test_local_jobs_may_have_what_this_machine_has(
     assert (found.max_cores, found.max_memory_gib, found.gpus) == (cores, memory, gpus)
 
 
-def test_a_number_is_a_title_too(tmp_path: Path) -> None:
-    clusters, _ = load_clusters(write(tmp_path, c="v2: {metadata: {title: 2030}}"))
-    assert clusters["c"].label == "2030"
+def test_a_number_is_text_too(tmp_path: Path) -> None:
+    text = (
+        "v2: {metadata: {title: 2030}, login: {host: 5}, job: {adapter: slurm, cluster: 2, bin: }}"
+    )
+    clusters, problems = load_clusters(write(tmp_path, c=text))
+    assert problems == []
+    c = clusters["c"]
+    assert c.job is not None
+    assert (c.label, c.login_host, c.job.cluster, c.job.bin) == ("2030", "5", "2", None)
+
+
+def test_script_wrapper_is_a_format(tmp_path: Path) -> None:
+    wrapper = "date +%%s > began\\n%s\\necho ${x%%%%.*} %%%%s 100%"
+    text = f'v2: {{batch_connect: {{basic: {{script_wrapper: "{wrapper}"}}}}}}'
+    clusters, problems = load_clusters(write(tmp_path, c=text))
+    assert problems == []
+    wrapped = "date +%s > began\necho %s %%\necho ${x%%.*} %%s 100%"
+    assert clusters["c"].wrapped("echo %s %%") == wrapped
+
+
+def test_clusters_whose_jobs_are_for_some_groups_only(tmp_path: Path) -> None:
+    text = "v2: {login: {host: h}, job: {adapter: slurm, acls: [{adapter: group, groups: [a]}]}}"
+    write(tmp_path, c=text, d="v2: {job: {adapter: slurm}}")
+    portal = Portal(PortalSettings(clusters=tmp_path, app_defs=tmp_path))
+    assert [*portal.job_clusters({"a"})] == ["c", "d"]
+    assert [*portal.job_clusters({"b"})] == ["d"]
+    assert [*portal.clusters_for({"b"})] == ["c", "d"]
+    assert portal.clusters["c"].scheduler_key == portal.clusters["d"].scheduler_key
 
 
 @pytest.mark.parametrize(
@@ -229,6 +258,13 @@ def test_a_number_is_a_title_too(tmp_path: Path) -> None:
         ("v2: {custom: {portal: {gpus: -1}}}", "v2.custom.portal.gpus"),
         ("v2: {custom: {portal: {home: nearby}}}", "v2.custom.portal.home"),
         ("v2: {login: {host: [a]}}", "v2.login.host"),
+        ("v2: {acls: }", "v2.acls"),
+        ("v2: {acls: [{adapter: group, groups: }]}", "v2.acls.0.groups"),
+        ("v2: {acls: [{adapter: group, groups: [no]}]}", "v2.acls.0.groups.0"),
+        ("v2: {acls: [{adapter: group, groups: [a], type: deny}]}", "v2.acls.0.type"),
+        ("v2: {batch_connect: {basic: {script_wrapper: date}}}", "must contain `%s` once"),
+        ("v2: {batch_connect: {basic: {script_wrapper: '%%s'}}}", "must contain `%s` once"),
+        ("v2: {batch_connect: {basic: {script_wrapper: '%s;%s'}}}", "must contain `%s` once"),
         ("v2: {", "line 1"),
         ("text", "str"),
         ("", "v2"),
@@ -253,7 +289,13 @@ def test_an_unreadable_file_disables_that_one_cluster(tmp_path: Path) -> None:
     assert "dangling.yml: No such file" in problems[0].message
 
 
-@pytest.mark.parametrize("name", ["has space", "..dots", "naïve", "-dash"])
+def test_a_cluster_is_named_as_its_file(tmp_path: Path) -> None:
+    names = ["gpu.hpc", "gpu.hpc.2", "_test", "2"]
+    clusters, problems = load_clusters(write(tmp_path, **dict.fromkeys(names, OWENS)))
+    assert ({*clusters}, problems) == ({*names}, [])
+
+
+@pytest.mark.parametrize("name", ["has space", "..dots", "naïve", "-dash", "portal"])
 def test_a_file_name_that_is_no_cluster_name_is_told(tmp_path: Path, name: str) -> None:
     clusters, problems = load_clusters(write(tmp_path, **{name: OWENS}))
     assert clusters == {}

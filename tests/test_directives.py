@@ -5,12 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 import yaml
 from playwright.sync_api import Page, expect
 
 from ood.apps.definition import AppDefinition, load_apps
+from ood.apps.directives import changes
+from ood.check import check_all
 from ood.errors import InvalidForm
 from ood.web.apps import read_typed
 from tests.conftest import RunningPortal
@@ -48,6 +51,39 @@ attributes:
   account: {label: Account}
   note: {display: true, hide_when_empty: true}
 """
+CHAIN = """
+form: [a, b, c, shy, big_note, dataset, size, n, box, own_max]
+attributes:
+  a:
+    widget: select
+    options:
+      - [one, one, data-set-b: big, data-max-N: 3, data-help-dataset: Which one]
+      - [two, two, Data_Hide_Size: true]
+      - [three, three, data-hide-shy: false, data-set-box: 1]
+  b:
+    widget: select
+    options:
+      - [small, small, data-set-c: y]
+      - [big, Big_One.2, data-hide-big_note: true, data-option-for-a-two: false]
+      - [big too, big, data-hide-big-note: true, data-option-for-a-three: false, data-set-c: z]
+  c:
+    widget: select
+    value: y
+    options:
+      - [x, x, data-option-for-b-big-one-2: false, data-hide-box: true]
+      - [y, y, data-exclusive-option-for-b-small: true, data-exclusive-option-for-b-big: true]
+      - [z, z, data-option-for-b-small: false, data-max-n-for-b-big: 2, data-min-n-for-size-l: 2]
+  shy: {hide_by_default: true}
+  big_note: {required: true, value: why}
+  dataset: {}
+  size:
+    widget: radio
+    value: s
+    options: [[s, s, data-max-n: 5], [l, l, data-hide-dataset: true, data-option-for-box-1: false]]
+  n: {widget: number_field, min: 1, max: 9, value: 1}
+  box: {widget: check_box, html_options: {data: {hide_size_when_checked: true}}}
+  own_max: {}
+"""
 STANDARD = {
     "cluster": "this_machine",
     "node_type": "standard",
@@ -64,13 +100,15 @@ GPU = {**STANDARD, "node_type": "any_gpu", "num_cores": "1", "enable_cuda": "1"}
 def app_defs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("apps")
     files = {
-        "manifest.yml": "name: Choosy",
-        "form.yml": FORM,
-        "submit.yml.j2": "script: {cores: {{ context.num_cores }}}",
-        "template/script.sh.j2": "#!/bin/bash\necho {{ context.cuda_version }}\n",
+        "choosy/manifest.yml": "name: Choosy",
+        "choosy/form.yml": FORM,
+        "choosy/submit.yml.j2": "script: {cores: {{ context.num_cores }}}",
+        "choosy/template/script.sh.j2": "#!/bin/bash\necho {{ context.cuda_version }}\n",
+        "chain/manifest.yml": "name: Chain",
+        "chain/form.yml": CHAIN,
     }
     for name, content in files.items():
-        path = directory / "choosy" / name
+        path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
     return directory
@@ -160,10 +198,17 @@ def portal(app_defs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     running.stop()
 
 
-def test_a_browser_follows_choices(page: Page, portal: RunningPortal) -> None:
+def opens(page: Page, portal: RunningPortal, app: str) -> Researcher:
     ada = Researcher(page, portal)
+    ada.goes_to_the_sign_in()
+    ada.asks_for_another_address()
     ada.opens_the_address()
-    page.goto(f"{portal.url}/apps/choosy")
+    page.goto(f"{portal.url}/apps/{app}")
+    return ada
+
+
+def test_a_browser_follows_choices(page: Page, portal: RunningPortal) -> None:
+    ada = opens(page, portal, "choosy")
     cores, cuda, box = (
         page.locator(f"#{name}") for name in ("num_cores", "cuda_version", "enable_cuda")
     )
@@ -204,6 +249,120 @@ def test_a_browser_follows_choices(page: Page, portal: RunningPortal) -> None:
     card = ada.presses_launch_and_sees_the_card()
     expect(card.locator("dt", has_text="Note")).to_have_count(0)
     assert ada.complaints == []
+
+
+SEES = """() => Object.fromEntries([...document.querySelectorAll("[data-field]")].map(field => [
+  field.dataset.field,
+  [
+    field.hidden,
+    field.querySelector("[type=number]")?.min ?? "",
+    field.querySelector("[type=number]")?.max ?? "",
+    [...field.querySelectorAll("option, [type=radio]")]
+      .filter(option => (option.closest("label") ?? option).hidden).map(option => option.value),
+  ],
+]))"""
+SENDS = "() => Object.fromEntries(new FormData(document.querySelector('main form')))"
+COUNTS = """() => {
+  window.count = 0;
+  addEventListener("submit", event => {  // after the page's own listener
+    if (!event.defaultPrevented) count += 1;
+    event.preventDefault();
+  });
+}"""
+CHOOSES = """({name, index}) => {
+  const controls = [...document.querySelectorAll(`main [name="${name}"]`)];
+  const control = controls[index % controls.length];
+  if (control.disabled) return;
+  if (control.type === "select-one") {
+    const offered = [...control.options].filter(option => !option.disabled);
+    offered[index % offered.length].selected = true;
+    control.dispatchEvent(new Event("change", {bubbles: true}));
+  } else control.click();
+}"""
+
+
+def test_the_server_and_a_browser_agree(page: Page, portal: RunningPortal, app_defs: Path) -> None:
+    """Whatever is chosen, in whatever order."""
+    app = load_apps(app_defs, {})[0]["chain"]
+    opens(page, portal, "chain")
+    random, seen = Random(5), set()
+    for _ in range(60):
+        name = random.choice(["a", "b", "c", "size", "box"])
+        page.evaluate(CHOOSES, {"name": name, "index": random.randrange(6)})
+        typed = read_typed(app, page.evaluate(SENDS))
+        changed = changes(app.fields, typed)
+        now = {field.name: changed[field.name].applied(field) for field in app.fields}
+        assert page.evaluate(SEES) == {
+            field.name: [
+                changed[field.name].hide,
+                "" if now[field.name].min is None else f"{now[field.name].min:g}",
+                "" if now[field.name].max is None else f"{now[field.name].max:g}",
+                [each.value for each in field.options if each not in now[field.name].options],
+            ]
+            for field in app.fields
+        }, typed
+        seen.add(str(typed))
+    assert len(seen) > 10
+
+
+def test_what_a_choice_sets_off_goes_on(page: Page, portal: RunningPortal) -> None:
+    opens(page, portal, "chain")
+    b, c, note = page.locator("#b"), page.locator("#c"), page.locator("#big_note")
+    page.select_option("#a", "three")  # shows what is hidden by default
+    expect(page.locator("#shy")).to_be_visible()
+    page.select_option("#b", "small")
+    expect(note).to_be_visible()
+    page.select_option("#a", "one")  # sets b, and so hides the note, rules out c's option
+    expect(page.locator("#shy")).to_be_hidden()
+    expect(b).to_have_value("big")
+    expect(page.locator("#dataset-help")).to_have_text("Which one")
+    expect(note).to_be_hidden()
+    expect(c).to_have_value("z")
+    page.select_option("#a", "three")  # rules out b's option, and so c's; box hides size
+    expect(b).to_have_value("small")
+    expect(c).to_have_value("y")
+    expect(page.get_by_role("group", name="Size")).to_be_hidden()
+    # A field named `dataset` does not let the form be sent twice.
+    page.evaluate(COUNTS)
+    for _ in range(2):
+        page.locator("main form [type=submit]").dispatch_event("click")
+    assert page.evaluate("count") == 1
+
+
+def test_directives_without_effect_are_told(tmp_path: Path) -> None:
+    (tmp_path / "apps/a/template").mkdir(parents=True)
+    for name, text in {
+        "portal.yml": "app_defs: apps\n",
+        "apps/a/manifest.yml": "name: A",
+        "apps/a/submit.yml.j2": "",
+        "apps/a/template/script.sh": "",
+        "apps/a/form.yml": """
+form: [cluster, a, b, box, num_cores]
+attributes:
+  a:
+    widget: select
+    options:
+      - [x, data-hide-b: true, data-hide-c: true, data-alias-b: y, data-max-num_cores: 3]
+      - [y, data-max-num-cores-for-cluster-alpha: 1, data-max-b-for-zone-2: 1]
+      - [z, data-option-for-cluster-alpha: false, data-exclusive-option-for-zone-2: true]
+  b: {html_options: {data: {hide-a-when-checked: true}}}
+  box:
+    widget: check_box
+    html_options: {data: {hide-b-when-checked: true, hide-b: true, set-b-when-checked: x}}
+""",
+    }.items():
+        (tmp_path / name).write_text(text)
+    mistakes, warnings = check_all(tmp_path / "portal.yml")
+    assert mistakes[1:] == []  # there is no clusters.d
+    assert [line.partition("form.yml: ")[2].partition(": this")[0] for line in warnings] == [
+        "line 4: attributes.a.data-alias-b",
+        "line 4: attributes.a.data-exclusive-option-for-zone-2",
+        "line 4: attributes.a.data-hide-c",
+        "line 4: attributes.a.data-max-b-for-zone-2",
+        "line 10: attributes.b.data-hide-a-when-checked",
+        "line 11: attributes.box.data-hide-b",
+        "line 11: attributes.box.data-set-b-when-checked",
+    ]
 
 
 def test_what_is_not_asked_for_is_remembered_with_its_own_value(tmp_path: Path) -> None:

@@ -867,6 +867,15 @@ def test_a_launch_writes_open_ondemands_files(ada: Ada) -> None:
     assert ada.board.portal_files(id).facts.withheld == ("token",)
 
 
+def test_a_launch_copies_the_tree_below_template(ada: Ada, greeter: AppDefinition) -> None:
+    (greeter.directory / "template/bin/empty").mkdir(parents=True)
+    tool = greeter.directory / "template/bin/tool"
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+    context = ada.context(ada.launches())
+    assert (mode(context / "bin/tool"), mode(context / "bin/empty")) == (0o700, 0o700)
+
+
 def test_the_sites_own_token_is_used_and_never_asked_for_again(
     ada: Ada, greeter: AppDefinition
 ) -> None:
@@ -1592,10 +1601,8 @@ def test_any_password_comes_back_from_connection_yml(
         ({"script": "#!/bin/bash\nexit 3"}, 3),
         ({"script": "not a script"}, 127),
         ({"script": "#!/no/such/interpreter"}, 127),
-        ({"before": "return 4"}, 4),
         ({"before": "exit 5"}, 5),
-        ({"before": "((("}, 2),
-        ({"after": "return 6"}, 6),
+        ({"before": "set -e; false"}, 1),
         ({"after": "exit 7"}, 7),
         ({"clean": "false"}, 0),
         ({"clean": "exit 8", "script": "#!/bin/bash\nexit 3"}, 3),
@@ -1611,6 +1618,30 @@ def test_however_a_job_ends_it_leaves_its_outcome_and_no_secret(
     assert "secret_token" not in job_directory.names
     assert not [name for name in job_directory.names if name.endswith(".new")]
     assert ("connection.yml" in job_directory.names) == (not {"before", "after"} & scripts.keys())
+
+
+@pytest.mark.parametrize(
+    "scripts",
+    [
+        {"before": "[[ $(type -t module) == function ]] && export -f module"},
+        {"before": "return 4"},
+        {"before": "((("},
+        {"before": "set -eu", "script": "#!/bin/bash\nexit 3"},
+        {"before": "cd /", "script": "#!/bin/bash\n[[ $PWD == / ]] && exit 3"},
+        {"after": "[[ -n ${NOTHING:-} ]] && echo"},
+        {"before": "trap 'rm scratch; exit 9' EXIT; touch scratch"},
+        {"after": "cd /tmp; return 6"},
+    ],
+    ids=str,
+)
+def test_sourced_files_end_as_in_open_ondemand(
+    job_directory: JobDirectory, scripts: dict[str, str]
+) -> None:
+    code = 3 if "script" in scripts else 0
+    assert job_directory.run(**scripts) == code
+    assert job_directory.exit_code == code
+    assert job_directory.connection["host"] == "me"
+    assert not {"scratch", "secret_token"} & job_directory.names
 
 
 @pytest.mark.parametrize(

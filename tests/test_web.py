@@ -523,7 +523,7 @@ def test_an_error_is_one_sentence_in_every_form(
     assert answer.get_json()["error"]["code"] == code
     assert sentence in answer.get_json()["error"]["message"]
     fragment = ada.opens(path, method, headers={"HX-Request": "true", "Accept": "*/*"})
-    assert (fragment.status_code, fragment.headers["HX-Retarget"]) == (status, "#problem")
+    assert (fragment.status_code, fragment.headers["HX-Retarget"]) == (status, "#page-problem")
     assert sentence in fragment.text
     assert "<html" not in fragment.text
 

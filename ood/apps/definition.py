@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any
+from stat import S_IXUSR
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BeforeValidator
 from pydantic import Field as Setting
@@ -17,10 +18,22 @@ from ood.config import Acl, Cluster
 from ood.errors import ConfigError, InvalidForm, LaunchFailed
 from ood.help_topics import HelpTopic
 from ood.schedulers.limits import Limits
-from ood.yaml_files import Settings, SharedSettings, mistake_at, parse_yaml, read_yaml, validated
+from ood.yaml_files import (
+    Settings,
+    SharedSettings,
+    Text,
+    mistake_at,
+    parse_yaml,
+    read_yaml,
+    validated,
+    without_empty,
+)
 
 APP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 CLUSTER_FIELD = "cluster"
+SWAP_FILE = ".*.swp"  # of an editor; Open OnDemand leaves it out, too
+JobFiles = dict[str, tuple[bytes, int]]
+"""Path in the job context directory -> (content, mode). The paths of directories end in `/`."""
 ICONS = frozenset({"box", "notebook", "terminal", "chart", "desktop", "file", "jobs"})
 """The icons for apps in static/icons.svg, which has none of Open OnDemand's, as in `fa://desktop`."""
 Icon = Annotated[str, BeforeValidator(lambda given: given if given in ICONS else "box")]
@@ -47,10 +60,10 @@ class ServiceOptions(Settings):
 class Manifest(SharedSettings):
     """manifest.yml, with Open OnDemand's keys, `service`, and `acls` as in cluster files."""
 
-    name: str
-    description: str = ""
-    category: str = "Apps"
-    subcategory: str = ""
+    name: Text
+    description: Text = ""
+    category: Text = "Apps"
+    subcategory: Text = ""
     metadata: Mapping[str, Any] = {}
     """Details such as the app's version. The page All Apps shows them."""
     icon: Icon = "box"
@@ -58,20 +71,26 @@ class Manifest(SharedSettings):
     acls: tuple[Acl, ...] = ()
 
 
+class BatchConnectOptions(SharedSettings):
+    """The `batch_connect` section of submit.yml."""
+
+    template: Literal["basic"] = "basic"
+
+
 class ScriptOptions(Settings):
     """The `script` section of submit.yml, with Open OnDemand's keys plus `memory_gib`."""
 
-    job_name: str | None = None
+    job_name: Text | None = None
     output_path: str = "output.log"
     """Relative to the job context directory."""
     wall_time: int | None = Setting(default=None, ge=60)  # seconds
-    queue_name: str | None = None
+    queue_name: Text | None = None
     cores: int = Setting(default=1, ge=1)
     memory_gib: int | None = Setting(default=None, ge=1)
     gpus_per_node: int = Setting(default=0, ge=0)
-    accounting_id: str | None = None
+    accounting_id: Text | None = None
     email_on_started: bool = False
-    native: list[str] = Setting(default=[])
+    native: list[Text] = Setting(default=[])
 
 
 @dataclass(frozen=True)
@@ -114,25 +133,35 @@ class AppDefinition:
             raise InvalidForm(mistakes)
         return values | {field.name: field.read(field.value) for field in self.fixed}
 
-    def script_options(self, values: Mapping[str, Any]) -> ScriptOptions:
-        """Render submit.yml.j2. Raises `ConfigError` for mistakes in it."""
+    def submit_yml(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Render submit.yml.j2. Raises `ConfigError`."""
         path = self.directory / "submit.yml.j2"
-        script = parse_yaml(render(path, **values), path).get("script") or {}
+        return cast(dict[str, Any], without_empty(parse_yaml(render(path, **values), path)))
+
+    def script_options(self, values: Mapping[str, Any]) -> ScriptOptions:
+        """What submit.yml.j2 requests. Raises `ConfigError` for mistakes in it."""
+        path, found = self.directory / "submit.yml.j2", self.submit_yml(values)
+        validated(BatchConnectOptions, found.get("batch_connect", {}), path, ["batch_connect"])
+        script = found.get("script", {})
         if isinstance(script, dict):
             script = job_options(values.get("context") or {}) | script
         return validated(ScriptOptions, script, path, ["script"])
 
-    def job_files(self, values: Mapping[str, Any]) -> dict[str, bytes]:
-        """Render `template/`: the content of each file by name. Raises `ConfigError`."""
+    def job_files(self, values: Mapping[str, Any]) -> JobFiles:
+        """Render `template/`. Raises `ConfigError`."""
         root = self.directory / "template"
         if not root.is_dir():
             raise ConfigError(f"{root}: directory not found")
-        return {
-            path.name.removesuffix(".j2"): (
-                render(path, **values).encode() if path.suffix == ".j2" else path.read_bytes()
-            )
-            for path in sorted(root.iterdir())
-        }
+        found: JobFiles = {}
+        for path in sorted(root.rglob("*")):
+            name = str(path.relative_to(root))
+            if path.is_dir():
+                found[f"{name}/"] = b"", 0o700
+            elif not fnmatchcase(path.name, SWAP_FILE):
+                is_template = path.suffix == ".j2"
+                data = render(path, **values).encode() if is_template else path.read_bytes()
+                found[name.removesuffix(".j2")] = data, 0o600 | path.stat().st_mode & S_IXUSR
+        return found
 
     def markdown(self, name: str, values: Mapping[str, Any]) -> str:
         """Render `info.md.j2` or `completed.md.j2`; empty if the app does not have it."""
@@ -171,7 +200,7 @@ def _load(directory: Path, site_values: Mapping[str, Any]) -> AppDefinition | li
     problems: list[ConfigError] = []
     manifest, path = None, directory / "manifest.yml"
     try:
-        manifest = validated(Manifest, read_yaml(path), path)
+        manifest = validated(Manifest, without_empty(read_yaml(path)), path)
     except ConfigError as error:
         problems.append(error)
     fields: list[Field] = []
@@ -189,6 +218,10 @@ def _load(directory: Path, site_values: Mapping[str, Any]) -> AppDefinition | li
             problems.append(error)
     for template in sorted(directory.rglob("*.j2")):
         problems += map(ConfigError, check_template(template))
+    for path in sorted((directory / "template").rglob("*")):
+        if not path.is_file() and (path.is_symlink() or not path.is_dir()):
+            what = "only files, directories and links to files can be copied"
+            problems.append(ConfigError(mistake_at(path, what)))
     if manifest is None or problems:
         return problems
     fixed = tuple(field for field in fields if field.fixed)
@@ -198,7 +231,7 @@ def _load(directory: Path, site_values: Mapping[str, Any]) -> AppDefinition | li
 
 def _form(path: Path) -> tuple[list[str], dict[str, Any], tuple[str, ...]]:
     """The names of a form's fields in order, their attributes, and patterns of cluster IDs."""
-    form = read_yaml(path)
+    form = without_empty(read_yaml(path))
     names, attributes = form.get("form") or [], form.get("attributes") or {}
     if not isinstance(names, list):
         raise ConfigError(mistake_at(path, "expected a list of names", ["form"]))

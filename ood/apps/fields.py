@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from ood.apps.formats import FORMATS
-from ood.yaml_files import SharedSettings
+from ood.yaml_files import SharedSettings, Text
 
 Widget = Literal[
     "number_field",
@@ -24,7 +24,7 @@ Widget = Literal[
 ]
 MAX_LENGTH = 16_384  # characters of one field
 UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\u2028\u2029\ud800-\udfff]")
-DIRECTIVE = re.compile(r"data-[a-z0-9]+(-[a-z0-9]+)+")
+DIRECTIVE = re.compile(r"data(-[a-z0-9]+){2,}")
 CHECKED = "1"
 COUNT = {"widget": "number_field", "value": 1, "min": 1, "required": True}
 EMAIL = {"widget": "check_box", "label": "Send me an email when the job starts"}
@@ -47,6 +47,12 @@ class Option(NamedTuple):
     directives: Mapping[str, str] = {}
 
 
+def _field_name(name: str) -> str:
+    if not re.fullmatch(r"\w+", name, re.ASCII) or name == "csrf_token":
+        raise ValueError("use another name of letters, digits and _ for this field")
+    return name
+
+
 def _options(given: Any) -> Any:
     """Options in Open OnDemand's notation: each is a plain value, or a list of a label, a value and
     any number of `data-…: value`."""
@@ -65,12 +71,20 @@ def _options(given: Any) -> Any:
     return tuple(options)
 
 
+def dashed(text: str) -> str:
+    """A field's name or value as it appears in directives."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
 def _directives(given: dict[Any, Any]) -> dict[str, str]:
     for key in given:
-        if not DIRECTIVE.fullmatch(str(key)):
+        if not DIRECTIVE.fullmatch(dashed(str(key))):
             raise ValueError(f"`{key}` is not a directive such as `data-hide-gpu`")
     booleans = {True: "true", False: "false"}
-    return {k: booleans[v] if isinstance(v, bool) else str(v) for k, v in given.items()}
+    return {
+        dashed(str(key)): booleans[value] if isinstance(value, bool) else str(value)
+        for key, value in given.items()
+    }
 
 
 def _html_options(given: Any) -> Any:
@@ -95,12 +109,12 @@ class Field(SharedSettings):
     `password_field` are secrets, which are never cached, shown in a page or kept in a file.
     """
 
-    name: str
+    name: Annotated[str, AfterValidator(_field_name)]
     widget: Annotated[
         Widget, BeforeValidator(lambda value: "radio" if value == "radio_button" else value)
     ] = "text_field"
-    label: str = ""
-    help: str = ""
+    label: Text = ""
+    help: Text = ""
     value: Annotated[str, BeforeValidator(_as_text)] = ""
     min: float | None = None
     max: float | None = None
@@ -112,12 +126,14 @@ class Field(SharedSettings):
     display: bool = False
     """Whether the job card shows the value."""
     cacheable: bool = True
+    hide_by_default: bool = False
+    """Whether the form asks for the field only if the directive `hide` says `false`."""
     hide_when_empty: bool = False
     """With `display`: whether the card leaves out an empty value."""
     fixed: bool = False
     """Whether the app or the site sets the value, so that the form does not show the field."""
     pattern: str | None = None
-    title: str = ""
+    title: Text = ""
     """One sentence that describes `pattern`, shown if a value does not match."""
     format: Literal["shell_words", "environment", "image"] | None = None
 
@@ -131,6 +147,13 @@ class Field(SharedSettings):
         if self.widget in ("select", "radio") and not self.options:
             raise ValueError("a select or radio field needs `options`")
         return self
+
+    @property
+    def text_if_hidden(self) -> str:
+        """What is used in place of a user's text while a directive hides the field."""
+        if self.widget == "check_box":
+            return "0"
+        return self.value or (self.options[0].value if self.options else "")
 
     @property
     def is_secret(self) -> bool:

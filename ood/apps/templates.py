@@ -1,13 +1,14 @@
 """Jinja2 templates in app definitions, where Open OnDemand uses ERB.
 
-In `*.sh.j2` each `{{ value }}` becomes one shell word, in `*.yml.j2` one YAML scalar, so that a
-value cannot become code or structure. The filter `expands_on_the_back_end` leaves text unquoted, so
-that the job's shell expands it.
+In `*.sh.j2`, and in templates without an ending such as `tool.j2`, each `{{ value }}` becomes one
+shell word, in `*.yml.j2` one YAML scalar, so that a value cannot become code or structure. The
+filter `expands_on_the_back_end` leaves text unquoted, so that the job's shell expands it.
 """
 
 import json
 import re
 import shlex
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -64,18 +65,33 @@ def image_name(image: str) -> str:
     return re.split(r"[:@]", image.rpartition("/")[2])[0]
 
 
+class _Environment(Environment):
+    """Jinja2, but `context.copy` is the field of this name rather than a method of dictionaries."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if isinstance(obj, Mapping) and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+
+def _search_path(directory: Path) -> list[Path]:
+    """A template's directory and those above it, up to `app_defs/` with the shared templates."""
+    paths = [directory, *directory.parents]
+    of_app = (n for n, path in enumerate(paths) if (path / "manifest.yml").exists())
+    return paths[: next(of_app, 1) + 2]
+
+
 @cache
 def _environment(directory: Path, kind: str) -> Environment:
     finalize = {"sh": _to_shell, "yml": _to_yaml}.get(kind)
     # In shell scripts `{#` is part of `${#name}`.
     comments = ("{%--", "--%}") if kind == "sh" else ("{#", "#}")
-    environment = Environment(
+    environment = _Environment(
         comment_start_string=comments[0],
         comment_end_string=comments[1],
-        # The template's directory, the app's, and `app_defs/` with the templates that apps share.
-        loader=FileSystemLoader([directory, *directory.parents[:2]]),
+        loader=FileSystemLoader(_search_path(directory)),
         undefined=StrictUndefined,
-        autoescape=kind == "html",  # noqa: S701 - the other kinds have `finalize`, or are markdown
+        autoescape=kind == "html",  # the other kinds have `finalize`, or are markdown
         finalize=finalize,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -139,7 +155,8 @@ def _included_by(tree: nodes.Template) -> list[tuple[str, int]]:
 
 
 def _kind(path: Path) -> str:
-    return path.name.split(".")[-2]
+    kind = Path(path.stem).suffix.removeprefix(".")
+    return {"": "sh", "bash": "sh", "yaml": "yml"}.get(kind, kind)
 
 
 _to_html = mistune.create_markdown(escape=True, plugins=["table", "strikethrough"])

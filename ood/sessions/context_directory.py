@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ood.apps.definition import CLUSTER_FIELD, AppDefinition
+from ood.apps.definition import CLUSTER_FIELD, AppDefinition, JobFiles
 from ood.apps.fields import CHECKED, MAX_LENGTH
 from ood.errors import FileMissing
 from ood.help_topics import HelpTopic, known_topic
@@ -35,12 +35,15 @@ class ContextDirectory:
     def path(self) -> str:
         return f"{self.host.home}/{self.relative}"
 
-    def write(self, files: Mapping[str, tuple[bytes, int]]) -> None:
-        """Make the directory (0700), and write new files into it: name -> (content, mode)."""
+    def write(self, files: JobFiles) -> None:
+        """Make the directory (0700), and write new files into it."""
         path = self.path
         with self.host.home_is_used(path):
             self.host.files.make_directories(path, 0o700)
             for name, (content, mode) in files.items():
+                if name.endswith("/"):
+                    self.host.files.make_directories(f"{path}/{name}".rstrip("/"), mode)
+                    continue
                 self.host.files.write(f"{path}/{name}", content, mode)
 
     def remove(self) -> None:

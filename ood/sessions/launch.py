@@ -15,7 +15,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ood.apps.definition import CLUSTER_FIELD, AppDefinition, ScriptOptions, check_limits
+from ood.apps.definition import (
+    CLUSTER_FIELD,
+    AppDefinition,
+    JobFiles,
+    ScriptOptions,
+    check_limits,
+)
 from ood.apps.templates import render
 from ood.config import Cluster
 from ood.errors import FileFailed, HostError, InvalidForm, LaunchFailed, SchedulerError
@@ -28,8 +34,6 @@ from ood.sessions.service import service_path
 
 JOB_SCRIPT = Path(__file__).with_name("job_script_content.sh.j2")
 JOB_ENVIRONMENT = Path(__file__).with_name("job_environment.sh.j2")
-
-Files = dict[str, tuple[bytes, int]]  # name -> (content, mode)
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +72,8 @@ def launch(board: Board, app: AppDefinition, cluster: Cluster, typed: Mapping[st
 
 def _prepare(
     board: Board, app: AppDefinition, cluster: Cluster, typed: Mapping[str, str]
-) -> tuple[SessionRecord, ContextDirectory, JobRequest, Files, Files]:
-    """Check the values and render the job files. The second `Files` contain the secrets."""
+) -> tuple[SessionRecord, ContextDirectory, JobRequest, JobFiles, JobFiles]:
+    """Check the values and render the job files. The second `JobFiles` contain the secrets."""
     values, now = app.read_form(typed), time.time()
     record = SessionRecord(
         id=str(uuid.uuid4()),
@@ -116,13 +120,12 @@ def _prepare(
     shown = {f.name: typed.get(f.name, "") for f in app.fields if not f.is_secret}
     context = json.dumps({CLUSTER_FIELD: cluster.id, **shown}, indent=2, ensure_ascii=False)
     contents = {
-        **app.job_files(known),
         "user_defined_context.json": context.encode(),
         "job_script_content.sh": request.content.encode(),
         "job_script_options.json": _options_json(request, options),
         FACTS: facts.to_json(),
     }
-    files = {name: (content, 0o600) for name, content in contents.items()}
+    files = app.job_files(known) | {name: (data, 0o600) for name, data in contents.items()}
     secret = {secret_file(n): (value.encode(), 0o600) for n, value in secrets.items() if value}
     return record, directory, request, files, secret
 
@@ -184,7 +187,7 @@ def _job_request(
 
 def _wrapped(cluster: Cluster, script: str, directory: str) -> str:
     """The script within the site's script_wrapper, which has the job's environment already."""
-    wrapped = cluster.script_wrapper.replace("%s", script)
+    wrapped = cluster.wrapped(script)
     if cluster.is_local:
         return wrapped
     # sbatch reads the #SBATCH lines of a wrapper only before the first command.

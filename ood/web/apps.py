@@ -106,7 +106,7 @@ def read_typed(app: AppDefinition, given: Mapping[str, str]) -> dict[str, str]:
     for field in app.fields:
         # The browser does not send hidden fields. Keep their values for the next form.
         if changed[field.name].hide and not field.is_secret:
-            typed[field.name] = "0" if field.widget == "check_box" else field.value
+            typed[field.name] = field.text_if_hidden
     return typed
 
 

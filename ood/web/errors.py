@@ -85,7 +85,7 @@ def answer(message: str, code: str, status: int, topic: HelpTopic | None = None)
         return Response(render_template("node/message.html", message=message), status)
     if from_htmx():
         problem = render_template("_problem.html", message=message, topic=topic)
-        retarget = {"HX-Retarget": "#problem", "HX-Reswap": "innerHTML"}
+        retarget = {"HX-Retarget": "#page-problem", "HX-Reswap": "innerHTML"}
         return Response(problem, status, retarget)
     return Response(render_template("problem.html", message=message, topic=topic), status)
 

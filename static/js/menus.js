@@ -18,7 +18,7 @@ document.addEventListener("click", (event) => closeAll(event.target.closest("det
 
 const button = document.getElementById("menu-button");
 function unfold(open) {
-  document.getElementById("menus").classList.toggle("open", open);
+  document.getElementById("page-menus").classList.toggle("open", open);
   button.setAttribute("aria-expanded", String(open));
 }
 button?.addEventListener("click", () => unfold(button.getAttribute("aria-expanded") !== "true"));
@@ -36,7 +36,7 @@ document.addEventListener("keydown", (event) => {
 });
 
 // Send the theme form in the background and change the theme of this page.
-document.getElementById("theme").addEventListener("submit", async (event) => {
+document.getElementById("page-theme").addEventListener("submit", async (event) => {
   event.preventDefault();
   const form = event.currentTarget;
   const chosen = event.submitter;

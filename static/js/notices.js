@@ -10,7 +10,7 @@ const WAITING = `ood-notices-${user}`; // notices not yet shown in any tab
 const KEPT = 200; // sessions
 const RANK = { queued: 0, running: 1, ending: 2 }; // an outcome ranks last
 
-const region = document.getElementById("notices");
+const region = document.getElementById("page-notices");
 const title = document.title;
 
 const read = (key, otherwise) => {

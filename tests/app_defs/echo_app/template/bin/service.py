@@ -1,6 +1,7 @@
+#!/usr/bin/env python3
 """A service for tests: HTTP/1.1 and WebSockets (RFC 6455), with nothing but the standard library.
 
-Usage: password=... python3 service.py PORT PREFIX
+Usage: password=... bin/service.py PORT PREFIX
 """
 
 import asyncio
