@@ -11,7 +11,7 @@ from ood.config import PORT
 bind = f"127.0.0.1:{PORT}"
 workers = 1
 worker_class = "gthread"
-threads = 64  # services use at most 44 of them (ood/proxy/services.py)
+threads = 64  # requests to services hold at most 52 of them (ood/proxy/services.py)
 timeout = 120  # seconds without a heartbeat of the worker; requests have limits of their own
 graceful_timeout = 5
 control_socket_disable = True

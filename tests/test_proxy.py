@@ -722,9 +722,57 @@ def test_password_is_nowhere_to_be_seen(echo: Echo) -> None:
 # ---- The service's life
 
 
-def test_aborted_transfers_hold_no_place(echo: Echo) -> None:
+def test_a_slow_page_is_asked_for_once(echo: Echo) -> None:
+    slow = "slow/7?a=b"
+    assert echo.asks(slow).body == b"late"
+    assert echo.asks(f"asked?for={quote(slow)}").body == b"1"
+
+
+def test_a_service_that_does_one_thing_at_a_time_is_asked_once(echo: Echo) -> None:
+    """The page says that it does not answer, and still shows the answer when there is one."""
+    slow = "blocks/16"
+    answer = echo.asks(slow)
+    assert (answer.status, answer.one("Refresh")) == (503, "3")
+    assert "did not answer" in answer.text
+    assert echo.asks("x", "POST", b"x", Sec_Fetch_Mode="cors").status == 504  # and is not sent
+    wait_until(lambda: echo.asks(slow).status == 200, 60)
+    assert echo.asks(f"asked?for={quote(slow)}").body == b"1"
+    assert echo.asks("asked?for=x").body == b"0"
+
+
+def test_a_service_without_end_leaves_room(stack: Stack, running: list[Echo]) -> None:
+    echo, second, *others = running
+    with ExitStack() as opened, ThreadPoolExecutor(30) as threads:
+        for _ in range(12):
+            got = opened.enter_context(
+                sent(stack.portal, "GET", f"{echo.prefix}drip/1000", echo.entered)
+            )
+            assert got.status == 200
+        start = time.monotonic()
+        more = [threads.submit(echo.asks, Sec_Fetch_Mode="cors") for _ in range(28)]
+        page, refused = threads.submit(echo.asks), threads.submit(echo.refused)
+        while not all(one.done() for one in more):
+            before = time.monotonic()
+            for other in (second, *others):
+                assert other.told()["method"] == "GET"
+            assert echo.user.request("GET", "/")[0].status == 200
+            assert time.monotonic() - before < 1 * busy()
+        assert time.monotonic() - start < 9 * busy()
+        for answer in [one.result() for one in more]:
+            assert (answer.status, answer.one("Retry-After")) == (503, "3")
+            assert "Too many requests to your services are open" in answer.text
+        waits = page.result()
+        assert (waits.status, waits.one("Refresh"), waits.one("Retry-After")) == (503, "3", "3")
+        assert refused.result() == 503
+    assert echo.told()["method"] == "GET"
+
+
+def test_aborted_requests_hold_no_place(echo: Echo) -> None:
     """A service has twelve places for requests: closed tabs must not use them up."""
     size = 200 * MIB
+    for mode in ["navigate", "cors"] * 8:
+        with echo.begins(f"Content-Length: 1\r\nSec-Fetch-Mode: {mode}", "slow/300") as connection:
+            connection.sendall(b"x")
     for _ in range(15):
         with sent(echo.portal, "GET", f"{echo.prefix}bytes/{size}", echo.entered) as got:
             got.read(MIB)
@@ -732,7 +780,7 @@ def test_aborted_transfers_hold_no_place(echo: Echo) -> None:
             connection.sendall(b"x" * MIB)
     start = time.monotonic()
     assert echo.told()["method"] == "GET"
-    assert time.monotonic() - start < 3 * busy()
+    assert time.monotonic() - start < 4 * busy()
 
 
 def test_from_waiting_to_the_end(stack: Stack, launched: Callable[..., list[Echo]]) -> None:

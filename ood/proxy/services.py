@@ -19,7 +19,7 @@ from ood.hosts.base import Stream
 from ood.proxy.headers import to_service
 from ood.proxy.listeners import Listeners
 from ood.proxy.upstream import Upstream
-from ood.quotas import Quota
+from ood.quotas import FairQuota
 from ood.sessions.service import Service
 
 # Seconds.
@@ -31,10 +31,14 @@ PROBE_EVERY = 3.0
 PROBE_PATIENCE = 3.0
 REQUEST_PATIENCE = 5.0
 
-REQUESTS_EACH = 12
-"""Requests to one service at the same time: those of two browsers. A service that hangs can occupy
-this many of the portal's threads."""
-REQUESTS_TOTAL = 44  # to all services, which leaves threads for pages (see gunicorn.conf.py)
+REQUESTS_EACH = 12  # to one service at the same time: those of two browsers
+REQUESTS_TOTAL = 44  # to all services
+REQUEST_THREADS = 52  # with requests that wait, which leaves 12 for pages (see gunicorn.conf.py)
+
+TOO_MANY = (
+    "Too many requests to your services are open. Try again in a moment, or close tabs that use "
+    "them."
+)
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +76,7 @@ class Services:
         self._listeners = listeners
         self._lock = threading.Lock()  # guards _known, and the fields of each service in it
         self._known: dict[str, ServiceInUse] = {}  # by session id
-        self._requests = Quota(REQUESTS_EACH, REQUESTS_TOTAL)
+        self._requests = FairQuota(REQUESTS_EACH, REQUESTS_TOTAL, REQUEST_THREADS)
         self._background = ThreadPoolExecutor(4, "services")
         threading.Thread(target=self._keep_tidy, name="services-tidy", daemon=True).start()
 
@@ -120,12 +124,17 @@ class Services:
             known.silent, known.probed_at, known.probing = not answered, time.monotonic(), False
         return answered
 
-    def request(self, known: ServiceInUse) -> AbstractContextManager[None]:
+    def answered(self, known: ServiceInUse) -> None:
+        """Note that a service has responded to a request, so it is not silent."""
+        if known.silent:
+            with self._lock:
+                known.silent = False
+
+    def request(self, user: str, session_id: str) -> AbstractContextManager[None]:
         """Count a request to a service for the length of a `with` block, which raises `Busy` if
         there are too many for longer than `REQUEST_PATIENCE`."""
-        busy = f"{known.service.title} is busy. Try again in a moment."
-        problem = Busy(busy, topic=HelpTopic.SERVICE)
-        return self._requests.hold(known.service.session_id, REQUEST_PATIENCE, problem)
+        problem = Busy(TOO_MANY, topic=HelpTopic.SERVICE)
+        return self._requests.hold(user, session_id, REQUEST_PATIENCE, problem)
 
     def forget(self, user: str) -> None:
         """Forget the services of a user who signed out."""

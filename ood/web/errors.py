@@ -1,6 +1,7 @@
 """Renders errors as a page, as a fragment for HTMX or as JSON."""
 
 import logging
+from http import HTTPStatus
 from urllib.parse import quote
 
 from flask import Flask, Response, flash, g, jsonify, redirect, render_template, request, url_for
@@ -75,15 +76,17 @@ def answer(message: str, code: str, status: int, topic: HelpTopic | None = None)
     g.said = message
     if wants_json():
         response = jsonify(error={"code": code, "message": message})
-        response.status_code = status
-        return response
-    if on_services_origin():  # the portal's own links do not work there
-        return Response(render_template("node/message.html", message=message), status)
-    if from_htmx():
-        problem = render_template("_problem.html", message=message, topic=topic)
-        retarget = {"HX-Retarget": "#problem", "HX-Reswap": "innerHTML"}
-        return Response(problem, status, retarget)
-    return Response(render_template("problem.html", message=message, topic=topic), status)
+    elif on_services_origin():  # the portal's own links do not work there
+        response = Response(render_template("node/message.html", message=message))
+    elif from_htmx():
+        response = Response(render_template("_problem.html", message=message, topic=topic))
+        response.headers.update({"HX-Retarget": "#problem", "HX-Reswap": "innerHTML"})
+    else:
+        response = Response(render_template("problem.html", message=message, topic=topic))
+    response.status_code = status
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = "3"
+    return response
 
 
 def sign_in_again(message: str) -> BaseResponse:
