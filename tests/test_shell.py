@@ -671,6 +671,13 @@ def test_keys_copy_paste_search_and_links(ada: Researcher, site: RunningPortal) 
     page.keyboard.press("Control+Shift+C")
     expect(page.locator("#shell-state")).to_have_text("Copied")
     assert page.evaluate("navigator.clipboard.readText()") == "copy-me"
+    # On a Dvorak keyboard, C is where others have I. On a Russian one, there is no C.
+    for key, code, copies in (("J", "KeyC", 0), ("C", "KeyI", 1), ("С", "KeyC", 1)):
+        page.evaluate("navigator.clipboard.writeText('')")
+        facts = {"key": key, "code": code, "ctrlKey": True, "shiftKey": True, "bubbles": True}
+        page.locator(".xterm-helper-textarea").dispatch_event("keydown", facts)
+        page.wait_for_timeout(100)
+        assert page.evaluate("navigator.clipboard.readText()") == "copy-me" * copies, key
     # The title, and the way out of the terminal by keyboard.
     shell.types("PS1='> '; printf '\\033]0;my <b>title\\007'\n")
     expect(page).to_have_title(re.compile("^my <b>title · Shell on Desktop"))
