@@ -691,6 +691,13 @@ def test_what_the_browser_gets_to_see(echo: Echo) -> None:
     assert answer.one("Cache-Control") == "max-age=60"
 
 
+def test_redirects_to_itself_lose_their_origin(echo: Echo) -> None:
+    port = echo.connection["port"]
+    for origin in (f"http://{echo.host}", f"http://localhost:{port}", f"https://x:{port}"):
+        answer = echo.asks(f"redirect?to={quote(origin + echo.prefix, safe='')}b")
+        assert (answer.status, answer.one("Location")) == (302, f"{echo.prefix}b")
+
+
 def test_broken_header_does_not_plant_a_cookie(echo: Echo) -> None:
     answer = echo.sets(("X-Own", "a\rSet-Cookie: ood_portal=planted; Path=/"))
     assert answer.status == 200
