@@ -212,6 +212,30 @@ def test_a_directory_that_cannot_be_entered(alice: WebUser, path: str) -> None:
         line.until("\r/home/alice")
 
 
+def test_the_message_of_the_day(start_site: Site, devcluster: Devcluster) -> None:
+    """A new portal has new connections. sshd reads the message once for each of them."""
+    alice = WebUser(start_site(), "alice")
+
+    def there(command: str) -> None:
+        devcluster.host("alpha-login", "sh", "-c", command)
+
+    def says(path: str) -> str:
+        with Line(alice, path) as line:
+            line.type("echo is $((40+2))\n")
+            return line.until("is 42")
+
+    ways = ("/shell/desktop", "/shell/desktop/etc")
+    there("echo 'Maintenance on Friday' > /run/motd.test; mount --bind /run/motd.test /etc/motd")
+    try:
+        for path in ways:
+            assert says(path).count("Maintenance on Friday") == 1, path
+        there("touch /home/alice/.hushlogin")
+        for path in ways:
+            assert "Maintenance" not in says(path), path
+    finally:
+        there("umount /etc/motd; rm -f /home/alice/.hushlogin")
+
+
 @pytest.mark.parametrize("path", ["/" + "x" * 256, "/a%00b", "/x" * 2048])
 def test_directories_that_cannot_be(alice: WebUser, path: str) -> None:
     assert alice.request("GET", f"/shell/desktop{path}")[0].status == 404

@@ -66,7 +66,8 @@ def _without_origin(value: str, prefix: str) -> str:
     """An address of the service's own, without an origin that it has only for the service: with the
     node's name and port, or without TLS."""
     origin = r"(^|(?i:url=)['\"]?)(?i:https?:)?//[^/?#\\]*"
-    return re.sub(rf"{origin}(?={re.escape(prefix.rstrip('/'))}(?:[/?#]|$))", r"\1", value)
+    own_path = rf"(?={re.escape(prefix.rstrip('/'))}(?:[/?#'\"]|$))"
+    return re.sub(origin + own_path, r"\1", value)
 
 
 def _end_to_end(given: Iterable[tuple[str, str]]) -> Headers:
