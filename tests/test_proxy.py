@@ -49,6 +49,11 @@ TARGETS = (
     "a;b=c@d:e!$'()*,~",
     "enter?ticket=1",
     "a%20b%25c",
+    "a%2Fb%252Fc?x=1;y=%20+%2B&z",
+    "a+b%2B;%3B?;;&;=%3B",
+    "a\\b|c^d`e{f}?[g]=\\",
+    "a?x=%u0041&y=%&z=%zz",
+    "%?%",
 )
 
 
@@ -128,6 +133,14 @@ only_devcluster = pytest.mark.parametrize(
 def test_addresses_reach_the_service_as_they_came(echo: Echo) -> None:
     came = [echo.told(target)["target"] for target in TARGETS]
     assert came == [echo.prefix + target for target in TARGETS]
+
+
+def test_addresses_come_through_the_entrance_as_they_are(echo: Echo) -> None:
+    came = []
+    for target in TARGETS:
+        entered = echo.exchanges(echo.user.comes_to(echo.prefix + target))
+        came.append(entered.one("Location").removeprefix(echo.prefix))
+    assert came == [*TARGETS]
 
 
 def test_methods(echo: Echo) -> None:
@@ -696,6 +709,20 @@ def test_redirects_to_itself_lose_their_origin(echo: Echo) -> None:
     for origin in (f"http://{echo.host}", f"http://localhost:{port}", f"https://x:{port}"):
         answer = echo.asks(f"redirect?to={quote(origin + echo.prefix, safe='')}b")
         assert (answer.status, answer.one("Location")) == (302, f"{echo.prefix}b")
+
+
+def test_addresses_in_headers_stay_as_they_are(echo: Echo) -> None:
+    for address in (
+        "a?",
+        "a#",
+        "b\\c|d?[e]=%zz",
+        "http://[::g/",
+        "//x:y/",
+        "é".encode().decode("latin-1"),
+    ):
+        for name in ("Location", "Content-Location"):
+            answer = echo.sets((name, address))
+            assert (answer.status, answer.one(name)) == (200, address)
 
 
 def test_broken_header_does_not_plant_a_cookie(echo: Echo) -> None:
