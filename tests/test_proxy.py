@@ -802,7 +802,9 @@ def test_a_service_without_end_leaves_room(stack: Stack, running: list[Echo]) ->
 
 
 def test_aborted_requests_hold_no_place(echo: Echo) -> None:
-    """A service has twelve places for requests: closed tabs must not use them up."""
+    """A service has twelve places for requests: closed tabs must not use them up. Nor are they
+    refusals."""
+    refusals = echo.portal.log.read_text().count('"refusal"')
     size = 200 * MIB
     for mode in ["navigate", "cors"] * 8:
         with echo.begins(f"Content-Length: 1\r\nSec-Fetch-Mode: {mode}", "slow/300") as connection:
@@ -815,6 +817,7 @@ def test_aborted_requests_hold_no_place(echo: Echo) -> None:
     start = time.monotonic()
     assert echo.told()["method"] == "GET"
     assert time.monotonic() - start < 4 * busy()
+    assert echo.portal.log.read_text().count('"refusal"') == refusals
 
 
 def test_from_waiting_to_the_end(stack: Stack, launched: Callable[..., list[Echo]]) -> None:

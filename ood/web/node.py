@@ -127,6 +127,8 @@ def _pass_on(grant: Grant) -> BaseResponse:
         if entering.is_visit():
             busy.headers["Refresh"] = busy.headers["Retry-After"]
         return busy
+    except ClientDisconnected:
+        return Response(status=504)  # for nobody
     except (ServiceNotThere, HostUnreachable) as error:
         log.info("%s %s: %s %s", request.method, grant.session_id, error, error.detail)
         if request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate":
