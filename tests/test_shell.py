@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,13 @@ import pytest
 from playwright.sync_api import Page, expect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from ood.auth.signins import SignIns
+from ood.hosts.local import LocalHost
+from ood.shells import pump as pump_module
 from ood.shells.history import HISTORY_SIZE, History
+from ood.shells.shell import Where
+from ood.shells.shells import Shells
+from ood.shells.websocket import WebSocket
 from tests.busy import busy
 from tests.conftest import SCREENSHOTS, Devcluster, RunningPortal, wait_until
 from tests.researcher import Researcher, accessible, looks
@@ -640,6 +647,35 @@ def test_output_without_end_and_ctrl_c(ada: Researcher) -> None:
     ada.page.keyboard.press("Control+c")
     shell.types("clear; echo done $((1+1))\n")
     shell.shows("done 2")
+
+
+def test_an_idle_shell_is_never_silent_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proxies close connections on which nothing passes, many of them after 30 or 60 seconds."""
+    assert pump_module.PING_EVERY < 30
+    monkeypatch.setattr(pump_module, "PING_EVERY", 0.1)
+    sign_ins = SignIns(3600, 3600, lambda *_: None)
+    shells = Shells(sign_ins, 3600, 3600, lambda *_: None)
+    sign_in = sign_ins.add("alice", frozenset(), "")
+    shell = shells.open(sign_in, LocalHost(), Where("portal", "", "", "Shell"), 80, 24)
+    browser, portals_end = socket.socketpair()
+    browser.settimeout(20)
+    websocket = WebSocket(lambda name: HANDSHAKE[name])
+    websocket.take(portals_end)
+    shells.show(shell, sign_in, websocket)
+    heard = b""
+    while heard.count(b"\x81\x02{}") < 3 or heard.count(b"\x89") < 3:  # messages, and pings
+        heard += browser.recv(65536)
+    shells.close(shell)
+    wait_until(lambda: not shells.of("alice"))
+    browser.close()
+
+
+HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Version": "13",
+}
 
 
 def test_the_connection_breaks(ada: Researcher) -> None:

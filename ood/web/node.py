@@ -131,9 +131,15 @@ def _pass_on(grant: Grant) -> BaseResponse:
         return Response(status=504)  # for nobody
     except (ServiceNotThere, HostUnreachable) as error:
         log.info("%s %s: %s %s", request.method, grant.session_id, error, error.detail)
-        if request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate":
+        if not _is_page():  # such as a form, which must not be sent again without its values
             return Response(f"{error.message}\n", 504, mimetype="text/plain")
         return entering.waiting(grant.user, grant.session_id, error.message)
+
+
+def _is_page() -> bool:
+    """Whether the browser asks for a page, which may reload."""
+    mode = request.headers.get("Sec-Fetch-Mode", "navigate")  # browsers send none without TLS
+    return request.method in ("GET", "HEAD") and mode == "navigate"
 
 
 def _to_browser(given: Headers, session_id: str) -> Headers:
@@ -158,8 +164,7 @@ def _ask(known: ServiceInUse, grant: Grant) -> UpstreamResponse:
     headers, body = _headers(known), _body()
     if request.environ.get("CONTENT_LENGTH"):
         headers.append(("Content-Length", request.environ["CONTENT_LENGTH"]))
-    mode = request.headers.get("Sec-Fetch-Mode", "navigate")  # browsers send none without TLS
-    is_page = request.method in ("GET", "HEAD") and body is None and mode == "navigate"
+    is_page = _is_page() and body is None
     if known.silent and not is_page and not services.probe(known):
         raise ServiceSilent("The service did not answer in time.")
     key = grant.sign_in.id, request.method, target
@@ -172,7 +177,7 @@ def _ask(known: ServiceInUse, grant: Grant) -> UpstreamResponse:
         try:
             return _response(sent, SILENT_PATIENCE if known.silent else PAGE_PATIENCE)
         except ServiceSilent:
-            if not services.probe(known):
+            if target == known.service.alive or not services.probe(known):
                 raise
         # The service answers other requests, so this page needs more time.
         return _response(sent, PATIENCE)
