@@ -6,7 +6,8 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -71,6 +72,28 @@ def test_a_service_is_looked_for_again_after_an_error(
     wait_until(lambda: len(asked) == 3)
 
 
+def test_services_that_hang_delay_no_probe_of_others() -> None:
+    hangs, probed = threading.Event(), threading.Event()
+
+    def dial(service: Service) -> Stream:
+        if service.user == "alice":
+            hangs.wait(20)
+        else:
+            probed.set()
+        raise HostUnreachable("not there")
+
+    class Trusting(Listeners):
+        def connect(self, _: Service, dial: Callable[[], Stream]) -> Stream:
+            return dial()
+
+    services = Services(lambda *_: SERVICE, dial, Trusting(lambda _: pytest.fail("not started")))
+    for number in range(20):
+        assert not services.is_silent(replace(SERVICE, session_id=f"{number}"))
+    assert not services.is_silent(replace(SERVICE, session_id="bobs", user="bob"))
+    assert probed.wait(5)
+    hangs.set()
+
+
 @pytest.mark.parametrize(("seconds", "asked"), [(0.0, 2), (1.2, 1)])
 def test_a_request_that_was_read_is_not_sent_again(seconds: float, asked: int) -> None:
     """A kept connection that closes at once was closed before. Later, it was because of the
@@ -131,7 +154,9 @@ def test_requests_that_nobody_asks_for_again_are_closed() -> None:
     kept = upstream.left(3)
     assert kept is not None
     upstream.close_idle(60)
-    assert upstream.left(4) is not None
+    fourth = upstream.left(4)
+    assert fourth is not None
+    fourth.close()
     upstream.close_idle(0)
     assert upstream.left(5) is None
     assert [is_open(one) for one in services[5:]] == [False] * 3

@@ -8,7 +8,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -77,7 +76,6 @@ class Services:
         self._lock = threading.Lock()  # guards _known, and the fields of each service in it
         self._known: dict[str, ServiceInUse] = {}  # by session id
         self._requests = FairQuota(REQUESTS_EACH, REQUESTS_TOTAL, REQUEST_THREADS)
-        self._background = ThreadPoolExecutor(4, "services")
         threading.Thread(target=self._keep_tidy, name="services-tidy", daemon=True).start()
 
     def find(self, user: str, session_id: str) -> ServiceInUse:
@@ -91,7 +89,7 @@ class Services:
                 if age < STALE:
                     if age >= FRESH and not known.asking:
                         known.asking = True
-                        self._background.submit(self._renew, known)
+                        _in_background(self._renew, known)
                     return known
         return self._ask(user, session_id)
 
@@ -104,7 +102,7 @@ class Services:
             known.used_at = now
             if not known.probing and now - known.probed_at >= PROBE_EVERY:
                 known.probing = True
-                self._background.submit(self.probe, known)
+                _in_background(self.probe, known)
             return known.silent
 
     def probe(self, known: ServiceInUse) -> bool:
@@ -199,3 +197,9 @@ class Services:
         for known in tidied:
             known.upstream.close_idle(IDLE_CONNECTION)
         self._listeners.close_unused(in_use)
+
+
+def _in_background(ask: Callable[[ServiceInUse], object], known: ServiceInUse) -> None:
+    """Ask something about a service in a thread of its own, so that one that hangs delays no other.
+    The fields of a service see to it that each question is asked by one thread."""
+    threading.Thread(target=ask, args=(known,), name="services", daemon=True).start()
