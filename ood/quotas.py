@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from ood.errors import Busy
 
@@ -62,3 +63,70 @@ class Quota:
             yield
         finally:
             self.give_back(key)
+
+
+@dataclass(eq=False)
+class _Waiting:
+    user: str
+    dropped: bool = False
+
+
+class FairQuota:
+    """`total` slots, which users share, and `each` for one key of a user, such as a service.
+
+    The more slots are taken, the fewer a user or a key may take of those that are left, so some are
+    always left for others. Whoever waits for a slot holds a thread too: slots and waiting threads
+    together are at most `threads`, for which the user with most of them has to stop waiting.
+    """
+
+    def __init__(self, each: int, total: int, threads: int) -> None:
+        self._each = each
+        self._total = total
+        self._threads = threads
+        # Guards the rest. Notified when a slot becomes free or somebody has to stop waiting.
+        self._changed = threading.Condition()
+        self._taken: Counter[str] = Counter()  # by key
+        self._of_user: Counter[str] = Counter()  # slots
+        self._waiting: list[_Waiting] = []  # the longest first
+
+    @contextmanager
+    def hold(self, user: str, key: str, patience: float, problem: Busy) -> Iterator[None]:
+        """Hold a slot during a `with` block. Raises `problem` if there is none in time."""
+        with self._changed:
+            mine = _Waiting(user)
+            self._waiting.append(mine)
+            try:
+                if not self._is_free(user, key):
+                    self._limit_waiting()
+                    self._changed.wait_for(
+                        lambda: mine.dropped or self._is_free(user, key), patience
+                    )
+                if mine.dropped or not self._is_free(user, key):
+                    raise problem
+            finally:
+                self._waiting.remove(mine)
+            self._taken[key] += 1
+            self._of_user[user] += 1
+            self._limit_waiting()
+        try:
+            yield
+        finally:
+            with self._changed:
+                for taken, name in ((self._taken, key), (self._of_user, user)):
+                    taken[name] -= 1
+                    taken += Counter()  # drops the keys at zero
+                self._changed.notify_all()
+
+    def _is_free(self, user: str, key: str) -> bool:
+        left = self._total - self._of_user.total() - self._of_user[user]
+        return self._taken[key] < min(self._each, left)
+
+    def _limit_waiting(self) -> None:
+        waiting = [one for one in self._waiting if not one.dropped]
+        while waiting and self._of_user.total() + len(waiting) > self._threads:
+            threads = self._of_user + Counter(one.user for one in waiting)
+            most = max(waiting, key=lambda one: threads[one.user]).user
+            newest = [one for one in waiting if one.user == most][-1]
+            newest.dropped = True
+            waiting.remove(newest)
+            self._changed.notify_all()

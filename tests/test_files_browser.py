@@ -190,6 +190,45 @@ def test_saving_by_keyboard(tab: Tab, running: RunningPortal, room: Path) -> Non
 
 
 @pytest.mark.parametrize("tab", ["with scripts"], indirect=True)
+def test_tabs_by_keyboard(tab: Tab, running: RunningPortal, room: Path) -> None:
+    """A Makefile, with the mark of Windows at its beginning, and its line ends."""
+    (room / "Makefile").write_bytes("\ufeffall:\r\n".encode())
+    tab.goto(f"{running.url}{address(room / 'Makefile')}?edit")
+    text, types_tabs = tab.get_by_label("Text of"), tab.get_by_label("Tab types a tab")
+    text.focus()
+    tab.keyboard.press("Tab")
+    expect(types_tabs).to_be_focused()
+    expect(types_tabs).not_to_be_checked()
+    tab.keyboard.press("Shift+Tab")
+    expect(text).to_be_focused()
+    tab.keyboard.press("Control+End")
+    tab.keyboard.press("Control+m")
+    expect(tab.get_by_role("status").filter(has_text="Tab types a tab")).to_be_attached()
+    tab.keyboard.press("Tab")
+    expect(text).to_have_value("\ufeffall:\n\t")
+    tab.keyboard.press("Control+z")
+    expect(text).to_have_value("\ufeffall:\n")
+    tab.keyboard.press("Tab")
+    tab.keyboard.type("echo")
+    expect(text).to_be_focused()
+    tab.keyboard.press("Escape")
+    tab.keyboard.press("Tab")
+    expect(types_tabs).to_be_focused()
+    tab.keyboard.press("Shift+Tab")
+    tab.keyboard.press("Shift+Tab")  # always leaves
+    expect(text).not_to_be_focused()
+    text.focus()
+    tab.keyboard.press("Control+m")
+    tab.keyboard.press("Tab")
+    expect(types_tabs).to_be_focused()
+    # In a layout without Latin letters, the key with its place counts.
+    facts = {"key": "ы", "code": "KeyS", "ctrlKey": True, "bubbles": True, "cancelable": True}
+    text.dispatch_event("keydown", facts)
+    expect(tab.get_by_text("Saved.")).to_be_visible()
+    assert (room / "Makefile").read_bytes() == "\ufeffall:\r\n\techo".encode()
+
+
+@pytest.mark.parametrize("tab", ["with scripts"], indirect=True)
 def test_leaving_what_is_not_saved_is_asked_about(
     tab: Tab, running: RunningPortal, room: Path
 ) -> None:

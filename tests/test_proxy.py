@@ -54,6 +54,11 @@ TARGETS = (
     "a;b=c@d:e!$'()*,~",
     "enter?ticket=1",
     "a%20b%25c",
+    "a%2Fb%252Fc?x=1;y=%20+%2B&z",
+    "a+b%2B;%3B?;;&;=%3B",
+    "a\\b|c^d`e{f}?[g]=\\",
+    "a?x=%u0041&y=%&z=%zz",
+    "%?%",
 )
 
 
@@ -133,6 +138,14 @@ only_devcluster = pytest.mark.parametrize(
 def test_addresses_reach_the_service_as_they_came(echo: Echo) -> None:
     came = [echo.told(target)["target"] for target in TARGETS]
     assert came == [echo.prefix + target for target in TARGETS]
+
+
+def test_addresses_come_through_the_entrance_as_they_are(echo: Echo) -> None:
+    came = []
+    for target in TARGETS:
+        entered = echo.exchanges(echo.user.comes_to(echo.prefix + target))
+        came.append(entered.one("Location").removeprefix(echo.prefix))
+    assert came == [*TARGETS]
 
 
 def test_methods(echo: Echo) -> None:
@@ -696,6 +709,27 @@ def test_what_the_browser_gets_to_see(echo: Echo) -> None:
     assert answer.one("Cache-Control") == "max-age=60"
 
 
+def test_redirects_to_itself_lose_their_origin(echo: Echo) -> None:
+    port = echo.connection["port"]
+    for origin in (f"http://{echo.host}", f"http://localhost:{port}", f"https://x:{port}"):
+        answer = echo.asks(f"redirect?to={quote(origin + echo.prefix, safe='')}b")
+        assert (answer.status, answer.one("Location")) == (302, f"{echo.prefix}b")
+
+
+def test_addresses_in_headers_stay_as_they_are(echo: Echo) -> None:
+    for address in (
+        "a?",
+        "a#",
+        "b\\c|d?[e]=%zz",
+        "http://[::g/",
+        "//x:y/",
+        "é".encode().decode("latin-1"),
+    ):
+        for name in ("Location", "Content-Location"):
+            answer = echo.sets((name, address))
+            assert (answer.status, answer.one(name)) == (200, address)
+
+
 def test_broken_header_does_not_plant_a_cookie(echo: Echo) -> None:
     answer = echo.sets(("X-Own", "a\rSet-Cookie: ood_portal=planted; Path=/"))
     assert answer.status == 200
@@ -727,9 +761,60 @@ def test_password_is_nowhere_to_be_seen(echo: Echo) -> None:
 # ---- The service's life
 
 
-def test_aborted_transfers_hold_no_place(echo: Echo) -> None:
-    """A service has twelve places for requests: closed tabs must not use them up."""
+def test_a_slow_page_is_asked_for_once(echo: Echo) -> None:
+    slow = "slow/7?a=b"
+    assert echo.asks(slow).body == b"late"
+    assert echo.asks(f"asked?for={quote(slow)}").body == b"1"
+
+
+def test_a_service_that_does_one_thing_at_a_time_is_asked_once(echo: Echo) -> None:
+    """The page says that it does not answer, and still shows the answer when there is one."""
+    slow = "blocks/20"
+    answer = echo.asks(slow)
+    assert (answer.status, answer.one("Refresh")) == (503, "3")
+    assert "did not answer" in answer.text
+    form = echo.asks("form", "POST", b"x")
+    assert (form.status, form.all("Refresh")) == (504, [])  # and it is not sent
+    wait_until(lambda: echo.asks(slow).status == 200, 60)
+    assert echo.asks(f"asked?for={quote(slow)}").body == b"1"
+    assert echo.asks("asked?for=form").body == b"0"
+
+
+def test_a_service_without_end_leaves_room(stack: Stack, running: list[Echo]) -> None:
+    echo, second, *others = running
+    with ExitStack() as opened, ThreadPoolExecutor(30) as threads:
+        for _ in range(12):
+            got = opened.enter_context(
+                sent(stack.portal, "GET", f"{echo.prefix}drip/1000", echo.entered)
+            )
+            assert got.status == 200
+        start = time.monotonic()
+        more = [threads.submit(echo.asks, Sec_Fetch_Mode="cors") for _ in range(28)]
+        page, refused = threads.submit(echo.asks), threads.submit(echo.refused)
+        while not all(one.done() for one in more):
+            before = time.monotonic()
+            for other in (second, *others):
+                assert other.told()["method"] == "GET"
+            assert echo.user.request("GET", "/")[0].status == 200
+            assert time.monotonic() - before < 1 * busy()
+        assert time.monotonic() - start < 9 * busy()
+        for answer in [one.result() for one in more]:
+            assert (answer.status, answer.one("Retry-After")) == (503, "3")
+            assert "Too many requests to your services are open" in answer.text
+        waits = page.result()
+        assert (waits.status, waits.one("Refresh"), waits.one("Retry-After")) == (503, "3", "3")
+        assert refused.result() == 503
+    assert echo.told()["method"] == "GET"
+
+
+def test_aborted_requests_hold_no_place(echo: Echo) -> None:
+    """A service has twelve places for requests: closed tabs must not use them up. Nor are they
+    refusals."""
+    refusals = echo.portal.log.read_text().count('"refusal"')
     size = 200 * MIB
+    for mode in ["navigate", "cors"] * 8:
+        with echo.begins(f"Content-Length: 1\r\nSec-Fetch-Mode: {mode}", "slow/300") as connection:
+            connection.sendall(b"x")
     for _ in range(15):
         with sent(echo.portal, "GET", f"{echo.prefix}bytes/{size}", echo.entered) as got:
             got.read(MIB)
@@ -737,7 +822,8 @@ def test_aborted_transfers_hold_no_place(echo: Echo) -> None:
             connection.sendall(b"x" * MIB)
     start = time.monotonic()
     assert echo.told()["method"] == "GET"
-    assert time.monotonic() - start < 3 * busy()
+    assert time.monotonic() - start < 4 * busy()
+    assert echo.portal.log.read_text().count('"refusal"') == refusals
 
 
 def test_from_waiting_to_the_end(stack: Stack, launched: Callable[..., list[Echo]]) -> None:

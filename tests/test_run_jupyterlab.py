@@ -292,6 +292,28 @@ def _execute(code: str) -> dict[str, object]:
     }
 
 
+def test_a_preview_of_html_shows_its_pictures(shared: Shared) -> None:
+    """It is in a sandbox, before and after it is trusted."""
+    ada = shared.place.researcher
+    lab = ada.connects(shared.card)
+    outputs = f"{shared.place.home}/{ada.outputs_in_the_log(shared.card)}"
+    picture = '<svg xmlns="http://www.w3.org/2000/svg" width="42" height="7"/>'
+    write = f"cd {outputs}; echo '{picture}' > fig.svg; echo '<img src=fig.svg>' > report.html"
+    shared.place.root("sh", "-c", write)
+    lab.shows_files()
+    lab.page.locator("[data-command='filebrowser:refresh']").first.dispatch_event("click")
+    lab.file("report.html").dblclick()
+    preview = lab.page.locator(".jp-HTMLViewer iframe")
+    shown = preview.content_frame.locator("img")
+    expect(preview).not_to_have_attribute("sandbox", re.compile("allow-scripts"))
+    expect(shown).to_have_js_property("naturalWidth", 42)
+    lab.page.get_by_role("button", name="Trust HTML").click()
+    expect(preview).to_have_attribute("sandbox", re.compile("allow-scripts"))
+    expect(shown).to_have_js_property("naturalWidth", 42)
+    assert lab.complaints == []
+    lab.page.close()
+
+
 def test_nobody_sees_the_password(shared: Shared) -> None:
     place, card = shared.place, shared.card
     ada = place.researcher

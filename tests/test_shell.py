@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,13 @@ import pytest
 from playwright.sync_api import Page, expect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from ood.auth.signins import SignIns
+from ood.hosts.local import LocalHost
+from ood.shells import pump as pump_module
 from ood.shells.history import HISTORY_SIZE, History
+from ood.shells.shell import Where
+from ood.shells.shells import Shells
+from ood.shells.websocket import WebSocket
 from tests.busy import busy, patience
 from tests.conftest import SCREENSHOTS, Devcluster, RunningPortal, wait_until
 from tests.researcher import Researcher, accessible, looks
@@ -213,6 +220,30 @@ def test_a_directory_that_cannot_be_entered(alice: WebUser, path: str) -> None:
         line.until("Directory not found, or you do not have permission to open it")
         line.type("pwd\n")
         line.until("\r/home/alice")
+
+
+def test_the_message_of_the_day(start_site: Site, devcluster: Devcluster) -> None:
+    """A new portal has new connections. sshd reads the message once for each of them."""
+    alice = WebUser(start_site(), "alice")
+
+    def there(command: str) -> None:
+        devcluster.host("alpha-login", "sh", "-c", command)
+
+    def says(path: str) -> str:
+        with Line(alice, path) as line:
+            line.type("echo is $((40+2))\n")
+            return line.until("is 42")
+
+    ways = ("/shell/desktop", "/shell/desktop/etc")
+    there("echo 'Maintenance on Friday' > /run/motd.test; mount --bind /run/motd.test /etc/motd")
+    try:
+        for path in ways:
+            assert says(path).count("Maintenance on Friday") == 1, path
+        there("touch /home/alice/.hushlogin")
+        for path in ways:
+            assert "Maintenance" not in says(path), path
+    finally:
+        there("umount /etc/motd; rm -f /home/alice/.hushlogin")
 
 
 @pytest.mark.parametrize("path", ["/" + "x" * 256, "/a%00b", "/x" * 2048])
@@ -626,6 +657,35 @@ def test_output_without_end_and_ctrl_c(ada: Researcher) -> None:
     shell.shows("done 2")
 
 
+def test_an_idle_shell_is_never_silent_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proxies close connections on which nothing passes, many of them after 30 or 60 seconds."""
+    assert pump_module.PING_EVERY < 30
+    monkeypatch.setattr(pump_module, "PING_EVERY", 0.1)
+    sign_ins = SignIns(3600, 3600, lambda *_: None)
+    shells = Shells(sign_ins, 3600, 3600, lambda *_: None)
+    sign_in = sign_ins.add("alice", frozenset(), "")
+    shell = shells.open(sign_in, LocalHost(), Where("portal", "", "", "Shell"), 80, 24)
+    browser, portals_end = socket.socketpair()
+    browser.settimeout(20)
+    websocket = WebSocket(lambda name: HANDSHAKE[name])
+    websocket.take(portals_end)
+    shells.show(shell, sign_in, websocket)
+    heard = b""
+    while heard.count(b"\x81\x02{}") < 3 or heard.count(b"\x89") < 3:  # messages, and pings
+        heard += browser.recv(65536)
+    shells.close(shell)
+    wait_until(lambda: not shells.of("alice"))
+    browser.close()
+
+
+HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Version": "13",
+}
+
+
 def test_the_connection_breaks(ada: Researcher) -> None:
     page = ada.page
     shell = opens(ada, "/shell/desktop")
@@ -679,6 +739,13 @@ def test_keys_copy_paste_search_and_links(ada: Researcher, site: RunningPortal) 
     page.keyboard.press("Control+Shift+C")
     expect(page.locator("#shell-state")).to_have_text("Copied")
     assert page.evaluate("navigator.clipboard.readText()") == "copy-me"
+    # On a Dvorak keyboard, C is where others have I. On a Russian one, there is no C.
+    for key, code, copies in (("J", "KeyC", 0), ("C", "KeyI", 1), ("С", "KeyC", 1)):
+        page.evaluate("navigator.clipboard.writeText('')")
+        facts = {"key": key, "code": code, "ctrlKey": True, "shiftKey": True, "bubbles": True}
+        page.locator(".xterm-helper-textarea").dispatch_event("keydown", facts)
+        page.wait_for_timeout(100)
+        assert page.evaluate("navigator.clipboard.readText()") == "copy-me" * copies, key
     # The title, and the way out of the terminal by keyboard.
     shell.types("PS1='> '; printf '\\033]0;my <b>title\\007'\n")
     expect(page).to_have_title(re.compile("^my <b>title · Shell on Desktop"))

@@ -206,6 +206,38 @@ def test_redirects_that_browsers_may_take_to_another_session(location: str) -> N
     assert not stays(location, f"{BASE}deep/page", BASE)
 
 
+@pytest.mark.parametrize(
+    ("given", "passed"),
+    [
+        (f"http://{host}/node/{ID}/b?c=//d#e", f"/node/{ID}/b?c=//d#e")
+        for host in (
+            *("id.apps.example", "apps.example:8443", "localhost:5000", "127.0.0.1", "[::1]:5000"),
+            *("gpu01", "gpu01.cluster.example:5000", "0.0.0.0:5000", "user:pw@GPU01:5000"),
+        )
+    ]
+    + [
+        (f"HTTPS://apps.example/node/{ID}/", f"/node/{ID}/"),
+        (f"//gpu01:5000/node/{ID}", f"/node/{ID}"),
+        (f"http://gpu01/node/{ID}/%2e%2e/x", f"/node/{ID}/%2e%2e/x"),  # see `stays`
+        *(
+            (unchanged, unchanged)
+            for unchanged in (
+                *("", "x", f"/node/{ID}/x", "http://localhost:5000/lab", "//evil.example//x"),
+                *(f"http://gpu01/node/{OTHER}/x", f"http://gpu01/node/{ID}x", f"x//y/node/{ID}/"),
+                *(f"https://idp.example/?to=http://gpu01/node/{ID}/", f"ftp://x/node/{ID}/"),
+                *(f"http://evil.example//x/node/{ID}/", f"http:\\\\gpu01/node/{ID}/"),
+            )
+        ),
+    ],
+)
+def test_addresses_of_the_services_own_lose_their_origin(given: str, passed: str) -> None:
+    for name in ("Location", "content-location"):
+        assert to_browser([(name, given)], f"/node/{ID}/") == [(name, passed)]
+    for form in ("0;url={}", "5; URL='{}'", "0, url={}"):
+        refresh = form.format(given), form.format(passed)
+        assert to_browser([("Refresh", refresh[0])], f"/node/{ID}/") == [("Refresh", refresh[1])]
+
+
 def test_the_policy_names_the_sessions_path_only() -> None:
     directives = dict(one.split(" ", 1) for one in policy(BASE).split("; "))
     assert directives["connect-src"] == f"{BASE} wss{BASE.removeprefix('https')} data: blob:"

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -21,7 +22,7 @@ from playwright.sync_api import expect
 from ood.errors import Busy
 from ood.hosts.base import Host
 from ood.hosts.local import LocalHost
-from ood.quotas import Quota
+from ood.quotas import FairQuota, Quota
 from ood.transfers import copying, tools
 from ood.transfers.copying import Endpoint, Order
 from ood.transfers.names import MAX_NAME, STAGE, free_name, part_name, unfinished
@@ -693,3 +694,53 @@ def test_in_a_browser(
         page.get_by_role("button", name="Dismiss").click()
         expect(page.get_by_text("Copied, but with problems:")).to_have_count(0)
         assert alice.complaints == []
+
+
+BUSY = Busy("Not now.")
+
+
+def test_a_fair_quota_always_leaves_some_for_others() -> None:
+    quota = FairQuota(each=12, total=44, threads=52)
+    with ExitStack() as held:
+
+        def takes(user: str, key: str) -> int:
+            for number in range(50):
+                try:
+                    held.enter_context(quota.hold(user, key, 0.0, BUSY))
+                except Busy:
+                    return number
+            raise AssertionError("without end")
+
+        assert [takes("alice", f"a{n}") for n in range(4)] == [12, 7, 2, 1]
+        assert [takes(user, user) for user in ("bob", "carol", "dan")] == [8, 5, 3]
+    assert not quota._taken
+    with quota.hold("erin", "e", 0.0, BUSY):
+        assert (quota._taken, quota._of_user) == ({"e": 1}, {"erin": 1})
+
+
+def test_the_greediest_waits_no_longer_when_threads_are_short() -> None:
+    quota = FairQuota(each=1, total=8, threads=4)
+    said: list[str] = []
+
+    def waits(user: str, key: str, name: str) -> None:
+        try:
+            with quota.hold(user, key, 20, BUSY):
+                said.append(f"{name} goes on")
+        except Busy:
+            said.append(f"{name} is refused")
+
+    threads = []
+    with quota.hold("alice", "a", 0.0, BUSY), quota.hold("bob", "b", 0.0, BUSY):
+        for user, name, happens in (
+            ("alice", "the first", lambda: len(quota._waiting) == 1),
+            ("alice", "the second", lambda: len(quota._waiting) == 2),
+            ("bob", "the third", lambda: said == ["the second is refused"]),
+            ("alice", "the fourth", lambda: len(said) == 2),
+        ):
+            threads.append(threading.Thread(target=waits, args=(user, user[0], name)))
+            threads[-1].start()
+            wait_until(happens)
+        assert said == ["the second is refused", "the fourth is refused"]
+    for waiting in threads:
+        waiting.join(20)
+    assert sorted(said[2:]) == ["the first goes on", "the third goes on"]

@@ -493,6 +493,20 @@ def test_what_runs_comes_from_the_portal_itself(ada: Browser) -> None:
             assert "max-age=31536000" in answer.headers["Cache-Control"]
 
 
+def test_without_a_wish_that_makes_sense_the_answer_is_a_page(ada: Browser, home: Path) -> None:
+    (db(home) / ID).write_bytes(RECORD.completed(1_900_000_001).to_json())
+    (context(home) / "output.log").write_text("a log")
+    for accept in (None, "", "*/*", ";q=", "é", "application/json;q=0"):
+        headers = {} if accept is None else {"Accept": accept}
+        for path, status in (
+            *(("/", 200), ("/apps", 200), ("/sessions", 200), (f"/sessions/{ID}", 200)),
+            *((f"/sessions/{ID}/log", 200), ("/jobs", 200), ("/jobs/this_machine/9", 404)),
+            *((f"/files/portal{home}", 200), ("/shell", 200), ("/no/such/page", 404)),
+        ):
+            answer = ada.opens(path, headers=headers)
+            assert (answer.status_code, answer.mimetype) == (status, "text/html"), (accept, path)
+
+
 def fails(error: Exception) -> Any:
     def fail(*_: object) -> None:
         raise error

@@ -28,7 +28,7 @@ LOGIN_SHELL_SCRIPT = (
 )
 """What `sh -c` runs in terminals. `$1` is the directory to start in, or empty for home. Where the
 account sets no locale, the character set is UTF-8, as in browsers."""
-MOTD_SCRIPT = "[ -e ~/.hushlogin ] || cat /run/motd.dynamic /etc/motd 2>/dev/null; "
+MOTD_SCRIPT = "[ -e ~/.hushlogin ] || cat /run/motd.dynamic /etc/motd /etc/motd.d/* 2>/dev/null; "
 """The message of the day, which sshd and PAM print only if no command is given."""
 LOCALE = {"LANG": "C.UTF-8"}
 TYPE = "xterm-256color"

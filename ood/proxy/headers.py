@@ -20,6 +20,7 @@ FROM_FRONT_END = re.compile(r"forwarded|via|x-forwarded-.*|x-real-ip|x-remote-.*
 BEYOND_THE_PATH = frozenset(
     {"alt-svc", "clear-site-data", "service-worker-allowed", "strict-transport-security"}
 )
+ADDRESSES = frozenset({"content-location", "location", "refresh"})
 WELL_FORMED = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ \t\x21-\x7e\x80-\xff]*")  # RFC 9110, 5
 OURS = frozenset({"date", "server"})  # gunicorn sets its own
 PORTAL_COOKIES = re.compile(r"((__(Host|Secure|Host-Http|Http)-)?ood_.*)?", re.IGNORECASE)
@@ -51,12 +52,22 @@ def to_browser(given: Iterable[tuple[str, str]], prefix: str) -> Headers:
         lower = name.lower()
         if lower in BEYOND_THE_PATH | OURS or not WELL_FORMED.fullmatch(f"{name}:{value}"):
             continue
+        if lower in ADDRESSES:
+            value = _without_origin(value, prefix)
         if lower == "set-cookie":
             value = _scoped_cookie(value, prefix)
             if not value:
                 continue
         passed.append((name, value))
     return passed
+
+
+def _without_origin(value: str, prefix: str) -> str:
+    """An address of the service's own, without an origin that it has only for the service: with the
+    node's name and port, or without TLS."""
+    origin = r"(^|(?i:url=)['\"]?)(?i:https?:)?//[^/?#\\]*"
+    own_path = rf"(?={re.escape(prefix.rstrip('/'))}(?:[/?#'\"]|$))"
+    return re.sub(origin + own_path, r"\1", value)
 
 
 def _end_to_end(given: Iterable[tuple[str, str]]) -> Headers:

@@ -8,7 +8,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ from ood.hosts.base import Stream
 from ood.proxy.headers import to_service
 from ood.proxy.listeners import Listeners
 from ood.proxy.upstream import Upstream
-from ood.quotas import Quota
+from ood.quotas import FairQuota
 from ood.sessions.service import Service
 
 # Seconds.
@@ -31,10 +30,14 @@ PROBE_EVERY = 3.0
 PROBE_PATIENCE = 3.0
 REQUEST_PATIENCE = 5.0
 
-REQUESTS_EACH = 12
-"""Requests to one service at the same time: those of two browsers. A service that hangs can occupy
-this many of the portal's threads."""
-REQUESTS_TOTAL = 44  # to all services, which leaves threads for pages (see gunicorn.conf.py)
+REQUESTS_EACH = 12  # to one service at the same time: those of two browsers
+REQUESTS_TOTAL = 44  # to all services
+REQUEST_THREADS = 52  # with requests that wait; the others are for pages (see gunicorn.conf.py)
+
+TOO_MANY = (
+    "Too many requests to your services are open. Try again in a moment, or close tabs that use "
+    "them."
+)
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +75,7 @@ class Services:
         self._listeners = listeners
         self._lock = threading.Lock()  # guards _known, and the fields of each service in it
         self._known: dict[str, ServiceInUse] = {}  # by session id
-        self._requests = Quota(REQUESTS_EACH, REQUESTS_TOTAL)
-        self._background = ThreadPoolExecutor(4, "services")
+        self._requests = FairQuota(REQUESTS_EACH, REQUESTS_TOTAL, REQUEST_THREADS)
         threading.Thread(target=self._keep_tidy, name="services-tidy", daemon=True).start()
 
     def find(self, user: str, session_id: str) -> ServiceInUse:
@@ -87,7 +89,7 @@ class Services:
                 if age < STALE:
                     if age >= FRESH and not known.asking:
                         known.asking = True
-                        self._background.submit(self._renew, known)
+                        _in_background(self._renew, known)
                     return known
         return self._ask(user, session_id)
 
@@ -100,7 +102,7 @@ class Services:
             known.used_at = now
             if not known.probing and now - known.probed_at >= PROBE_EVERY:
                 known.probing = True
-                self._background.submit(self.probe, known)
+                _in_background(self.probe, known)
             return known.silent
 
     def probe(self, known: ServiceInUse) -> bool:
@@ -120,12 +122,17 @@ class Services:
             known.silent, known.probed_at, known.probing = not answered, time.monotonic(), False
         return answered
 
-    def request(self, known: ServiceInUse) -> AbstractContextManager[None]:
+    def answered(self, known: ServiceInUse) -> None:
+        """Note that a service has responded to a request, so it is not silent."""
+        if known.silent:
+            with self._lock:
+                known.silent = False
+
+    def request(self, user: str, session_id: str) -> AbstractContextManager[None]:
         """Count a request to a service for the length of a `with` block, which raises `Busy` if
         there are too many for longer than `REQUEST_PATIENCE`."""
-        busy = f"{known.service.title} is busy. Try again in a moment."
-        problem = Busy(busy, topic=HelpTopic.SERVICE)
-        return self._requests.hold(known.service.session_id, REQUEST_PATIENCE, problem)
+        problem = Busy(TOO_MANY, topic=HelpTopic.SERVICE)
+        return self._requests.hold(user, session_id, REQUEST_PATIENCE, problem)
 
     def forget(self, user: str) -> None:
         """Forget the services of a user who signed out."""
@@ -190,3 +197,9 @@ class Services:
         for known in tidied:
             known.upstream.close_idle(IDLE_CONNECTION)
         self._listeners.close_unused(in_use)
+
+
+def _in_background(ask: Callable[[ServiceInUse], object], known: ServiceInUse) -> None:
+    """Ask something about a service in a thread of its own, so that one that hangs delays no other.
+    The fields of a service see to it that each question is asked by one thread."""
+    threading.Thread(target=ask, args=(known,), name="services", daemon=True).start()

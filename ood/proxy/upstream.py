@@ -8,7 +8,7 @@ import io
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -22,6 +22,8 @@ from ood.proxy.headers import Headers
 RECEIVE = 256 * 1024
 BODY_PATIENCE = 300.0  # seconds without a byte in the middle of a body
 IDLE_CONNECTIONS = 6  # of one service: as many as one browser opens
+LEFT_REQUESTS = 6  # of one service, without a response yet
+UNREAD_SECONDS = 1.0  # within which a service closes a connection on which it reads nothing more
 MAX_HEAD = 64 * 1024  # bytes of the response to an upgrade
 
 RequestBody = Iterable[bytes] | None
@@ -43,30 +45,57 @@ class Upstream:
     """The connections to one service. `dial` opens a new one.
 
     `request` and `upgrade` raise `HostUnreachable` when the service cannot be reached or hangs up,
-    and `ServiceSilent` when it does not start to respond within `patience` seconds.
+    and `ServiceSilent` when it does not start to respond within `patience` seconds. So do `send`,
+    and `response` of what it returns.
     """
 
     def __init__(self, dial: Callable[[], Stream]) -> None:
         self._dial = dial
-        self._lock = threading.Lock()  # guards _idle
+        self._lock = threading.Lock()  # guards _idle and _left
         self._idle: list[tuple[float, _Connection]] = []
+        self._left: dict[Hashable, tuple[float, SentRequest]] = {}
 
     def request(
         self, method: str, target: str, headers: Headers, body: RequestBody, patience: float
     ) -> UpstreamResponse:
-        """Send a request; return the response once its headers are there. A body goes in chunks if
-        there is no Content-Length among `headers`."""
+        """Send a request; return the response once its headers are there."""
+        sent = self.send(method, target, headers, body, patience)
+        with ExitStack() as undo:
+            undo.callback(sent.close)
+            response = sent.response(patience)
+            undo.pop_all()
+        return response
+
+    def send(
+        self, method: str, target: str, headers: Headers, body: RequestBody, patience: float
+    ) -> SentRequest:
+        """Send a request. A body goes in chunks if there is no Content-Length among `headers`."""
+
+        def on(connection: _Connection) -> _Connection:
+            connection.send_request(method, target, headers, body, patience)
+            return connection
+
         with _errors_named():
             used = self._take_idle() if body is None and method in ("GET", "HEAD") else None
-            if used is not None:
-                try:
-                    return self._exchange(used, method, target, headers, None, patience)
-                except TimeoutError:
-                    raise
-                except (OSError, http.client.HTTPException):
-                    pass  # the service closed it before it read the request
-            new = _Connection(self._dial())
-            return self._exchange(new, method, target, headers, body, patience)
+            again = (lambda: on(_Connection(self._dial()))) if used else None
+            return SentRequest(self, on(used or _Connection(self._dial())), again)
+
+    def leave(self, key: Hashable, sent: SentRequest) -> None:
+        """Keep a request that has no response yet for somebody who asks for the same soon."""
+        with self._lock:
+            same = self._left.pop(key, None)
+            full = len(self._left) >= LEFT_REQUESTS
+            oldest = self._left.pop(next(iter(self._left))) if full else None
+            self._left[key] = time.monotonic(), sent
+        for dropped in (same, oldest):
+            if dropped is not None:
+                dropped[1].close()
+
+    def left(self, key: Hashable) -> SentRequest | None:
+        """The request that was left with this key, which is now the caller's."""
+        with self._lock:
+            found = self._left.pop(key, None)
+        return found[1] if found else None
 
     def upgrade(self, target: str, headers: Headers, patience: float) -> Upgraded:
         """Ask for a WebSocket. With a status other than 101, the service refused and the connection
@@ -97,8 +126,12 @@ class Upstream:
         with self._lock:
             closing = [connection for since, connection in self._idle if since <= before]
             self._idle = [kept for kept in self._idle if kept[0] > before]
+            old = [key for key, (since, _) in self._left.items() if since <= before]
+            left = [self._left.pop(key)[1] for key in old]
         for connection in closing:
             connection.hang_up()
+        for sent in left:
+            sent.close()
 
     def keep(self, connection: _Connection) -> bool:
         """Keep a connection for another request; return False if there are enough of them."""
@@ -112,36 +145,50 @@ class Upstream:
         with self._lock:
             return self._idle.pop()[1] if self._idle else None
 
-    def _exchange(
+
+class SentRequest:
+    """A request that a service has, which the caller closes unless there is a response. `again`
+    sends it on a new connection; None if this one is new."""
+
+    def __init__(
         self,
+        upstream: Upstream,
         connection: _Connection,
-        method: str,
-        target: str,
-        headers: Headers,
-        body: RequestBody,
-        patience: float,
-    ) -> UpstreamResponse:
-        with ExitStack() as undo:
-            undo.callback(connection.hang_up)
-            connection.stream.settimeout(patience)
-            connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
-            for name, value in headers:
-                connection.putheader(name, value)
-            sized = any(name.lower() == "content-length" for name, _ in headers)
-            if body is not None and not sized:
-                connection.putheader("Transfer-Encoding", "chunked")
+        again: Callable[[], _Connection] | None = None,
+    ) -> None:
+        self._upstream = upstream
+        self._connection = connection
+        self._again = again
+        self._sent_at = time.monotonic()
+
+    def response(self, patience: float) -> UpstreamResponse:
+        """The response, once its headers are there. After `ServiceSilent`, call this again to wait
+        for longer: the service has the request still."""
+        with _errors_named():
             try:
-                connection.endheaders(body, encode_chunked=not sized)
+                return self._receive(patience)
             except TimeoutError:
                 raise
-            except OSError as error:  # the service may respond without reading all of the body
-                log.debug("could not send a whole request to a service: %s", error)
-            response = connection.getresponse()
+            except (OSError, http.client.HTTPException):
+                self.close()
+                # If the service had read the request, it would have taken longer to close.
+                if self._again is None or time.monotonic() - self._sent_at > UNREAD_SECONDS:
+                    raise
+            self._connection, self._again = self._again(), None
+            return self._receive(patience)
+
+    def _receive(self, patience: float) -> UpstreamResponse:
+        self._connection.wait(patience)
+        with ExitStack() as undo:
+            undo.callback(self.close)
+            response = self._connection.getresponse()
             if response.status < 200:  # not valid here; http.client has skipped 100
                 raise http.client.BadStatusLine(str(response.status))
-            connection.stream.settimeout(BODY_PATIENCE)
             undo.pop_all()
-        return UpstreamResponse(self, connection, response)
+        return UpstreamResponse(self._upstream, self._connection, response)
+
+    def close(self) -> None:
+        self._connection.hang_up()
 
 
 class UpstreamResponse:
@@ -197,11 +244,42 @@ class _Connection(http.client.HTTPConnection):
     def __init__(self, stream: Stream) -> None:
         super().__init__("service")
         self.stream = stream
+        self._first = b""  # bytes of a response that `wait` has read
         self.sock: Any = SimpleNamespace(  # the part of a socket that http.client uses
             sendall=stream.sendall,
-            makefile=lambda _mode: io.BufferedReader(_Reader(stream), RECEIVE),
+            makefile=lambda _mode: io.BufferedReader(_Reader(self.receive), RECEIVE),
             close=lambda: None,  # see `hang_up`
         )
+
+    def send_request(
+        self, method: str, target: str, headers: Headers, body: RequestBody, patience: float
+    ) -> None:
+        with ExitStack() as undo:
+            undo.callback(self.hang_up)
+            self.stream.settimeout(patience)
+            self.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
+            for name, value in headers:
+                self.putheader(name, value)
+            sized = any(name.lower() == "content-length" for name, _ in headers)
+            if body is not None and not sized:
+                self.putheader("Transfer-Encoding", "chunked")
+            try:
+                self.endheaders(body, encode_chunked=not sized)
+            except TimeoutError:
+                raise
+            except OSError as error:  # the service may respond without reading all of the body
+                log.debug("could not send a whole request to a service: %s", error)
+            undo.pop_all()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until a response begins. Raises TimeoutError, after which it may be called again."""
+        self.stream.settimeout(seconds)
+        self._first = self.stream.recv(RECEIVE)
+        self.stream.settimeout(BODY_PATIENCE)
+
+    def receive(self, limit: int) -> bytes:
+        first, self._first = self._first[:limit], self._first[limit:]
+        return first or self.stream.recv(limit)
 
     def hang_up(self) -> None:
         """Close the connection. http.client calls `close` before the body has been read, so that
@@ -211,16 +289,16 @@ class _Connection(http.client.HTTPConnection):
 
 
 class _Reader(io.RawIOBase):
-    """Reads a stream. http.client closes the reader after each body; the stream stays open."""
+    """Reads a connection. http.client closes the reader after each body; the stream stays open."""
 
-    def __init__(self, stream: Stream) -> None:
-        self._recv = stream.recv
+    def __init__(self, receive: Callable[[int], bytes]) -> None:
+        self._receive = receive
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        data = self._recv(len(buffer))
+        data = self._receive(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 

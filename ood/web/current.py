@@ -1,9 +1,11 @@
 """The current request: the portal, the user, and the kind of response that it asks for."""
 
 from typing import cast
+from wsgiref.types import WSGIEnvironment
 
 from flask import Response, current_app, g, redirect, request
 from flask_login import current_user
+from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Response as BaseResponse
 
 from ood.auth.signins import SignIn
@@ -42,7 +44,20 @@ def cards() -> list[Card]:
     return cast(list[Card], g.cards)
 
 
-class ProxiedResponse(Response):
+class ExactResponse(Response):
+    """A response whose addresses stay as they are. Werkzeug would change unusual ones, and fail on
+    some."""
+
+    def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:  # noqa: ARG002
+        headers = Headers(self.headers)
+        if self.status_code in (204, 304):
+            headers.remove("Content-Length")
+        elif self.is_sequence:
+            headers["Content-Length"] = str(sum(map(len, self.iter_encoded())))
+        return headers
+
+
+class ProxiedResponse(ExactResponse):
     """The response of a session's service, which the portal passes on unchanged."""
 
 

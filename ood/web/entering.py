@@ -7,9 +7,10 @@ origin. `ood/proxy/tickets.py` describes the steps between the two.
 import re
 from typing import Any
 
-from flask import Blueprint, Response, g, redirect, render_template, request, url_for
+from flask import Blueprint, Response, g, render_template, request, url_for
 from flask_login import current_user
 from werkzeug.exceptions import Forbidden
+from werkzeug.utils import redirect
 from werkzeug.wrappers import Response as BaseResponse
 
 from ood.auth.signins import SignIn
@@ -20,7 +21,7 @@ from ood.proxy.origins import session_of
 from ood.proxy.tickets import Grant, new_nonce, state_of
 from ood.schedulers.base import JobStatus
 from ood.sessions.service import service_path
-from ood.web.current import note, on_services_origin, portal
+from ood.web.current import ExactResponse, note, on_services_origin, portal
 
 bp = Blueprint("entering", __name__)
 
@@ -106,7 +107,7 @@ def _go_on(session_id: str, **arguments: Any) -> BaseResponse:
 
 
 def _redirect(address: str) -> BaseResponse:
-    response = redirect(address, 303)
+    response = redirect(address, 303, ExactResponse)
     response.headers["Referrer-Policy"] = "no-referrer"
     return response
 

@@ -1,6 +1,7 @@
 """Renders errors as a page, as a fragment for HTMX or as JSON."""
 
 import logging
+from http import HTTPStatus
 from urllib.parse import quote
 
 from flask import Flask, Response, flash, g, jsonify, redirect, render_template, request, url_for
@@ -9,7 +10,7 @@ from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.wrappers import Response as BaseResponse
 
-from ood.errors import Busy, PortalError, SignInExpired
+from ood.errors import PortalError, SignInExpired
 from ood.help_topics import HelpTopic
 from ood.web.addresses import same_query
 from ood.web.current import from_htmx, on_services_origin, portal, wants_json
@@ -46,10 +47,7 @@ def _expired(error: SignInExpired) -> BaseResponse:
 
 def _portal_error(error: PortalError) -> Response:
     log.warning("%s %s: %s %s", request.method, request.path, error.message, error.detail)
-    response = answer(error.message, error.code, error.http_status, error.topic)
-    if isinstance(error, Busy):
-        response.headers["Retry-After"] = RETRY_AFTER
-    return response
+    return answer(error.message, error.code, error.http_status, error.topic)
 
 
 def _stale_form(_error: CSRFError) -> Response:
@@ -79,15 +77,17 @@ def answer(message: str, code: str, status: int, topic: HelpTopic | None = None)
     g.said = message
     if wants_json():
         response = jsonify(error={"code": code, "message": message})
-        response.status_code = status
-        return response
-    if on_services_origin():  # the portal's own links do not work there
-        return Response(render_template("node/message.html", message=message), status)
-    if from_htmx():
-        problem = render_template("_problem.html", message=message, topic=topic)
-        retarget = {"HX-Retarget": "#page-problem", "HX-Reswap": "innerHTML"}
-        return Response(problem, status, retarget)
-    return Response(render_template("problem.html", message=message, topic=topic), status)
+    elif on_services_origin():  # the portal's own links do not work there
+        response = Response(render_template("node/message.html", message=message))
+    elif from_htmx():
+        response = Response(render_template("_problem.html", message=message, topic=topic))
+        response.headers.update({"HX-Retarget": "#page-problem", "HX-Reswap": "innerHTML"})
+    else:
+        response = Response(render_template("problem.html", message=message, topic=topic))
+    response.status_code = status
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = RETRY_AFTER
+    return response
 
 
 def sign_in_again(message: str) -> BaseResponse:

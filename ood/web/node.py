@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -22,12 +23,13 @@ from ood.proxy.fence import fenced, stays
 from ood.proxy.headers import Headers, to_browser, to_service
 from ood.proxy.services import ServiceInUse
 from ood.proxy.tickets import Grant
-from ood.proxy.upstream import UpstreamResponse
+from ood.proxy.upstream import SentRequest, UpstreamResponse
 from ood.sessions.service import service_path
 from ood.web import entering
 from ood.web.current import ProxiedResponse, on_services_origin, portal
+from ood.web.errors import answer
 from ood.web.shares import take_share
-from ood.web.upgrades import connection_of_request, take_over
+from ood.web.upgrades import connection_of_request, is_disconnected, take_over
 
 bp = Blueprint("node", __name__)
 log = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ READ = 256 * 1024  # bytes of a request's body at a time
 PATIENCE = 300.0  # some compute for minutes
 PAGE_PATIENCE = 6.0  # for a page in an empty window; then the portal probes the service
 SILENT_PATIENCE = 2.0  # for a service that did not answer the last time
+BROWSER_CHECK = 1.0  # how often to see whether the browser still waits
 UPGRADE_PATIENCE = 20.0  # JupyterLab first waits for its kernel
 
 
@@ -71,10 +74,10 @@ def websocket(session_id: str, path: str) -> BaseResponse:  # noqa: ARG001
         raise entering.no_entry()
     take_share(grant.user)
     connection = connection_of_request()
-    known = portal().services.find(grant.user, session_id)
-    headers = [*_headers(known), ("Connection", "Upgrade"), ("Upgrade", "websocket")]
-    patience = SILENT_PATIENCE if known.silent else UPGRADE_PATIENCE
-    with portal().services.request(known):
+    with portal().services.request(grant.user, session_id):
+        known = portal().services.find(grant.user, session_id)
+        headers = [*_headers(known), ("Connection", "Upgrade"), ("Upgrade", "websocket")]
+        patience = SILENT_PATIENCE if known.silent else UPGRADE_PATIENCE
         upgraded = known.upstream.upgrade(_target(session_id), headers, patience)
     if upgraded.status != 101:
         return ProxiedResponse(status=upgraded.status if 400 <= upgraded.status < 600 else 502)
@@ -110,21 +113,36 @@ def _pass_on(grant: Grant) -> BaseResponse:
     """Pass a request on to the service, and its response back."""
     services = portal().services
     try:
-        known = services.find(grant.user, grant.session_id)
         with ExitStack() as held:
-            held.enter_context(services.request(known))
-            upstream = _ask(known, _target(grant.session_id))
+            held.enter_context(services.request(grant.user, grant.session_id))
+            known = services.find(grant.user, grant.session_id)
+            upstream = _ask(known, grant)
             held.callback(upstream.close)
+            services.answered(known)
             headers = _to_browser(upstream.headers, grant.session_id)
             response = ProxiedResponse(upstream, upstream.status)
             response.headers = ResponseHeaders(headers)
             response.call_on_close(held.pop_all().close)
         return response
-    except (ServiceNotThere, HostUnreachable, Busy) as error:
+    except Busy as error:
+        log.warning("%s %s: %s", request.method, grant.session_id, error)
+        busy = answer(error.message, error.code, error.http_status)
+        if entering.is_visit():
+            busy.headers["Refresh"] = busy.headers["Retry-After"]
+        return busy
+    except ClientDisconnected:
+        return Response(status=504)  # for nobody
+    except (ServiceNotThere, HostUnreachable) as error:
         log.info("%s %s: %s %s", request.method, grant.session_id, error, error.detail)
-        if request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate":
+        if not _is_page():  # such as a form, which must not be sent again without its values
             return Response(f"{error.message}\n", 504, mimetype="text/plain")
         return entering.waiting(grant.user, grant.session_id, error.message)
+
+
+def _is_page() -> bool:
+    """Whether the browser asks for a page, which may reload."""
+    mode = request.headers.get("Sec-Fetch-Mode", "navigate")  # browsers send none without TLS
+    return request.method in ("GET", "HEAD") and mode == "navigate"
 
 
 def _to_browser(given: Headers, session_id: str) -> Headers:
@@ -143,22 +161,47 @@ def _to_browser(given: Headers, session_id: str) -> Headers:
     return fenced(passed, base, origins.shared)
 
 
-def _ask(known: ServiceInUse, target: str) -> UpstreamResponse:
+def _ask(known: ServiceInUse, grant: Grant) -> UpstreamResponse:
+    """The response to this request, which the service receives once, however long it takes."""
+    target, upstream, services = _target(grant.session_id), known.upstream, portal().services
     headers, body = _headers(known), _body()
     if request.environ.get("CONTENT_LENGTH"):
         headers.append(("Content-Length", request.environ["CONTENT_LENGTH"]))
-    mode = request.headers.get("Sec-Fetch-Mode", "navigate")  # browsers send none without TLS
-    asks_again = request.method in ("GET", "HEAD") and body is None and mode == "navigate"
-    patience = PAGE_PATIENCE if asks_again else PATIENCE
+    is_page = _is_page() and body is None
+    if known.silent and not is_page and not services.probe(known):
+        raise ServiceSilent("The service did not answer in time.")
+    key = grant.sign_in.id, request.method, target
+    sent = upstream.left(key) if is_page else None
+    if sent is None:
+        sent = upstream.send(request.method, target, headers, body, PATIENCE)
+    if not is_page:
+        return _response(sent, PATIENCE)
     try:
-        return known.upstream.request(
-            request.method, target, headers, body, SILENT_PATIENCE if known.silent else patience
-        )
+        try:
+            return _response(sent, SILENT_PATIENCE if known.silent else PAGE_PATIENCE)
+        except ServiceSilent:
+            if target == known.service.alive or not services.probe(known):
+                raise
+        # The service answers other requests, so this page needs more time.
+        return _response(sent, PATIENCE)
     except ServiceSilent:
-        if not asks_again or not portal().services.probe(known):
-            raise
-    # The service answers other requests, so this page needs more time.
-    return known.upstream.request(request.method, target, headers, None, PATIENCE)
+        upstream.leave(key, sent)  # until the page that says so reloads
+        raise
+
+
+def _response(sent: SentRequest, patience: float) -> UpstreamResponse:
+    """The response to a request. Raises `ServiceSilent` when there is none yet, and
+    `ClientDisconnected` when the browser no longer waits for it."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return sent.response(min(BROWSER_CHECK, max(deadline - time.monotonic(), 0.1)))
+        except ServiceSilent:
+            if is_disconnected():
+                sent.close()
+                raise ClientDisconnected from None
+            if time.monotonic() >= deadline:
+                raise
 
 
 def _body() -> Iterator[bytes] | None:

@@ -1,4 +1,4 @@
-"""Takes over the connection of a request from gunicorn, for protocols other than HTTP."""
+"""The connection of a request, which gunicorn gives up for protocols other than HTTP."""
 
 import os
 import socket
@@ -15,6 +15,19 @@ def connection_of_request() -> socket.socket:
     if connection is None:
         raise PortalError("WebSockets need gunicorn. Start the portal with gunicorn.")
     return cast(socket.socket, connection)
+
+
+def is_disconnected() -> bool:
+    """Whether the browser has closed the connection of the current request."""
+    connection = request.environ.get("gunicorn.socket")
+    if connection is None:
+        return False
+    try:
+        return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def take_over(connection: socket.socket) -> socket.socket:

@@ -1,5 +1,8 @@
 // The File Manager's pages: selecting a range, the count of selected items, keyboard shortcuts.
 
+// The letter on a key in the user's layout, or its place if the layout has none of a to z there.
+const letter = ({ key, code }) => (/^[a-z]$/i.test(key) ? key : code.replace(/^Key/, "")).toLowerCase();
+
 function selection(form) {
   const all = form.querySelector("[name=all]");
   const boxes = [...form.querySelectorAll("[name=name]")];
@@ -41,7 +44,7 @@ function selection(form) {
     if (here < 0 || event.altKey || event.metaKey) return;
     const press = (action) => form.querySelector(`button[value=${action}]:enabled`)?.click();
     if (event.ctrlKey) {
-      if (event.key !== "a") return;
+      if (letter(event) !== "a") return;
       setAll(!all.checked);
     } else if (event.key === "ArrowUp") boxes[here - 1]?.focus();
     else if (event.key === "ArrowDown") boxes[here + 1]?.focus();
@@ -60,7 +63,7 @@ function selection(form) {
   window.addEventListener("pageshow", show); // the browser's Back restores the selection
 }
 
-// Ask for confirmation before leaving a page with unsaved text.
+// Ask for confirmation before leaving a page with unsaved text, and let users type tabs.
 function typing(form) {
   const text = form.querySelector("textarea");
   const kept = document.querySelector("[role=alert].notice") !== null;
@@ -68,12 +71,28 @@ function typing(form) {
   let sent = false;
   form.addEventListener("submit", () => (sent = true));
   form.addEventListener("keydown", (event) => {
-    if (event.key !== "s" || !(event.ctrlKey || event.metaKey)) return;
+    if (letter(event) !== "s" || !(event.ctrlKey || event.metaKey) || event.altKey) return;
     event.preventDefault();
     form.requestSubmit(form.querySelector("[name=stay]"));
   });
   window.addEventListener("beforeunload", (event) => {
     if (!sent && changed()) event.preventDefault();
+  });
+  const [tabs, said] = document.querySelectorAll("#tabs input, #tabs [role=status]");
+  let leaving = false; // after Esc, Tab leaves the text
+  document.getElementById("tabs").hidden = false;
+  tabs.addEventListener("change", () => (said.textContent = tabs.checked ? "Tab types a tab" : "Tab leaves the text"));
+  text.addEventListener("blur", () => (leaving = false));
+  text.addEventListener("keydown", (event) => {
+    const { altKey, ctrlKey, key, metaKey, shiftKey } = event;
+    if (ctrlKey && !altKey && !shiftKey && letter(event) === "m") tabs.click();
+    else if (key === "Tab" && tabs.checked && !leaving && !(altKey || ctrlKey || metaKey || shiftKey)) {
+      document.execCommand("insertText", false, "\t"); // which can be undone
+    } else {
+      if (key !== "Shift") leaving = key === "Escape";
+      return;
+    }
+    event.preventDefault();
   });
 }
 

@@ -316,16 +316,18 @@ const find = () => {
   if ($("shell-search").hidden) search.clearDecorations();
 };
 
-const KEYS = { KeyC: copy, KeyF: find };
+// The letter on a key in the user's layout, or its place if the layout has none of a to z there.
+const letter = ({ key, code }) => (/^[a-z]$/i.test(key) ? key : code.replace(/^Key/, "")).toLowerCase();
+const KEYS = { c: copy, f: find };
 terminal.attachCustomKeyEventHandler((event) => {
-  if (event.ctrlKey && event.code === "F6") {
+  if (event.ctrlKey && event.key === "F6") {
     if (event.type === "keydown") $("shell-copy").focus();
     event.preventDefault();
     return false;
   }
-  if (!event.ctrlKey || !event.shiftKey || event.altKey) return !(event.shiftKey && event.code === "Insert");
-  if (event.code === "KeyV") return false; // the browser pastes
-  const does = KEYS[event.code];
+  if (!event.ctrlKey || !event.shiftKey || event.altKey) return !(event.shiftKey && event.key === "Insert");
+  if (letter(event) === "v") return false; // the browser pastes
+  const does = KEYS[letter(event)];
   if (!does) return true;
   if (event.type === "keydown") does();
   event.preventDefault();

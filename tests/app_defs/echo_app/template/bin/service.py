@@ -11,9 +11,12 @@ import json
 import os
 import struct
 import sys
+import time
+from collections import Counter
 from urllib.parse import parse_qs, urlsplit
 
 BLOCK = os.urandom(1 << 20)
+ASKED: Counter[str] = Counter()
 PASSWORD = os.environ.pop("password")
 
 
@@ -53,6 +56,7 @@ async def one_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
         await websocket(reader, writer, known)
         return False
     size, digest = await read_body(reader, known)
+    ASKED[target] += 1
     if words[0] == "bytes":
         await send_bytes(writer, int(words[1]), "chunked" in query)
     elif words[0] == "broken":
@@ -65,6 +69,11 @@ async def one_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     elif words[0] == "slow":
         await asyncio.sleep(float(words[1]))
         text(writer, "late")
+    elif words[0] == "blocks":  # as a service with a single thread does
+        time.sleep(float(words[1]))
+        text(writer, "late")
+    elif words[0] == "asked":
+        text(writer, str(ASKED[PREFIX + query["for"]]))
     elif words[0] == "drip":
         head(writer, 200, {"Transfer-Encoding": "chunked"})
         for number in range(int(words[1])):
