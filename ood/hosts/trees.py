@@ -37,7 +37,6 @@ exec find "$@" -depth -maxdepth "$below" \\
 ' sh "$@"
 """
 NO_LIMIT = 2**31 - 1
-ENV = {"LC_ALL": "C", "TAR_OPTIONS": ""}
 SPECIAL = {"p": "pipe", "s": "socket", "b": "device", "c": "device"}
 
 Started = Callable[[Command], None]
@@ -87,7 +86,7 @@ def start(
     """Start a command that reads names of entries of a directory. The caller closes it. Raises
     `FileFailed` and `HostUnreachable`."""
     try:
-        command = host.start(argv, env=ENV, cwd=directory)
+        command = host.start(argv, env={"LC_ALL": "C"}, cwd=directory)
     except CommandFailed as error:
         raise _cannot_run(host, argv, directory, error) from error
     if started is not None:
@@ -176,7 +175,7 @@ def _change(host: Host, argv: Sequence[str], directory: str, names: Iterable[str
     for batch in as_input(names):
         left = max(1.0, deadline - time.monotonic())
         try:
-            result = host.run(argv, input=batch, env=ENV, cwd=directory, timeout=left, check=False)
+            result = host.run(argv, input=batch, env={"LC_ALL": "C"}, cwd=directory, timeout=left, check=False)
         except CommandTimedOut:
             return f"it took more than {PATIENCE:.0f} seconds. Try again to continue"
         except CommandFailed as error:
