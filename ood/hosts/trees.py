@@ -175,7 +175,9 @@ def _change(host: Host, argv: Sequence[str], directory: str, names: Iterable[str
     for batch in as_input(names):
         left = max(1.0, deadline - time.monotonic())
         try:
-            result = host.run(argv, input=batch, env={"LC_ALL": "C"}, cwd=directory, timeout=left, check=False)
+            result = host.run(
+                argv, input=batch, env={"LC_ALL": "C"}, cwd=directory, timeout=left, check=False
+            )
         except CommandTimedOut:
             return f"it took more than {PATIENCE:.0f} seconds. Try again to continue"
         except CommandFailed as error:
