@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ood.errors import AccountFault
+from ood.errors import AccountFault, FileExists
+from ood.hosts import rights
 from ood.hosts.login_shell import STARTER, MarkedOutput
 from ood.hosts.ssh import SSHHost
 from ood.quoting import login_line, script_lines
@@ -178,6 +179,20 @@ def works(host: SSHHost) -> None:
 def test_start_up_files_change_nothing(account: Account, text: str) -> None:
     account.starts_with(text)
     works(account.host)
+
+
+@SLOW
+def test_new_files_have_the_umask_of_the_start_up_file(account: Account) -> None:
+    account.starts_with("umask 007; echo hello")
+    host, home = account.host, account.host.home
+    rights.create_file(host, f"{home}/it's new")
+    rights.create_directory(host, f"{home}/made")
+    assert host.files.stat(f"{home}/it's new").mode & 0o777 == 0o660
+    assert host.files.stat(f"{home}/made").mode & 0o777 == 0o770
+    for name in ("it's new", "made"):
+        for create in (rights.create_file, rights.create_directory):
+            with pytest.raises(FileExists):
+                create(host, f"{home}/{name}")
 
 
 @SLOW

@@ -214,6 +214,30 @@ def test_text_of_a_shared_project(alice: Changer, room: str, shell: Callable[...
     assert shell("cat others") == "old\n"
 
 
+def test_what_is_made_and_saved_has_the_rights_of_its_place(
+    alice: Changer, room: str, shell: Callable[..., str]
+) -> None:
+    shell("mkdir s && setfacl -d -m g:nsh-trial:rwx s && cd s && touch t && mkdir dir", "alice")
+    shell("cd s && echo 1 > old && setfacl -b old && setfattr -n user.a -v 1 old", "alice")
+    shell("cd s && echo 1 > listed && setfacl -m u:bob:r old", "alice")
+
+    def rights(name: str) -> str:
+        return shell(f"getfacl -c s/{name}; getfattr -d s/{name}", "alice")
+
+    before = {name: rights(name) for name in ("old", "listed")}
+    assert alice.does("new-file", f"{room}/s", new="file")[0] == 303
+    assert alice.does("new-directory", f"{room}/s", new="made")[0] == 303
+    form = {"text": "text", "fingerprint": "missing", "line_end": "lf"}
+    assert alice.does("save", f"{room}/s/gone", **form)[0] == 303
+    assert rights("file") == rights("gone") == rights("t")
+    assert rights("made") == rights("dir")
+    for name, were in before.items():
+        form = Page(alice.looks(f"{room}/s/{name}", "?edit")[1]).fields
+        assert alice.does("save", f"{room}/s/{name}", **form | {"text": "new"})[0] == 303
+        assert rights(name) == were
+    assert shell("cat s/old s/listed s/gone; ls -A s | wc -l") == "newnewtext7\n"
+
+
 @pytest.mark.parametrize("why", ["full", "read-only"])
 def test_a_disk_that_takes_nothing(
     alice: Changer, room: str, shell: Callable[..., str], why: str

@@ -1276,7 +1276,7 @@ def test_a_file_server_that_hangs(
         with monkeypatch.context() as soon:
             soon.setattr("ood.hosts.sftp.ANSWER_TIMEOUT", 2)
             with pytest.raises(FileTimedOut):
-                alice.files.list("/")
+                alice.files.stat("/")
         assert alice.files.list("/")
         assert connections(LOGIN_HOST) == {connection}  # it did not close
     finally:

@@ -216,6 +216,83 @@ def test_a_tree_arrives_as_it_was(site: Site, move: bool) -> None:
     site.at_source("test -e tree && chmod -R u+w tree || true")
 
 
+WITH_RIGHTS = """
+mkdir d; cd d; echo 1 > plain; echo 2 > run; echo 3 > listed; ln listed hard; mkdir sub
+chmod 664 plain; chmod 750 run; setfacl -m u:bin:rwx listed; setfattr -n user.a -v 'b c' listed
+setfacl -d -m u:bin:rx sub
+"""
+RIGHTS = """
+cd {0}; LC_ALL=C; for f in * */*; do getfacl -cp "$f" | sed 's/#.*//'; stat -c '%A %h %n' "$f"; done
+find . -type f -print0 | sort -z | xargs -0 getfattr -d
+"""
+
+
+@pytest.mark.parametrize("move", [False, True])
+def test_rights_and_attributes_are_kept(site: Site, move: bool) -> None:
+    site.at_source(WITH_RIGHTS)
+    if move:  # where new files would have other rights
+        site.at_target("setfacl -d -m g:mail:rwx,o::--- .")
+    before = site.at_source(RIGHTS.format("d"))
+    assert 'user.a="b c"' in before
+    assert "default:user:bin:r-x" in before
+    transfer = site.runs("d", move=move)
+    assert (transfer.state, transfer.problems) == (State.DONE, []), transfer.message
+    assert site.at_target(RIGHTS.format("d")) == before
+
+
+@pytest.mark.parametrize(
+    ("give", "plain", "sub"),
+    [
+        ("setfacl -d -m g:mail:rwx,o::--- .", "-rw-rw----+", "drwxr-x---+"),
+        ("chmod 2775 .", "-rw-r--r--", "drwxr-sr-x"),
+    ],
+)
+def test_a_copy_has_the_rights_that_its_directory_gives(
+    site: Site, give: str, plain: str, sub: str
+) -> None:
+    """As with `cp`."""
+    site.at_source(WITH_RIGHTS)
+    site.at_target(give)
+    transfer = site.runs("d")
+    assert (transfer.state, transfer.problems) == (State.DONE, []), transfer.message
+    seen = site.at_target("cd d; ls -ld plain sub hard run; getfattr -d hard").split()
+    assert {plain, sub, 'user.a="b'} < {*seen}
+    assert seen[1] == "2", "hard links stay"
+    if "+" in plain:
+        assert "default:group:mail:rwx" in site.at_target("getfacl -c d/sub")
+    assert "user:bin" not in site.at_target("getfacl -cR d")
+
+
+@pytest.mark.parametrize("what", ["setfacl -m u:bin:r-- f", "setfattr -n user.a -v 1 f", "true"])
+def test_a_move_keeps_originals_with_what_cannot_be_kept(
+    far: Site, alice: dict[str, Host], devcluster: Devcluster, what: str
+) -> None:
+    """A disk without access control lists and extended attributes, on the same host or another."""
+    names = {"portal": "portal-host", "beta": "beta-login"}
+    place = far.target.directory
+    for id, name in names.items():
+        mount = f"mkdir -p {place}; mount -t ramfs none {place}; chmod 777 {place}"
+        devcluster.host(name, "sh", "-c", mount)
+        try:
+            far.at_source(f"mkdir -p d; cd d; echo 1 > f; echo 2 > g; {what}")
+            order = Order(True, far.source, Endpoint(id, alice[id], place), {"d": "d"})
+            transfer = Transfer("1", order)
+            transfer.run()
+            if what == "true":
+                assert (transfer.state, transfer.problems) == (State.DONE, []), transfer.message
+                assert far.at_source("ls") == ""
+            else:
+                assert transfer.state is State.INCOMPLETE
+                assert far.at_source("ls -A d") == "f\ng\n"
+                kind = "access control|permissions" if "setfacl" in what else "attribute"
+                assert re.search(kind, transfer.problems[0])
+                assert STAGE not in transfer.problems[0]
+                assert "nothing was deleted" in transfer.problems[-1]
+            assert devcluster.host(name, "cat", f"{place}/d/f", f"{place}/d/g") == "1\n2\n"
+        finally:
+            devcluster.host(name, "umount", "-l", place)
+
+
 def test_every_name_arrives(site: Site) -> None:
     files = site.source.host.files
     names = [os.fsdecode(name) for name in NAMES]

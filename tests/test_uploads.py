@@ -172,7 +172,7 @@ def test_a_file_comes_in_parts_and_appears_when_it_is_whole(place: Place) -> Non
         assert (status, answer["offset"]) == (200, stop)
         if stop < len(data):
             assert place.left == [part]
-            assert place.run(f"stat -c %a:%s '{part}'") == f"600:{stop}\n"
+            assert place.run(f"stat -c %s '{part}'") == f"{stop}\n"
     assert answer == {"offset": len(data), "done": True, "name": "a b.bin"}
     assert place.left == ["a b.bin"]
     assert place.run("sha256sum < a*").split()[0] == hashlib.sha256(data).hexdigest()
@@ -293,18 +293,61 @@ def test_cancelling_leaves_nothing(place: Place) -> None:
     assert place.user.cancels("none/f", 100) == 204
 
 
-def test_a_part_that_somebody_else_put_there(place: Place) -> None:
+def test_a_part_that_somebody_else_put_there(place: Place, request: pytest.FixtureRequest) -> None:
     place.run("echo mine > secret; chmod 644 secret")
     for number, make in enumerate(
-        ("ln -s secret '{}'", "cp secret '{}'; chmod 666 '{}'", "mkdir '{}'")
+        ("ln -s secret '{}'", "ln secret '{}'", "mkdir '{}'", "mkfifo '{}'", ": > '{}'")
     ):
         name = f"f{number}"
-        place.run(make.replace("{}", part_name(name, 100, MODIFIED)))
+        part = part_name(name, 100, MODIFIED)
+        place.run(make.replace("{}", part))
+        if make.startswith(":"):
+            give = ["sh", "-c", 'chown bin "$0" && chmod 666 "$0"', f"{place.directory}/{part}"]
+            if place.run("id -u").strip() == "0":
+                subprocess.run(give, check=True)
+            else:
+                request.getfixturevalue("devcluster").host("portal-host", *give)
         for offset in (0, 5):
             status, answer = place.user.sends(name, 100, offset, b"x" * 50)
             assert status == 403, make
             assert "is in the way. Delete that file" in answer["error"]["message"]
     assert place.run("cat secret") == "mine\n"
+
+
+RIGHTS = (
+    "getfacl -cp {0} | sed s/#.*//; stat -c '%A %G' {0}; "
+    "getfattr -d --absolute-names {0} | grep user || :"
+)
+
+
+def test_a_new_file_has_the_rights_that_its_directory_gives(place: Place) -> None:
+    place.run("mkdir s; chmod 2770 s; setfacl -d -m g:mail:rwx,o::--- s; chgrp users s || :")
+    assert place.user.uploads("s/in one", b"x")[0] == 200
+    assert place.user.sends("s/in parts", 2, 0, b"x")[0] == 200
+    part = f"s/{part_name('in parts', 2, MODIFIED)}"
+    place.run("cd s; touch touched; mkdir made")
+    touched = place.run(RIGHTS.format("s/touched"))
+    assert "group:mail:rwx" in touched
+    assert place.run(RIGHTS.format(f"'{part}'")) == touched
+    assert place.user.sends("s/in parts", 2, 1, b"x")[0] == 200
+    assert place.user.form({"below": b"x"})[0] == 303
+    for name in ("in one", "in parts"):
+        assert place.run(RIGHTS.format(f"'s/{name}'")) == touched
+    assert place.user.uploads("s/new/below", b"x")[0] == 200
+    assert place.run(RIGHTS.format("s/new")) == place.run(RIGHTS.format("s/made"))
+
+
+def test_a_replaced_file_keeps_its_rights(place: Place) -> None:
+    place.run("mkdir s; setfacl -d -m g:mail:rwx s; echo old > s/f; setfattr -n user.a -v 1 s/f")
+    for change in ("setfacl -b s/f; chmod 600 s/f", "setfacl -m u:bin:r-- s/f"):
+        place.run(change)
+        before = place.run(RIGHTS.format("s/f"))
+        assert 'user.a="1"' in before
+        assert place.user.sends("s/f", 3, 0, b"n", "replace")[0] == 200
+        part = f"s/{part_name('f', 3, MODIFIED)}"
+        assert place.run(RIGHTS.format(f"'{part}'")) == before, "no more may read it meanwhile"
+        assert place.user.sends("s/f", 3, 1, b"ew", "replace")[0] == 200
+        assert place.run(RIGHTS.format("s/f") + "; cat s/f") == before + "new"
 
 
 def test_a_full_disk_is_said_and_nothing_is_left(alices: Place, devcluster: Devcluster) -> None:

@@ -60,7 +60,8 @@ class CommandResult:
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One name in a directory. Names that are not UTF-8 carry surrogate escapes."""
+    """One name in a directory. Names that are not UTF-8 carry surrogate escapes. `mode` is 0, and
+    nothing but the name is known, if the entry is on a disk that hangs."""
 
     name: str
     mode: int
@@ -96,7 +97,7 @@ class Files(ABC):
     @abstractmethod
     def stat(self, path: str, timeout: float | None = None) -> FileEntry:
         """Return the entry for `path`, following symbolic links. Over SSH, raises `FileTimedOut`
-        after `timeout` seconds."""
+        after `timeout` seconds, and for some time after that at once."""
 
     @abstractmethod
     def lstat(self, path: str) -> FileEntry:

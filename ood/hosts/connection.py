@@ -23,6 +23,9 @@ LASTING_CHANNELS = 6
 """How many of these may be open files or started commands, which can stay open for hours. The rest
 is for short commands."""
 SLOT_TIMEOUT = 10.0  # seconds to wait for a free channel
+MAX_HUNG = 2
+"""Operations that may hang on a connection before it is used for nothing new. sshd counts each as a
+session until it ends."""
 PROBE_TIMEOUT = 5.0  # seconds for a host to open a channel, after an operation has timed out
 OPENING_TIMEOUT = 40.0  # seconds to wait while another thread opens the connection
 
@@ -48,6 +51,8 @@ class SharedConnection:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._connection: Connection | None = None
+        self._hung = 0  # operations that have timed out on it
+        self._left: list[Connection] = []  # earlier ones, which stay for what is open on them
         self._opening: object | None = None  # a token of the thread that opens it
         self._failure: HostError | None = None
         self._failed_at = 0.0
@@ -91,25 +96,30 @@ class SharedConnection:
         """Close the connection with all channels on it, and wake threads that wait for one to be
         opened. The next use opens a new one."""
         with self._changed:
-            connection, self._connection = self._connection, None
+            closed = [*self._left, *([self._connection] if self._connection else [])]
+            self._connection, self._left = None, []
             self._opening = None
             self._fail(HostUnreachable(f"The connection to {self.name} was closed. Try again."))
-        if connection is not None:
+        for connection in closed:
             connection.close()
 
     def close_if_idle(self, seconds: float, ignored: paramiko.Channel | None = None) -> None:
-        """Close the connection if it has not been used for `seconds` and no channel except
-        `ignored` is open on it."""
+        """Close the connections on which no channel except `ignored` is open, if none has been used
+        for `seconds`."""
         with self._lock:
-            connection = self._connection
-            if connection is None or time.monotonic() - self._last_used < seconds:
+            if time.monotonic() - self._last_used < seconds:
                 return
-            # _channels is paramiko's own table. It has no public list of open channels.
-            channels = connection.transport._channels.values()
-            if any(channel is not ignored for channel in channels):
-                return
-            self._connection = None
-        connection.close()
+            idle = [
+                connection
+                for connection in [self._connection, *self._left]
+                # _channels is paramiko's own table. It has no public list of open channels.
+                if connection and not {*connection.transport._channels.values()} - {ignored}
+            ]
+            self._left = [connection for connection in self._left if connection not in idle]
+            if self._connection in idle:
+                self._connection = None
+        for connection in idle:
+            connection.close()
 
     @contextmanager
     def slot(self, lasting: bool = False, timeout: float | None = None) -> Iterator[None]:
@@ -160,6 +170,13 @@ class SharedConnection:
     def suspect(self, transport: paramiko.Transport) -> None:
         """Close a connection on which an operation timed out, unless the host still opens channels
         on it: then only that operation hangs, and the others go on."""
+        with self._lock:
+            connection = self._live()
+            if connection is not None and connection.transport is transport:
+                self._hung += 1
+                if self._hung >= MAX_HUNG:
+                    self._left.append(connection)
+                    self._connection, self._hung = None, 0
         threading.Thread(target=self._probe, args=(transport,), name="probe", daemon=True).start()
 
     def _probe(self, transport: paramiko.Transport) -> None:

@@ -23,6 +23,7 @@ from ood.hosts.connection import SharedConnection, did_not_answer
 from ood.hosts.login_shell import MarkedCommand
 from ood.hosts.open_file import OpenFile, file_entry, file_error
 from ood.hosts.readdir import entries_of
+from ood.hosts.slow_listing import slow_entries_of
 
 REQUEST_SIZE = 255 * 1024
 """Bytes in one request: the most that OpenSSH accepts. One such request at a time is as fast as
@@ -30,6 +31,8 @@ paramiko's prefetch and pipelining with 32 KiB. Prefetch starts threads that out
 download, and pipelining does not report a full disk."""
 ANSWER_TIMEOUT = 10.0  # seconds, for each request
 DATA_TIMEOUT = 30.0  # seconds, for each request of a file that stays open
+HUNG_SECONDS = 60.0  # after a time-out, in which other looks at the same path do not wait
+MAX_HUNG = 1000  # paths that are remembered
 TURN_TIMEOUT = 1.0  # seconds to wait for the shared client
 DISK_HINT = Reason(
     "the disk may be full or read-only, or you may have used up your quota", HelpTopic.DISK_FULL
@@ -95,6 +98,7 @@ class SFTPFiles(Files):
         self._turn = threading.BoundedSemaphore()  # who has it may use `_shared`
         self._shared: SFTPClient | None = None
         self.as_command = False  # whether the SFTP server is started as a command
+        self._hung: dict[str, float] = {}  # when an operation on a path timed out
 
     @property
     def shared_channel(self) -> paramiko.Channel | None:
@@ -103,14 +107,24 @@ class SFTPFiles(Files):
         return shared.get_channel() if shared is not None else None
 
     def resolve(self, path: str, timeout: float | None = None) -> str:
+        if timeout:
+            self._raise_if_hung(path)
         with self._client("find", path, timeout) as client:
             return client.normalize(path)
 
     def list(self, path: str) -> list[FileEntry]:
-        with self._client("list", path) as client:
-            return entries_of(client, path.encode("utf-8", "surrogateescape"))
+        try:
+            self._raise_if_hung(path)
+            with self._client("list", path) as client:
+                return entries_of(client, path.encode("utf-8", "surrogateescape"))
+        except FileTimedOut:
+            if (found := slow_entries_of(self._start, path)) is None:
+                raise
+            return found
 
     def stat(self, path: str, timeout: float | None = None) -> FileEntry:
+        if timeout:
+            self._raise_if_hung(path)
         with self._client("read", path, timeout) as client:
             return file_entry(path, client.stat(path))
 
@@ -258,11 +272,23 @@ class SFTPFiles(Files):
             if isinstance(error, TimeoutError):
                 client.close()
                 self._connection.suspect(channel.get_transport())
-                message = f"{shown(path)} on {self._connection.name} did not answer in time."
-                raise FileTimedOut(f"{message} {DISK_MAY_HANG}") from error
+                if len(self._hung) >= MAX_HUNG:
+                    self._hung.clear()
+                self._hung[path] = time.monotonic()
+                raise self._timed_out(path) from error
             # SFTP version 3 has codes for "no such file" and "permission denied" only.
             hint = DISK_HINT if action in WRITING else NO_REASON
             raise file_error(error, action, path, self._connection.name, hint) from error
+
+    def _raise_if_hung(self, path: str) -> None:
+        """Raise `FileTimedOut` if `path` has timed out lately: a server that hangs stays on the
+        host until the disk answers."""
+        if time.monotonic() - self._hung.get(path, -HUNG_SECONDS) < HUNG_SECONDS:
+            raise self._timed_out(path)
+
+    def _timed_out(self, path: str) -> FileTimedOut:
+        message = f"{shown(path)} on {self._connection.name} did not answer in time."
+        return FileTimedOut(f"{message} {DISK_MAY_HANG}")
 
 
 def _open(client: SFTPClient, path: str, mode: str) -> SFTPFile:

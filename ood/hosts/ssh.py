@@ -23,6 +23,7 @@ from ood.hosts.streams import SSHCommand
 from ood.hosts.terminals import SSHTerminal, Terminals
 
 ADMINISTRATIVELY_PROHIBITED = 1  # RFC 4254, section 5.1
+CHANGE_DIRECTORY = 'cd -- "$0" && exec "$@"'
 START_TIMEOUT = 15.0  # seconds for an account's start-up files
 
 
@@ -64,14 +65,16 @@ class SSHHost(Host):
         max_output: int,
     ) -> CommandResult:
         # Without a terminal, sshd leaves a command running when its channel closes. `timeout` ends
-        # it on the host.
+        # it on the host, even if `cwd` hangs.
+        if cwd is not None:
+            argv = ["sh", "-c", CHANGE_DIRECTORY, cwd, *argv]
         limited = ["timeout", "-k", "2", str(math.ceil(timeout)), *argv]
         with self._connection.slot(timeout=timeout), self._connection.connected() as transport:
             started = time.monotonic()
             channel = self._connection.open_session(transport)
             command, deadline = MarkedCommand(channel, self.name), started + timeout + 3
             try:
-                outputs = command.begin(limited, env, cwd, deadline)
+                outputs = command.begin(limited, env, None, deadline)
                 with suppress(OSError):  # the command may end without reading all of it
                     channel.sendall(input)
                 channel.shutdown_write()

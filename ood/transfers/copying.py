@@ -42,12 +42,16 @@ class Order:
     def same_host(self) -> bool:
         return self.source.host_id == self.target.host_id
 
+    @property
+    def kind(self) -> str:
+        return "move" if self.move else "copy"
+
 
 def copy_within(order: Order, names: Sequence[str], stage: str, progress: Progress) -> None:
     """Copy entries with `cp`, into `tree` below the directory `stage`."""
     host, directory = order.target.host, order.target.directory
     host.files.write(posixpath.join(stage, "names"), b"".join(as_input(names)), 0o600)
-    argv = ["sh", "-c", tools.COPY, "sh", stage]
+    argv = ["sh", "-c", tools.COPY, "sh", stage, order.kind]
     with host.start(argv, env={"LC_ALL": "C"}, cwd=order.source.directory) as command:
         progress.started(command)
         rest = b""
@@ -60,9 +64,10 @@ def copy_within(order: Order, names: Sequence[str], stage: str, progress: Progre
                     progress.files += 1
         code = command.wait()
     progress.check()
-    if any(word in command.stderr for word in CANNOT_WRITE):
-        raise _failure(host, directory, command.stderr)
-    progress.problems += complaints(command.stderr)
+    said = command.stderr.replace(f"{stage}/tree/", "")
+    if any(word in said for word in CANNOT_WRITE):
+        raise _failure(host, directory, said)
+    progress.problems += complaints(said)
     if code and not progress.problems:
         raise _failure(host, directory, f"exit code {code}")
 
@@ -71,11 +76,12 @@ def copy_between(order: Order, names: Sequence[str], tree: str, progress: Progre
     """Copy entries into the directory `tree` with `tar` on both hosts. The portal passes the data
     on piece by piece."""
     source, target = order.source, order.target
+    unpack = ["sh", "-c", tools.UNPACK, "sh", order.kind]
     with (
         start(
             source.host, ["sh", "-c", tools.PACK_TREE], source.directory, names, progress.started
         ) as packing,
-        target.host.start(tools.UNPACK, env={"LC_ALL": "C"}, cwd=tree) as unpacking,
+        target.host.start(unpack, env={"LC_ALL": "C"}, cwd=tree) as unpacking,
     ):
         progress.started(unpacking)
         counting = threading.Thread(target=_count_lines, args=(unpacking, progress), daemon=True)
@@ -95,7 +101,7 @@ def copy_between(order: Order, names: Sequence[str], tree: str, progress: Progre
     progress.check()
     if unpacked != 0:
         raise _failure(target.host, target.directory, unpacking.stderr)
-    progress.problems += complaints(packing.stderr)
+    progress.problems += [*complaints(packing.stderr), *_complaints(unpacking.stderr)]
     if packed not in (0, 1, 2):
         raise FileFailed(
             f"Could not read the files on {source.host.name}. Nothing was copied.", packing.stderr
@@ -112,9 +118,15 @@ def _count_lines(command: Command, progress: Progress) -> None:
         log.exception("could not count the files of a transfer")
 
 
+def _complaints(said: str) -> list[str]:
+    """The complaints, without those of access control lists: where the file system has none, tar
+    also complains of files that had none. (A move compares both sides.)"""
+    return [line for line in complaints(said) if "POSIX ACLs" not in line]
+
+
 def _failure(host: Host, directory: str, said: str, detail: str = "") -> FileFailed:
     """The error for files that could not be written."""
-    lines = complaints(said)
+    lines = _complaints(said)
     if any(word in line for line in lines for word in DISK_FULL):
         sentence = f"The disk on {host.name} is full, or your quota is used up."
     else:

@@ -6,31 +6,18 @@ or the browser.
 """
 
 import posixpath
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from weakref import WeakKeyDictionary
 
-from ood.errors import (
-    CommandFailed,
-    FileExists,
-    FileFailed,
-    FileMissing,
-    FileRefused,
-    HostError,
-    UploadElsewhere,
-)
+from ood.errors import FileExists, FileFailed, FileMissing, FileRefused, UploadElsewhere
 from ood.help_topics import HelpTopic
+from ood.hosts import rights
 from ood.hosts.base import Host, shown
 from ood.transfers.names import free_name, part_name
 
-PRIVATE = 0o600
 MAX_TRIES = 100  # to find a free name
-
-_lock = threading.Lock()  # guards _new_file_modes
-_new_file_modes: WeakKeyDictionary[Host, int] = WeakKeyDictionary()
 
 
 class IfThere(StrEnum):
@@ -67,21 +54,25 @@ class Upload:
         except FileMissing:
             return 0
         # In a shared directory, somebody else may have created a link or a file of this name.
-        if not found.is_file or found.mode & 0o777 != PRIVATE:
+        if not found.is_file or not rights.is_own(self.host, self.part):
             raise FileRefused(
                 f"Could not upload {shown(self.name)} because {shown(self.part)} is in the way. "
                 "Delete that file and try again."
             )
         return found.size
 
-    def write(self, offset: int, data: Iterable[bytes]) -> int:
+    def write(self, offset: int, data: Iterable[bytes], if_there: IfThere) -> int:
         """Append `data` to the part, and return the part's new size. Raises `UploadElsewhere` if
         its size is not `offset`. Raises `FileFailed`, and removes the part, if the host refuses the
         data. If `data` raises an exception, what has arrived stays."""
+        is_new = False
         if offset == 0:
             with self._errors(), suppress(FileExists):
-                self.host.files.write(self.part, b"", PRIVATE)
-        if (received := self.received()) != offset:
+                rights.create_file(self.host, self.part)
+                is_new = True
+                if if_there is IfThere.REPLACE:
+                    self._take_rights()  # before others can read what they could not read there
+        if not is_new and (received := self.received()) != offset:
             raise UploadElsewhere(received)
         with self._errors(), self.host.files.open(self.part, "r+b") as file:
             file.seek(offset)
@@ -120,42 +111,29 @@ class Upload:
         """Rename the complete part, and return its final name. Raises `FileExists`, and keeps the
         part, if the name is taken by a directory or by a file that must not be replaced."""
         files, name = self.host.files, self.name
-        mode = _new_file_mode(self.host)
         if if_there is IfThere.REPLACE:
-            with suppress(FileMissing):
-                old = files.lstat(self.target)
-                if old.is_directory:
-                    raise FileExists(f"{shown(name)} is a directory, so it was not replaced.")
-                mode = old.mode & 0o777 if old.is_file else mode
-            files.chmod(self.part, mode)
+            self._take_rights()
             files.rename(self.part, self.target)
             return name
         taken: set[str] = set()
         for _ in range(MAX_TRIES if if_there is IfThere.BOTH else 1):
             try:
-                files.chmod(self.part, mode)
                 files.move(self.part, posixpath.join(self.directory, name))
                 return name
             except FileExists:
-                files.chmod(self.part, PRIVATE)
                 taken.add(name)
                 name = free_name(self.name, taken)
         raise FileExists(f"{shown(self.name)} already exists.")
 
+    def _take_rights(self) -> None:
+        """Give the part the rights of the file that it will replace, if there is one."""
+        with suppress(FileMissing):
+            old = self.host.files.lstat(self.target)
+            if old.is_directory:
+                raise FileExists(f"{shown(self.name)} is a directory, so it was not replaced.")
+            if old.is_file:
+                rights.copy_rights(self.host, self.target, self.part)
+
     def cancel(self) -> None:
         with suppress(FileFailed):
             self.host.files.remove(self.part)
-
-
-def _new_file_mode(host: Host) -> int:
-    """The permission bits of new files that the user creates on a host."""
-    with _lock:
-        mode = _new_file_modes.get(host)
-    if mode is None:
-        try:
-            mode = 0o666 & ~int(host.run(["sh", "-c", "umask"]).text, 8)
-        except (CommandFailed, ValueError) as error:
-            raise HostError(f"Could not find the default permissions on {host.name}.") from error
-        with _lock:
-            _new_file_modes[host] = mode
-    return mode

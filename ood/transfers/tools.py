@@ -11,31 +11,62 @@ from ood.hosts.base import Command, Host
 
 REMOVE_TIMEOUT = 600.0  # seconds
 
-PACK_TREE = """
-xargs -0r sh -c 'exec find "$@" "(" -type f -o -type d -o -type l ")" -print0' sh |
-tar --create --sparse --no-recursion --null --files-from=- --file=-
+TAR = """
+kept='--acls --xattrs'
+tar $kept --version >/dev/null 2>&1 || {
+    echo 'tar: too old to keep access control lists and extended attributes' >&2
+    kept=
+}
 """
-UNPACK = ["tar", "--extract", "--preserve-permissions", "--no-same-owner", "--verbose", "--file=-"]
-
+PACK_TREE = f"""{TAR}
+xargs -0r sh -c 'exec find "$@" "(" -type f -o -type d -o -type l ")" -print0' sh |
+tar --create --sparse --no-recursion --null --files-from=- $kept --file=-
+"""
+# Both scripts keep the rights of the originals, with one exception: if the directory decides the
+# group or the access control list of new files, then those of a `copy` too, as with `cp`.
+UNPACK = f"""{TAR}
+rights=--preserve-permissions
+if [ "$1" = copy ]; then
+    [ -g . ] && rights=--no-same-permissions
+    case $(ls -ld .) in ??????????+*) rights=--no-same-permissions; umask 0 ;; esac
+fi
+[ $rights = --preserve-permissions ] || kept=${{kept#--acls}}
+exec tar --extract $rights $kept --no-same-owner --verbose --file=-
+"""
 # Copies within one host, until the portal closes its standard input. It prints a line for each file
 # and, each second, the bytes copied so far.
 COPY = """
 stage=$1
+keep='-a'
+command -v getfattr >/dev/null || keep='-a --preserve=xattr' # which fails unless they are kept
+if [ "$2" = copy ] && { [ -g "$stage" ] || ls -ld -- "$stage" | grep -q '^..........+'; }; then
+    keep='-Rd --preserve=links,timestamps,xattr'
+fi
 exec 3<&0
 ( cat <&3; kill -TERM 0 ) >/dev/null 2>&1 &
 hand=$!
 ( while sleep 1 >/dev/null 2>&1; do du -sb "$stage/tree"; done ) 2>/dev/null &
 look=$!
-xargs -0r -a "$stage/names" cp -a -v -t "$stage/tree" --
+xargs -0r -a "$stage/names" cp $keep -v -t "$stage/tree" --
 code=$?
 kill $hand $look 2>/dev/null
 exit $code
 """
 # The outputs are equal on both hosts if the copy is complete. SHAPE covers every name, kind, mode
-# and link; CONTENT covers every byte of every file.
+# and link; ACLS which files have an access control list; ATTRIBUTES the extended attributes of the
+# user, if the host can list them; CONTENT covers every byte of every file.
 SHAPE = r"""
 xargs -0r sh -c 'exec find "$@" -type f -printf "f %m %s %p\\0" -o -printf "%y %m %l %p\\0"' sh |
 LC_ALL=C sort -z | sha256sum
+"""
+ACLS = r"""
+xargs -0r sh -c 'exec find "$@" ! -type l -exec ls -ldbgo --time-style=+ {} +' sh |
+sed -n 's/^..........+ *[0-9]* *[0-9]* *//p' | LC_ALL=C sort | sha256sum
+"""
+ATTRIBUTES = """
+command -v getfattr >/dev/null || exec cat >/dev/null
+xargs -0r sh -c 'exec find "$@" ! -type l -print0' sh | LC_ALL=C sort -z |
+xargs -0r getfattr -d -- | sha256sum
 """
 CONTENT = """
 xargs -0r sh -c 'exec find "$@" -type f -print0' sh | LC_ALL=C sort -z |
@@ -57,7 +88,7 @@ REMOVE = 'chmod -R u+rwX -- "$1"; rm -rf -- "$1"'
 def tree_digest(
     host: Host, script: str, directory: str, names: Sequence[str], started: trees.Started
 ) -> str:
-    """The output of `SHAPE` or `CONTENT` for these entries. Raises `FileFailed`."""
+    """The output of one of these scripts for these entries. Raises `FileFailed`."""
     with trees.start(host, ["sh", "-c", script], directory, names, started) as command:
         found = _output(command)
         if command.wait() != 0 or command.stderr:

@@ -120,15 +120,24 @@ class Transfer(Progress):
     def _is_verified(self) -> bool:
         """Whether the originals and the copies are the same."""
         self.enter(State.CHECKING)
-        source, target = self.order.source, self.order.target
-        for script in (tools.SHAPE, tools.CONTENT):
+        order, source, target = self.order, self.order.source, self.order.target
+        changed = "Some files changed during the copy."
+        checks = {
+            tools.SHAPE: changed,
+            tools.ACLS: "Some access control lists could not be kept.",
+            tools.ATTRIBUTES: "Some extended attributes could not be kept.",
+            tools.CONTENT: changed,
+        }
+        if not order.same_host:  # whose tools may differ, and tar complains of attributes
+            del checks[tools.ATTRIBUTES]
+        for script, problem in checks.items():
             fingerprints = {
                 tools.tree_digest(host, script, directory, self._names, self.started)
                 for host, directory in ((source.host, source.directory), (target.host, self._tree))
             }
             self.check()
             if len(fingerprints) > 1:
-                self.problems.append("Some files changed during the copy.")
+                self.problems.append(problem)
                 return False
         return True
 

@@ -22,6 +22,7 @@ from ood.web.addresses import asked_path, canonical, crumbs, is_possible
 from ood.web.current import groups, portal, user
 
 FAVOURITES_FRESH = 60.0  # seconds
+LOOK_TIMEOUT = 5.0  # seconds for a root or a favourite, whose disk may hang
 
 
 class Operation(StrEnum):
@@ -52,6 +53,7 @@ class FileAccess:
         self.files = host.files
         self._settings = settings
         self._groups = groups
+        self._reals: dict[str, str | None] = {}  # of roots
 
     def may(self, operation: str) -> bool:
         """Whether the site allows an operation at all."""
@@ -137,7 +139,7 @@ class FileAccess:
         found = dict.fromkeys(self._roots)
         for path in self._filled_in(self._settings.favourites):
             with suppress(FileFailed):
-                if self.stat(path).is_directory:
+                if self.stat(path, LOOK_TIMEOUT).is_directory:
                     found[path] = None
         found.pop(self.start_directory, None)
         return list(found)
@@ -160,15 +162,28 @@ class FileAccess:
     @cached_property
     def _roots(self) -> dict[str, str]:
         """The roots that exist on the host, and the real path of each."""
-        found = {}
-        for path in self._filled_in(self._settings.roots):
+        roots = self._filled_in(self._settings.roots)
+        return {root: real for root in roots if (real := self._real(root)) is not None}
+
+    def _real(self, root: str, timeout: float | None = LOOK_TIMEOUT) -> str | None:
+        """The real path of a root; None if it does not exist."""
+        if root not in self._reals:
+            self._reals[root] = None
             with suppress(FileFailed):
-                self.files.stat(path)
-                found[path] = self.files.resolve(path)
-        return found
+                self.files.stat(root, timeout)
+                self._reals[root] = self.files.resolve(root, timeout)
+        return self._reals[root]
 
     def _holds(self, real: str) -> bool:
-        return any(_is_in(real, root) for root in self._roots.values())
+        """Whether a real path is within a root. Does not wait for another root, which may hang, if
+        the names alone lead to the right one."""
+        roots = self._filled_in(self._settings.roots)
+        first = [root for root in roots if _is_in(real, root)]
+        return any(
+            (found := self._real(root, timeout)) is not None and _is_in(real, found)
+            for timeout, some in ((None, first), (LOOK_TIMEOUT, roots))
+            for root in some
+        )
 
     def _within(self, path: str, requested: str, timeout: float | None = None) -> str:
         """The real path of `path`, which is `requested` or the directory above it."""

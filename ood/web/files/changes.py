@@ -12,7 +12,8 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from ood.errors import FileExists, FileFailed, InvalidForm
 from ood.hosts import trees
-from ood.hosts.base import FileEntry
+from ood.hosts.base import FileEntry, Host
+from ood.hosts.rights import create_directory, create_file
 from ood.web.addresses import files_address, for_audit, same_query
 from ood.web.current import note, user
 from ood.web.files.access import FileAccess, Operation
@@ -29,23 +30,23 @@ MAX_LINES = 1000  # in the audit log, for one change
 
 
 def _new_file(access: FileAccess, directory: str) -> Page:
-    path = _new(access, directory, lambda real: access.files.open(real, "xb").close())
+    path = _new(access, directory, create_file)
     return redirect(files_address(access.host_id, path) + "?edit", 303)
 
 
 def _new_directory(access: FileAccess, directory: str) -> Page:
-    path = _new(access, directory, access.files.mkdir)
+    path = _new(access, directory, create_directory)
     return _done(access, directory, f"Created the directory {brief(posixpath.basename(path))}.")
 
 
-def _new(access: FileAccess, directory: str, create: Callable[[str], None]) -> str:
+def _new(access: FileAccess, directory: str, create: Callable[[Host, str], None]) -> str:
     """Create an entry with the name that was typed; return its path."""
     access.demand(Operation.EDIT)
     name = new_name("new")
     path = posixpath.join(directory, name)
     real = access.entry_path(path, Operation.EDIT)
     try:
-        create(real)
+        create(access.host, real)
     except FileFailed as error:
         raise InvalidForm({"new": _sentence(error, name)}) from error
     note_each(access, "file-made", directory, [name])

@@ -14,8 +14,7 @@ from flask import flash, g, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from ood.errors import (
-    CommandFailed,
-    CommandTimedOut,
+    FileExists,
     FileFailed,
     FileMissing,
     FileRefused,
@@ -23,6 +22,7 @@ from ood.errors import (
     InvalidForm,
     SignInExpired,
 )
+from ood.hosts import rights
 from ood.hosts.base import FileEntry, shown
 from ood.web.addresses import as_bytes, files_address, for_audit
 from ood.web.current import note, user
@@ -31,9 +31,6 @@ from ood.web.files.access import FileAccess, Operation
 MAX_EDIT = 512 * 1024  # bytes: a form may have 1 MiB, and its line ends may be twice as long
 MISSING = "missing"
 """The fingerprint of a file that does not exist."""
-KEEP_ATTRIBUTES = ["cp", "--attributes-only", "--preserve=mode,ownership"]
-"""Gives a file the permissions, access control list and group of another and, where the host allows
-it, its owner."""
 
 
 @dataclass(frozen=True)
@@ -141,28 +138,29 @@ def _found(access: FileAccess, real: str, path: str, or_none: bool = False) -> F
 
 
 def _write(access: FileAccess, real: str, data: bytes, entry: FileEntry | None) -> None:
-    """Replace the content of a file but keep its permissions and group, so that others in a project
-    can still read it. If the disk is full, the old file stays unchanged. Without an `entry`, create
-    a file; raises `FileExists` if somebody else has created it since."""
-    files = access.files
-    if entry is None:
-        with files.open(real, "xb") as file:
-            file.write(data)
-        return
+    """Replace the content of a file but keep its rights, so that others in a project can still read
+    it. If the disk is full, the old file stays unchanged. Without an `entry`, create a file; raises
+    `FileExists` if somebody else has created it since."""
+    host, files = access.host, access.files
     directory, name = posixpath.split(real)
     # The name may already have the maximum length.
     short = as_bytes(name)[:200].decode("utf-8", "surrogateescape")
     aside = posixpath.join(directory, f".{short}.{secrets.token_hex(4)}.bak")
     try:
+        if entry is None:
+            rights.create_file(host, aside)
+            with files.open(aside, "r+b") as file:
+                file.write(data)
+            files.move(aside, real)
+            return
         files.write(aside, data, 0o600)
-        try:
-            access.host.run([*KEEP_ATTRIBUTES, "--", real, aside])
-        except (CommandFailed, CommandTimedOut):
-            files.chmod(aside, entry.mode & 0o777)
+        rights.copy_rights(host, real, aside)
         files.rename(aside, real)
     except FileFailed as error:
         with suppress(FileFailed):
             files.remove(aside)
+        if isinstance(error, FileExists):
+            raise
         if isinstance(error, FileRefused):
             raise FileRefused(
                 f"You do not have permission to write to {shown(directory)}, so the file cannot be "

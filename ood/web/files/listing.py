@@ -75,6 +75,8 @@ class FileRow:
     @property
     def type(self) -> str:
         """The text of the column “Type”."""
+        if not self.entry.mode:
+            return "Does not respond"
         if self.kind is not Kind.LINK:
             return self.kind.capitalize()
         if self.target_kind:
@@ -91,8 +93,10 @@ class FileRow:
 
 
 def when(entry: FileEntry) -> int | None:
-    """When an entry was modified, in seconds since the epoch; None outside the years 1 to 9999."""
-    return int(entry.modified) if FIRST_SECOND <= entry.modified <= LAST_SECOND else None
+    """When an entry was modified, in seconds since the epoch; None if that is not known or
+    outside the years 1 to 9999."""
+    known = entry.mode and FIRST_SECOND <= entry.modified <= LAST_SECOND
+    return int(entry.modified) if known else None
 
 
 def listing_query() -> TableQuery:

@@ -19,6 +19,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from ood.errors import FileExists, FileFailed, FileMissing, HostError, PortalError, UploadElsewhere
 from ood.hosts.base import shown
+from ood.hosts.rights import create_directory
 from ood.transfers.names import part_name
 from ood.transfers.parts import IfThere, Upload
 from ood.web.addresses import files_address, for_audit, is_possible
@@ -88,7 +89,7 @@ def part(host: str, path: str) -> BaseResponse:  # noqa: ARG001
         except ValueError as error:
             raise BadRequest from error
         try:
-            offset = upload.write(offset, pieces())
+            offset = upload.write(offset, pieces(), if_there)
         except ClientDisconnected:
             for when, *what in _cancelled.copy():
                 if what == [user(), upload.part] and time.monotonic() - when < CANCEL_SECONDS:
@@ -138,7 +139,7 @@ def _make_directories(access: FileAccess, directory: str, names: list[str]) -> s
             raise
     _make_directories(access, directory, names[:-1])
     with suppress(FileExists):  # another upload may have created it since
-        access.files.mkdir(access.entry_path(path, Operation.UPLOAD))
+        create_directory(access.host, access.entry_path(path, Operation.UPLOAD))
     return access.resolved(path, Operation.UPLOAD)
 
 
@@ -235,7 +236,7 @@ def _store(
             access.files.lstat(upload.target)
             raise FileExists(f"{shown(name)} already exists. It was not replaced.")
     try:
-        upload.write(0, data)
+        upload.write(0, data, if_there)
         return shown(_finished(access, upload, if_there))
     except (PortalError, HTTPException):  # HTTPException: the browser disconnected
         upload.cancel()
