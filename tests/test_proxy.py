@@ -782,14 +782,14 @@ def test_a_service_that_does_one_thing_at_a_time_is_asked_once(echo: Echo) -> No
 
 def test_a_service_without_end_leaves_room(stack: Stack, running: list[Echo]) -> None:
     echo, second, *others = running
-    with ExitStack() as opened, ThreadPoolExecutor(30) as threads:
+    with ExitStack() as opened, ThreadPoolExecutor(72) as threads:
         for _ in range(12):
             got = opened.enter_context(
                 sent(stack.portal, "GET", f"{echo.prefix}drip/1000", echo.entered)
             )
             assert got.status == 200
         start = time.monotonic()
-        more = [threads.submit(echo.asks, Sec_Fetch_Mode="cors") for _ in range(28)]
+        more = [threads.submit(echo.asks, Sec_Fetch_Mode="cors") for _ in range(70)]
         page, refused = threads.submit(echo.asks), threads.submit(echo.refused)
         while not all(one.done() for one in more):
             before = time.monotonic()
