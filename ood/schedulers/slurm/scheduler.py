@@ -109,7 +109,9 @@ class Slurm(base.Scheduler):
         return squeue.parse_queue(*found)
 
     def nodes_of(self, job_host: str) -> list[NodeNames]:
-        return sinfo.parse_nodes(self._query("scontrol", ["--oneliner", "show", "node", job_host]))
+        return sinfo.parse_nodes(
+            self._query("scontrol", ["--all", "--oneliner", "show", "node", job_host])
+        )
 
     def why_it_waits(
         self, job: Job, partitions: Sequence[Partition], queue: Queue | None
