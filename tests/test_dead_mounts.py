@@ -60,7 +60,8 @@ def test_looks_at_a_dead_disk_cost_nothing_else(alice: SSHHost, dead: str) -> No
     tunnel.sendall(b"SSH-2.0-test\r\n")
     received = b""
     while b"ssh-ed25519" not in received:  # in sshd's answer
-        assert (data := tunnel.recv(1000)), "the tunnel was closed"
+        data = tunnel.recv(1000)
+        assert data, "the tunnel was closed"
         received += data
     with pytest.raises(CommandTimedOut):
         alice.run(["true"], cwd=dead, timeout=1)

@@ -151,7 +151,8 @@ def test_every_name_is_made_renamed_permitted_and_deleted(eve: Changer, home: Pa
             assert eve.opens(answer.location).status_code == 200
             answer = eve.does("new-file", home, new=text)
             assert (answer.status_code, "already exists" in words(answer)) == (422, True)
-        there.write_text("precious")
+        assert eve.writes(there, "precious").location == address(there)
+        assert there.read_text() == "precious"
         asked = eve.does("rename", home, name=value(name))
         assert SCRIPT not in asked.text
         assert Page(asked.text).fields["name"] == value(name)
