@@ -139,7 +139,8 @@ class Browser:
 
     @property
     def csrf_token(self) -> str:
-        return Page(self.client.get("/login", follow_redirects=True).text).fields["csrf_token"]
+        with self.client.get("/login", follow_redirects=True) as answer:
+            return Page(answer.text).fields["csrf_token"]
 
     def posts(self, path: str, **data: str) -> TestResponse:
         return self.opens(path, "POST", data={"csrf_token": self.csrf_token} | data)

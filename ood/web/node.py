@@ -28,7 +28,6 @@ from ood.sessions.service import service_path
 from ood.web import entering
 from ood.web.current import ProxiedResponse, on_services_origin, portal
 from ood.web.errors import answer
-from ood.web.shares import take_share
 from ood.web.upgrades import connection_of_request, is_disconnected, take_over
 
 bp = Blueprint("node", __name__)
@@ -52,7 +51,6 @@ def http(session_id: str, path: str) -> BaseResponse:  # noqa: ARG001 - see `_ta
     try:
         grant = entering.grant_of_request(session_id)
         if grant is not None:
-            take_share(grant.user)
             return _pass_on(grant)
         if entering.is_visit():
             return entering.ask_portal(_target(session_id))
@@ -72,7 +70,6 @@ def websocket(session_id: str, path: str) -> BaseResponse:  # noqa: ARG001
     grant = entering.grant_of_request(session_id, upgrading=True)
     if grant is None:
         raise entering.no_entry()
-    take_share(grant.user)
     connection = connection_of_request()
     with portal().services.request(grant.user, session_id):
         known = portal().services.find(grant.user, session_id)

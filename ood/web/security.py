@@ -10,7 +10,7 @@ from ood.errors import NotFound
 from ood.web.current import ProxiedResponse, note, on_services_origin, portal
 from ood.web.errors import sign_in_again, this_page
 from ood.web.front_end import USER
-from ood.web.shares import take_share_of_user
+from ood.web.shares import take_share
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -63,7 +63,7 @@ def init_app(app: Flask) -> None:
     app.before_request(_keep_origins_apart)
     app.before_request(_demand_same_origin)
     app.before_request(_demand_sign_in)
-    app.before_request(take_share_of_user)
+    app.before_request(take_share)
     app.after_request(_note_refusal)
     app.after_request(_add_headers)
 

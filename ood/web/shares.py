@@ -21,18 +21,14 @@ UNLIMITED = frozenset({"static", "home.health"})
 BUSY = "Too many of your requests are still running. Wait a moment, then try again."
 
 
-def take_share(key: str) -> None:
-    """Count this request, until its response has been sent. Raises `Busy`."""
-    if SHARE not in request.environ:
-        portal().request_quota.take(key, PATIENCE, Busy(BUSY))
-        request.environ[SHARE] = key
-
-
-def take_share_of_user() -> None:
-    """Count this request for its user or, before they have signed in, for their address. Requests
-    to services are counted when it is known whose they are."""
-    if request.endpoint not in UNLIMITED and not g.on_services_origin:
-        take_share(user() if current_user.is_authenticated else f"from {request.remote_addr}")
+def take_share() -> None:
+    """Count this request for its user or, before they have signed in, for their address, until its
+    response has been sent. Raises `Busy`. Requests to services have a quota of their own."""
+    if request.endpoint in UNLIMITED or g.on_services_origin:
+        return
+    key = user() if current_user.is_authenticated else f"from {request.remote_addr}"
+    portal().request_quota.take(key, PATIENCE, Busy(BUSY))
+    request.environ[SHARE] = key
 
 
 class Shares:
