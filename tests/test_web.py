@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -139,7 +140,7 @@ class Browser:
 
     @property
     def csrf_token(self) -> str:
-        with self.client.get("/login", follow_redirects=True) as answer:
+        with closing(self.client.get("/login", follow_redirects=True)) as answer:
             return Page(answer.text).fields["csrf_token"]
 
     def posts(self, path: str, **data: str) -> TestResponse:
