@@ -98,7 +98,7 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize("line", BROKEN)
+@pytest.mark.parametrize("line", BROKEN, ids=range(len(BROKEN)))
 def test_a_line_that_cannot_be_used_disturbs_no_other(path: Path, line: str) -> None:
     text = f"# a comment\n\n{line}\n* {LINE}\n"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
