@@ -59,6 +59,7 @@ def private_sshd(devcluster: Devcluster, *options: str) -> Iterator[PrivateSshd]
         f"Port {sshd.port}",
         "HostKey DIR/key",
         "PidFile DIR/pid",
+        *options,  # sshd uses the first of several values
         "UsePAM yes",
         "KbdInteractiveAuthentication no",
         *(
@@ -67,7 +68,6 @@ def private_sshd(devcluster: Devcluster, *options: str) -> Iterator[PrivateSshd]
             else ["Subsystem sftp internal-sftp"]
         ),
         "LogLevel VERBOSE",
-        *options,
     ]
     text = "\n".join(config).replace("DIR", sshd.directory)
     script = f"""

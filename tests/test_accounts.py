@@ -123,7 +123,8 @@ def account_of(user: str, site: Devcluster) -> Iterator[Account]:
         yield Account(host, site, home)
     finally:
         host.close()
-        as_root(f"rm -rf {home}; mv {home}.kept {home}")
+        # In place, because eve's home is mounted elsewhere too.
+        as_root(f"find {home} -mindepth 1 -delete; cp -a {home}.kept/. {home}; rm -rf {home}.kept")
 
 
 @pytest.fixture

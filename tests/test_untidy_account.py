@@ -38,14 +38,14 @@ def test_run_container(eve: Researcher, cluster: str) -> None:
     card = eve.launches(cluster=cluster, registry_token="reg-alice", **HELLO)
     said = eve.watches(card, "completed")
     assert said[-1] == "completed", said
-    assert card.get_attribute("data-outcome") == "succeeded"
+    assert card.get_attribute("data-outcome") == "succeeded", card.inner_text()
     saw_hello(eve.reads_the_log(card))
     expect(card).to_contain_text("Job context directory")
     assert str(eve.context_directory(card)).startswith(f"{HOME}/ondemand/")
 
 
 def test_run_jupyterlab(eve: Researcher, devcluster: Devcluster) -> None:
-    card = eve.launches_jupyterlab(cluster="gpu", registry_token="reg-alice")
+    card = eve.launches_jupyterlab(cluster="gpu")
     eve.watches(card, "running", 120)
     lab = eve.connects(card)
     lab.opens_a_notebook()
@@ -95,8 +95,9 @@ def test_files(site: RunningPortal, devcluster: Devcluster, user: str) -> None:
         assert home == (HOME if user == "eve" else f"/home/{user}")
         for host in ("portal", "beta"):
             uses_files(web, home, host)
+        account.host.run(["mkdir", f"{home}/copied"])
         copier = Copier(web)
-        status, said = copier.goes(f"portal{home}", "text", to=home, if_there="replace")
+        status, said = copier.goes(f"portal{home}", "text", to=f"{home}/copied", to_host="portal")
         assert status in (200, 303), said
         assert "text" in copier.waits()
 

@@ -71,11 +71,13 @@ class HostKeyPolicy(paramiko.MissingHostKeyPolicy):
 
     def __init__(self, path: Path, name: str, port: int) -> None:
         self._name = name
-        names = [name.lower()] if port == SSH_PORT else [f"[{name.lower()}]:{port}", name.lower()]
+        plain = name.lower()
+        full = plain if port == SSH_PORT else f"[{plain}]:{port}"
         usable = [line for line in read_lines(path) if not line.problem]
-        found: list[Line] = []
-        for each in names:  # as in OpenSSH, a key without a port counts if there is none with it
-            found = found or [line for line in usable if _has_name(line.names, each)]
+        found = [line for line in usable if _has_name(line.names, full)]
+        self._expected = {line.key for line in found if not line.revoked}
+        # As in OpenSSH, the key of the name without the port is good too, if there is no other.
+        found = found or [line for line in usable if _has_name(line.names, plain)]
         self._revoked = {line.key for line in found if line.revoked}
         self._trusted = {line.key for line in found if not line.revoked}
         types = {line.type for line in found if not line.revoked}
@@ -93,18 +95,19 @@ class HostKeyPolicy(paramiko.MissingHostKeyPolicy):
                 "it. Tell your administrator.",
                 detail,
             )
-        if not self._trusted:
-            raise HostUnreachable(
-                f"The portal does not know the host key of {self._name}. Tell your administrator "
-                "to add it to known_hosts.",
-                detail,
-            )
-        if given not in self._trusted:
+        if given in self._trusted:
+            return
+        if self._expected:
             raise HostUnreachable(
                 f"The host key of {self._name} has changed, so the portal did not connect to it. "
                 "Tell your administrator.",
                 detail,
             )
+        raise HostUnreachable(
+            f"The portal does not know the host key of {self._name}. Tell your administrator to "
+            "add it to known_hosts.",
+            detail,
+        )
 
 
 def _has_name(patterns: str, name: str) -> bool:

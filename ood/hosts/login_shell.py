@@ -208,8 +208,9 @@ class MarkedCommand:
         )
 
     def check_connection(self) -> None:
-        """Raise EOFError if the connection has dropped."""
-        if not self._channel.get_transport().is_active():
+        """Raise EOFError if the connection has dropped. sshd ends the output of a command before it
+        closes the channel."""
+        if not (self._channel.eof_received and self._channel.get_transport().is_active()):
             raise EOFError("the connection dropped before the command ended")
 
     def _receive(self, deadline: float) -> tuple[bool, bytes, bytes]:

@@ -69,7 +69,7 @@ def check_password() -> BaseResponse:
     if wait:
         _note_failure(known, "too many attempts")
         return _too_many(name, wait)
-    if not is_possible(name):
+    if name and not is_possible(name):
         _note_failure("", "a user name of a form that the portal does not accept")
         return _again(name, WRONG_FORM, 401)
     begun = time.monotonic()
