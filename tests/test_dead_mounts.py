@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from app import create_app
+from ood.config import FilesSettings, PortalSettings
 from ood.errors import CommandTimedOut, FileTimedOut, HostError
+from ood.hosts.pool import HostPool
 from ood.hosts.ssh import SSHHost
-from tests.conftest import Devcluster, RunningPortal
-from tests.test_files_site import Changer
+from ood.transfers.copying import Endpoint, Order
+from ood.transfers.progress import State
+from ood.transfers.transfer import Transfer
+from tests.conftest import Devcluster, wait_until
+from tests.test_file_changes import Changer, words
+from tests.test_files import address, home, settings
 from tests.test_hosts import ssh
+from tests.test_web import Page
+
+__all__ = ["home", "settings"]
 
 DEAD = "/run/dead"
 MOUNT = f"""
@@ -89,44 +102,101 @@ def test_a_directory_with_a_dead_mount_point_is_listed(
         alice.files.list(dead)
 
 
-def test_pages_with_a_link_to_a_dead_disk(
-    start_site: Callable[..., RunningPortal], dead: str, devcluster: Devcluster
+@pytest.fixture
+def visits(
+    alice: SSHHost, settings: PortalSettings, monkeypatch: pytest.MonkeyPatch, soon: None
+) -> Callable[..., Changer]:
+    """Sign in to a portal in this process, with alice's files."""
+    assert soon is None
+    monkeypatch.setattr(HostPool, "portal_host", lambda _pool, _user: alice)
+    for limit, seconds in {
+        "ood.web.files.access.LOOK_TIMEOUT": 1,
+        "ood.web.files.changes.COUNT_SECONDS": 1,
+        "ood.hosts.trees.PATIENCE": 2,
+        "ood.hosts.trees.GRACE": 1,
+    }.items():
+        monkeypatch.setattr(limit, seconds)
+
+    def visit(**files: Any) -> Changer:
+        changed = FilesSettings.model_validate(files)
+        alice = Changer(create_app(settings.model_copy(update={"files": changed})))
+        alice.signs_in()
+        return alice
+
+    return visit
+
+
+@pytest.fixture
+def room(alice: SSHHost, dead: str, devcluster: Devcluster) -> Iterator[Path]:
+    """A directory of alice's with links to a dead disk, and one below it where it is mounted."""
+    room = alice.run(["mktemp", "-d", f"{alice.home}/room.XXXXXX"]).text.strip()
+    fill = "mkdir -p tree/mount; ln -s $0 data; ln -s $0/x more; echo text > file; cp file tree"
+    alice.run(["sh", "-c", fill, dead], cwd=room)
+    devcluster.host("portal-host", "mount", "--bind", dead, f"{room}/tree/mount")
+    yield Path(room)
+    clear = f"umount -l {room}/tree/mount; rm -rf {room}"
+    devcluster.host("portal-host", "sh", "-c", clear)
+
+
+def test_pages_of_a_dead_disk(visits: Callable[..., Changer], room: Path, dead: str) -> None:
+    alice = visits(favourites=[f"{dead}/x"])
+    for _ in range(3):
+        started = time.monotonic()
+        rows = alice.rows(address(room))
+        assert "does not respond" in rows["data"]
+        assert 'href="/files' in rows["file"]
+        assert "does not respond" not in rows["file"] + rows["tree"]
+    assert time.monotonic() - started < 3, "it is not asked again each time"
+    answer = alice.opens(address(room / "data"))
+    assert answer.status_code == 504
+    assert "Its disk may not be available" in words(answer)
+    rows = alice.rows(address(room / "tree"))
+    assert "Does not respond" in rows["mount"]
+    assert 'href="/files' not in rows["mount"]
+    assert 'href="/files' in rows["file"]
+    assert alice.opens(address(room / "file")).status_code == 200
+
+
+def test_changes_around_a_dead_disk(visits: Callable[..., Changer], room: Path) -> None:
+    alice = visits()
+    assert "Renamed" in alice.is_done("rename", room, name="data", new_name="old")
+    assert "Set the permissions" in alice.is_done(
+        "permissions", room, name=["file", "old"], set="1", octal="604"
+    )
+    assert "Deleted" in alice.deletes(room, name=["old", "more"])
+    asked = alice.does("delete", room, name="tree")
+    assert "at least" in words(asked)
+    sure = Page(asked.text).fields["sure"]
+    said = alice.is_done("delete", room, name="tree", sure=sure)
+    assert "took more than 2 seconds" in said
+    said = alice.is_done("permissions", room, name="tree", set="1", octal="700", below="1")
+    assert "took more than 2 seconds" in said
+    assert {*alice.rows(address(room))} == {"file", "tree"}
+
+
+def test_a_transfer_from_a_dead_disk_can_be_cancelled(alice: SSHHost, room: Path) -> None:
+    source, target = (Endpoint("portal", alice, str(path)) for path in (room / "tree", room))
+    transfer = Transfer("1", Order(False, source, target, {"mount": "copy"}))
+    running = threading.Thread(target=transfer.run)
+    running.start()
+    wait_until(lambda: transfer.state is State.COUNTING)
+    transfer.cancel()
+    running.join(10)
+    assert transfer.state is State.CANCELLED
+    assert alice.run(["ls"], cwd=str(room)).text.split() == ["data", "file", "more", "tree"]
+
+
+def test_a_dead_root_holds_up_no_other(
+    visits: Callable[..., Changer], room: Path, dead: str
 ) -> None:
-    portal = start_site(files={"favourites": [f"{dead}/x"]})
-    alice = Changer(portal, "alice")
-    room = devcluster.as_user("alice", "portal-host", "mktemp -d ~/room.XXXXXX").strip()
-    fill = f"ln -s {dead} {room}/data; ln -s {dead}/x {room}/more; echo text > {room}/file"
-    devcluster.as_user("alice", "portal-host", fill)
-    try:
-        for _ in range(4):
-            started = time.monotonic()
-            status, text = alice.looks(room)
-            assert status == 200
-            assert text.count("its target does not respond") >= 1
-            assert 'data-name="file"' in text
-        assert time.monotonic() - started < 3, "it is not tried again each time"
-        status, text = alice.looks(f"{room}/data")
-        assert status == 504
-        assert "Its disk may not be available" in text
-        assert alice.looks(f"{room}/file")[0] == 200
-        assert alice.does("rename", room, name="data", new_name="old")[0] == 303
-        assert (
-            "Set the permissions"
-            in alice.does("permissions", room, all="1", set="1", octal="600")[1]
-        )
-        assert "Deleted" in alice.deletes(room, name=["old", "more"])
-    finally:
-        devcluster.host("portal-host", "rm", "-rf", room)
-
-
-def test_a_dead_root_holds_up_no_other(start_site: Callable[..., RunningPortal], dead: str) -> None:
-    alice = Changer(start_site(files={"roots": [dead, "~"]}), "alice")
-    started = time.monotonic()
-    assert alice.looks("/home/alice")[0] == 200
-    assert alice.looks("/home/alice")[0] == 200
-    assert time.monotonic() - started < 15
-    assert alice.looks("/etc")[0] == 403
-    assert alice.looks(dead)[0] == 504
+    alice = visits(roots=[dead, str(room)])
+    for _ in range(2):
+        started = time.monotonic()
+        assert alice.opens(address(room)).status_code == 200
+        assert alice.opens(address(room / "file")).status_code == 200
+    assert time.monotonic() - started < 5
+    assert alice.opens("/files/portal/etc").status_code == 403
+    assert alice.opens(f"/files/portal{dead}").status_code == 504
 
 
 @pytest.mark.usefixtures("soon")

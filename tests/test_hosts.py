@@ -610,6 +610,21 @@ def test_a_started_command_is_told_where_and_what(machine: Machine) -> None:
         assert command.stderr == f"no {AWKWARD[1]}\n"
 
 
+def test_commands_that_end_at_once_on_both_outputs(machine: Machine) -> None:
+    """While one thread read one output and another the other, both could wait for ever."""
+
+    def work(_: int) -> bytes:
+        seen = b""
+        for _ in range(100):
+            with machine.host.start(["sh", "-c", "echo 1 >&2; echo 2"]) as command:
+                command.end_input()
+                while data := command.read(100):
+                    seen += data
+        return seen
+
+    assert in_parallel(work, 3) == [b"2\n" * 100] * 3
+
+
 def test_much_on_standard_error_holds_nobody_up(machine: Machine) -> None:
     script = "head -c 5000000 /dev/zero >&2; head -c 5000000 /dev/zero"
     with machine.host.start(["sh", "-c", script]) as command:

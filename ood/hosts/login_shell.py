@@ -11,7 +11,6 @@ another program that reads it instead.
 """
 
 import secrets
-import select
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -120,6 +119,11 @@ class MarkedCommand:
 
     def __init__(self, channel: paramiko.Channel, host: str) -> None:
         self._channel = channel
+        # The pipe behind `fileno` would block a thread that reads one output while another thread
+        # reads the other, and with it the whole connection.
+        self._arrived = threading.Event()
+        for buffer in (channel.in_buffer, channel.in_stderr_buffer):
+            buffer.set_event(self._arrived)
         self._host = host
         self._key = secrets.token_hex(8)
         self.stdout = MarkedOutput(f"{self._key}1")
@@ -216,9 +220,7 @@ class MarkedCommand:
     def _receive(self, deadline: float) -> tuple[bool, bytes, bytes]:
         """Wait for output. Return whether both outputs have ended, and what has arrived of each.
         Unread standard error would fill the channel's only window."""
-        channel = self._channel
-        poll = select.poll()
-        poll.register(channel, select.POLLIN)
+        channel, arrived = self._channel, self._arrived
         while True:
             ended = channel.eof_received or channel.closed  # first: more may arrive meanwhile
             out = channel.recv(RECEIVE_SIZE) if channel.recv_ready() else b""
@@ -230,7 +232,7 @@ class MarkedCommand:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
-            poll.poll(min(left, 1) * 1000)  # with two outputs, paramiko can fail to wake us
+            arrived.wait(min(left, 1))
 
     def _fault(self, what: str, subject: str = START_UP_FILE) -> AccountFault:
         greeting = self.stdout.greeting + self.stderr.greeting

@@ -13,7 +13,7 @@ for each in * .[!.]* ..?*; do
     case $each in '*' | '.[!.]*' | '..?*') ls -UA | grep -qxFe "$each" || continue ;; esac
     printf '%s\0' "$each"
 done | xargs -0r -n 12 -P 8 sh -c '
-look() { timeout -s KILL 1 stat --printf "%f %s %Y %u %g %n\0" -- "$@" 2>/dev/null; }
+look() { timeout -s KILL 2 stat --printf "%f %s %Y %u %g %n\0" -- "$@" 2>/dev/null; }
 look "$@" || for each; do
     look "$each"
     [ $? != 137 ] || printf "0 0 0 0 0 %s\0" "$each"

@@ -24,7 +24,7 @@ GRACE = 10.0  # seconds for a count to end after its time limit
 # Records of pipes, sockets and devices begin with `!`.
 COUNT = r"""
 printf '%s\0' "$(date +%s.%N)"
-timeout "$1" xargs -0r sh -c 'exec find "$@" "(" -type f -o -type d -o -type l ")" \
+timeout -k 2 "$1" xargs -0r sh -c 'exec find "$@" "(" -type f -o -type d -o -type l ")" \
     -printf "%y%s\\0" -o -printf "!%y%p\\0"' sh && printf 'complete\0'
 """
 DELETE = ["xargs", "-0r", "rm", "-rf", "--"]
