@@ -256,5 +256,5 @@ class Echo:
     @property
     def process(self) -> int:
         """The service's pid, as this machine's root sees it."""
-        command = f"python3 bin/service.py [0-9]+ {self.prefix}$"
+        command = f"bin/service.py [0-9]+ {self.prefix}$"
         return int(subprocess.check_output(["pgrep", "-f", command]))

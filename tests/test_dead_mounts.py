@@ -207,9 +207,9 @@ def test_a_home_that_hangs_holds_up_nobody_else(
     other = ssh(devcluster, "user40")
     try:
         for _ in range(2):
-            with pytest.raises(HostError, match="did not answer"):
+            with pytest.raises(HostError, match="in time"):
                 other.run(["true"], timeout=1)
-            with pytest.raises(HostError, match="did not answer"):
+            with pytest.raises(HostError, match="in time"):
                 other.files.list("/")
             assert alice.run(["echo", "here"]).text == "here\n"
     finally:

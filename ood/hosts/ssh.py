@@ -24,6 +24,7 @@ from ood.hosts.terminals import SSHTerminal, Terminals
 
 ADMINISTRATIVELY_PROHIBITED = 1  # RFC 4254, section 5.1
 CHANGE_DIRECTORY = 'cd -- "$0" && exec "$@"'
+SESSIONS_CLOSE = 2.0  # seconds for sshd to notice that a session has ended
 START_TIMEOUT = 15.0  # seconds for an account's start-up files
 
 
@@ -148,15 +149,16 @@ class SSHHost(Host):
 
     def free_channels(self, most: int) -> int:
         """How many sessions sshd allows on a connection besides those in use, at most `most`."""
-        found = 0
-        with (
-            self._connection.connected() as transport,
-            ExitStack() as opened,
-            suppress(paramiko.ChannelException),
-        ):
+        found, deadline = 0, time.monotonic() + SESSIONS_CLOSE
+        with self._connection.connected() as transport, ExitStack() as opened:
             while found < most:
-                opened.callback(transport.open_session(timeout=START_TIMEOUT).close)
-                found += 1
+                try:
+                    opened.callback(transport.open_session(timeout=START_TIMEOUT).close)
+                    found += 1
+                except paramiko.ChannelException:
+                    if time.monotonic() > deadline:
+                        break
+                    time.sleep(0.1)
         return found
 
     def forwards(self) -> bool:
