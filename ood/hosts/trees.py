@@ -36,6 +36,8 @@ exec find "$@" -depth -maxdepth "$below" \\
     "(" -type d -exec chmod "$directories" {} + ")" -o ! -type l -exec chmod "$files" {} +
 ' sh "$@"
 """
+TOOLS_ENV = {"LC_ALL": "C", "TMPDIR": "/tmp"}  # noqa: S108 - a start-up file may name a missing one
+"""The variables for GNU's tools."""
 NO_LIMIT = 2**31 - 1
 SPECIAL = {"p": "pipe", "s": "socket", "b": "device", "c": "device"}
 
@@ -86,7 +88,7 @@ def start(
     """Start a command that reads names of entries of a directory. The caller closes it. Raises
     `FileFailed` and `HostUnreachable`."""
     try:
-        command = host.start(argv, env={"LC_ALL": "C"}, cwd=directory)
+        command = host.start(argv, env=TOOLS_ENV, cwd=directory)
     except CommandFailed as error:
         raise _cannot_run(host, argv, directory, error) from error
     if started is not None:
@@ -176,7 +178,7 @@ def _change(host: Host, argv: Sequence[str], directory: str, names: Iterable[str
         left = max(1.0, deadline - time.monotonic())
         try:
             result = host.run(
-                argv, input=batch, env={"LC_ALL": "C"}, cwd=directory, timeout=left, check=False
+                argv, input=batch, env=TOOLS_ENV, cwd=directory, timeout=left, check=False
             )
         except CommandTimedOut:
             return f"it took more than {PATIENCE:.0f} seconds. Try again to continue"

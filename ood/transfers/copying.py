@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ood.errors import CommandFailed, FileFailed, HostError
 from ood.hosts.base import Command, Host, shown
-from ood.hosts.trees import PIECE, as_input, complaints, start
+from ood.hosts.trees import PIECE, TOOLS_ENV, as_input, complaints, start
 from ood.transfers import tools
 from ood.transfers.progress import Progress
 
@@ -52,7 +52,7 @@ def copy_within(order: Order, names: Sequence[str], stage: str, progress: Progre
     host, directory = order.target.host, order.target.directory
     host.files.write(posixpath.join(stage, "names"), b"".join(as_input(names)), 0o600)
     argv = ["sh", "-c", tools.COPY, "sh", stage, order.kind]
-    with host.start(argv, env={"LC_ALL": "C"}, cwd=order.source.directory) as command:
+    with host.start(argv, env=TOOLS_ENV, cwd=order.source.directory) as command:
         progress.started(command)
         rest = b""
         while data := command.read(PIECE):
@@ -85,7 +85,7 @@ def copy_between(order: Order, names: Sequence[str], tree: str, progress: Progre
         start(
             source.host, ["sh", "-c", tools.PACK_TREE], source.directory, names, progress.started
         ) as packing,
-        target.host.start(unpack, env={"LC_ALL": "C"}, cwd=tree) as unpacking,
+        target.host.start(unpack, env=TOOLS_ENV, cwd=tree) as unpacking,
     ):
         progress.started(unpacking)
         counting = threading.Thread(target=_count_lines, args=(unpacking, progress), daemon=True)
