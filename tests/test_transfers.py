@@ -486,7 +486,7 @@ def test_only_so_many_at_once_and_a_sign_out_ends_them(far: Site) -> None:
     transfers.forget("alice")
     assert {each.state for each in started} == {State.CANCELLED}
     assert transfers.of("alice") == []
-    assert far.left == ""
+    assert far.left == "", [each.message for each in started]
 
 
 def test_a_quota_limits_each_and_all() -> None:

@@ -82,7 +82,15 @@ xargs -0r -a "$names" sh -c 'for each; do
     [ -L "$each" ] || [ ! -d "$each" ] || find "$each" -depth -type d -empty -delete
 done' sh
 """
-REMOVE = 'chmod -R u+rwX -- "$1"; rm -rf -- "$1"'
+# A tool that was cancelled may go on writing for a moment.
+REMOVE = """
+chmod -R u+rwX -- "$1"
+for wait in 0.2 1 3; do
+    rm -rf -- "$1" && exit
+    sleep $wait
+done
+exec rm -rf -- "$1"
+"""
 
 
 def tree_digest(

@@ -6,6 +6,7 @@ deletes originals only if they have not changed since it began, and only when ev
 the same on both hosts.
 """
 
+import logging
 import posixpath
 
 from ood.errors import FileExists, FileFailed, HostError
@@ -17,6 +18,8 @@ from ood.transfers.names import STAGE, free_name
 from ood.transfers.progress import Cancelled, Progress, State
 
 MAX_PROBLEMS = 200  # kept to be shown
+
+log = logging.getLogger(__name__)
 
 
 class Transfer(Progress):
@@ -179,7 +182,8 @@ class Transfer(Progress):
         try:
             tools.remove(host, self._stage)
             return ""
-        except HostError:
+        except HostError as error:
+            log.warning("could not remove %s: %s %s", self._stage, error.message, error.detail)
             return (
                 f" Partial copies are left in {shown(self._stage)}. Delete that directory when "
                 f"{host.name} can be reached again."
