@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import Mock
 
 import paramiko
 import pytest
@@ -55,6 +56,7 @@ from tests.helpers import NASTY
 from tests.sshd import PORTAL_HOST, PrivateSshd
 
 LOGIN_HOST = "10.78.0.11"
+DATA, END_OF_INPUT, CLOSE = 94, 96, 97  # messages of RFC 4254, section 9
 AWKWARD = (*NASTY, "two\nlines\r\n", "grüße 😀 \u202e", "bytes \udcff\udc80", "x" * 9999)
 NAMES = tuple(name for name in AWKWARD if name.strip(".") and "/" not in name and len(name) < 200)
 
@@ -214,21 +216,46 @@ def test_a_process_left_behind_with_the_output_open_is_not_waited_for(machine: M
     assert time.monotonic() - started < 30
 
 
-def test_the_end_of_input_is_never_sent_after_the_close() -> None:
-    """Sent without the channel's lock, it can be: then sshd ends the connection."""
+@pytest.mark.parametrize("ours", [True, False])
+def test_nothing_is_sent_after_the_close(ours: bool) -> None:
+    """Otherwise sshd ends the connection. The close comes while data is on its way."""
 
     class Transport:
-        def _send_user_message(self, _message: paramiko.Message) -> None:
-            sent.append(channel.lock.locked())
+        def _send_user_message(self, message: paramiko.Message) -> None:
+            kind = message.asbytes()[0]
+            if kind == DATA:
+                close() if ours else channel._handle_close(None)  # type: ignore[attr-defined]
+            assert not channel.lock.locked(), "needed to exchange keys"
+            sent.append(kind)
 
-    sent: list[bool] = []
+        def _unlink_channel(self, _number: int) -> None:
+            pass
+
+    sent: list[int] = []
     channel = quiet(paramiko.Channel(0))
+    close = channel.close
     channel.transport = Transport()  # type: ignore[assignment]
+    channel.active = True
+    channel.remote_chanid = 0
+    channel.out_window_size = channel.out_max_packet_size = 1000
+    channel.send(b"data")
+    assert sent == [DATA, END_OF_INPUT, CLOSE]
+    with pytest.raises(OSError, match="closed"):
+        channel.send(b"more")
+    channel.shutdown_write()
+    channel.resize_pty()
+    channel.close()
+    assert sent == [DATA, END_OF_INPUT, CLOSE]
+
+
+def test_the_end_of_input_is_sent_once() -> None:
+    channel = quiet(paramiko.Channel(0))
+    channel.transport = Mock()
     channel.active = True
     channel.remote_chanid = 0
     channel.shutdown_write()
     channel.shutdown_write()
-    assert sent == [True]
+    assert channel.transport._send_user_message.call_count == 1
 
 
 def test_a_channel_is_closed_while_data_comes_in(monkeypatch: pytest.MonkeyPatch) -> None:
