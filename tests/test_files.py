@@ -193,6 +193,7 @@ def test_what_no_file_can_be_called(path: str) -> None:
 
 
 def test_names_are_shown_with_marks_for_what_cannot_be_seen() -> None:
+    assert shown("  ") == "⟨U+0020⟩⟨U+0020⟩"
     assert shown("a\nb\x1b\udcff\u202eé\x7f") == "a⟨U+000A⟩b⟨U+001B⟩\ufffd⟨U+202E⟩é⟨U+007F⟩"
 
 

@@ -332,10 +332,13 @@ def remote(settings: PortalSettings, tmp_path: Path) -> Browser:
 @pytest.mark.parametrize(
     ("name", "status", "text"),
     [
-        *((name, 503, "127.0.0.1 cannot be reached") for name in ("ada", "J.Doe@north", "root")),
+        *(
+            (name, 503, "127.0.0.1 cannot be reached")
+            for name in ("ada", "J.Doe@north", "root", "")
+        ),
         *(
             (name, 401, "does not accept user names of this form")
-            for name in ("-oProxyCommand=x", "a b", SCRIPT, "4711", "")
+            for name in ("-oProxyCommand=x", "a b", SCRIPT, "4711")
         ),
     ],
 )

@@ -37,10 +37,14 @@ def as_utf8(path: str) -> str:
 
 def shown(path: str) -> str:
     """A path for people to read. U+FFFD replaces bytes that are not UTF-8. ⟨U+202E⟩ and the like
-    replace invisible characters, some of which would reorder the others on the screen."""
+    replace invisible characters, some of which would reorder the others on the screen, and all
+    characters of a path of blanks."""
+    text = as_utf8(path)
     return "".join(
-        f"⟨U+{ord(character):04X}⟩" if category(character) in NOT_SEEN else character
-        for character in as_utf8(path)
+        f"⟨U+{ord(character):04X}⟩"
+        if category(character) in NOT_SEEN or text.isspace()
+        else character
+        for character in text
     )
 
 
