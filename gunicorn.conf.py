@@ -11,7 +11,7 @@ from ood.config import PORT
 bind = f"127.0.0.1:{PORT}"
 workers = 1
 worker_class = "gthread"
-threads = 128  # more than five users can hold (ood/portal.py); requests to services hold 52
+threads = 192  # pages of five users that all hang hold 120 (ood/portal.py), services 52
 timeout = 120  # seconds without a heartbeat of the worker; requests have limits of their own
 graceful_timeout = 5
 control_socket_disable = True

@@ -78,8 +78,7 @@ class Portal:
             self._shell_ended,
         )
         self.transfers = Transfers()
-        # Requests at the same time. The threads of gunicorn.conf.py are enough for five users whose
-        # requests all wait.
+        # Pages at the same time. gunicorn.conf.py has threads for five users whose pages all wait.
         self.request_quota = Quota(each=20, total=120, waiting=4)
         self.stream_quota = Quota(each=3, total=12)  # uploads and archives, by user
         self._lock = threading.Lock()  # guards `_boards`

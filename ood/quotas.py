@@ -74,9 +74,10 @@ class _Waiting:
 class FairQuota:
     """`total` slots, which users share, and `each` for one key of a user, such as a service.
 
-    The more slots are taken, the fewer a user or a key may take of those that are left, so some are
-    always left for others. Whoever waits for a slot holds a thread too: slots and waiting threads
-    together are at most `threads`, for which the user with most of them has to stop waiting.
+    The more slots are taken, the fewer of the others a user or a key may take, so some always
+    remain for other users. A request that waits for a slot also holds a thread. Slots and waiting
+    requests together are at most `threads`: beyond that, the newest waiting request of the user
+    with the most threads is refused.
     """
 
     def __init__(self, each: int, total: int, threads: int) -> None:

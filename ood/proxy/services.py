@@ -200,6 +200,6 @@ class Services:
 
 
 def _in_background(ask: Callable[[ServiceInUse], object], known: ServiceInUse) -> None:
-    """Ask something about a service in a thread of its own, so that one that hangs delays no other.
-    The fields of a service see to it that each question is asked by one thread."""
+    """Ask something about a service in a thread of its own, so that a service that hangs delays no
+    other. `asking` and `probing` keep other threads from asking the same."""
     threading.Thread(target=ask, args=(known,), name="services", daemon=True).start()
